@@ -1,0 +1,32 @@
+"""Command line of the benches: finds the command's module and hands over to it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+# Each command is a module of this package with configure(parser) and run(args) -> exit code.
+COMMANDS = {
+    "weights": "size and speed on pretrained networks, against the rivals",
+    "fields": "size and speed on scientific arrays, against the rivals",
+    "soak": "random and adversarial arrays, each value checked against its bound",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; modules are imported only for the command that is asked for."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if argv[:1] == [name]:
+            importlib.import_module(f"bench.{name}").configure(command)
+    args = parser.parse_args(argv)
+    code: int = importlib.import_module(f"bench.{args.command}").run(args)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

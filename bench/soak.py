@@ -1,0 +1,141 @@
+"""Does the guarantee hold? Random and adversarial arrays, every value checked against its bound in exact arithmetic."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import queue
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.soak_worker import Orders, Tally, run_case, work
+
+_STUCK_SECONDS = 300.0
+_STATUS_SECONDS = 10.0
+_SHOWN = 20
+
+
+@dataclass
+class Crew:
+    """The processes and what they share."""
+
+    processes: list[BaseProcess]
+    current: list[Any]
+    stop: Any
+    reports: Any
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--values", type=float, default=1e9, help="values to check (default 1e9)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
+    parser.add_argument("--seed", type=int, default=None, help="default: from the clock; printed")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--case", type=int, default=None, help="replay this one case of the seed")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
+    parser.add_argument("--folder", type=Path, default=Path("soak-violations"), help="where reproducers go")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until enough values are checked; 0 without a violation, 1 with one."""
+    seed = int(time.time()) if args.seed is None else args.seed
+    if args.case is not None:
+        return _replay(seed, args.case, args.folder)
+    print(f"soak: seed {seed}, {args.jobs} processes, {machine.name()}", flush=True)
+    start = time.monotonic()
+    crew = _start(seed, args.jobs, args.folder)
+    total = Tally()
+    try:
+        _watch(crew, total, args, start)
+    except KeyboardInterrupt:
+        print("interrupted")
+    _finish(crew, total)
+    _summary(total, time.monotonic() - start)
+    return int(bool(total.violations))
+
+
+def _replay(seed: int, index: int, folder: Path) -> int:
+    from bench.soak_case import draw
+
+    case, total = draw(seed, index), Tally()
+    print(case.describe())
+    run_case(case, total, folder)
+    print("\n".join(total.violations) or "no violation")
+    return int(bool(total.violations))
+
+
+def _start(seed: int, jobs: int, folder: Path) -> Crew:
+    context = multiprocessing.get_context("spawn")
+    crew = Crew([], [context.Value("q", 0) for _ in range(jobs)], context.Event(), context.Queue())
+    for first in range(jobs):
+        orders = Orders(seed, first, jobs, folder, crew.stop, crew.current[first], crew.reports)
+        process = context.Process(target=work, args=(orders,), daemon=True)
+        process.start()
+        crew.processes.append(process)
+    return crew
+
+
+def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float) -> None:
+    """Collect reports until there is enough, too late, a violation, a dead process or silence."""
+    heard = shown = time.monotonic()
+    while total.values < args.values and time.monotonic() - start < args.seconds:
+        if total.violations and not (args.keep_going and all(process.is_alive() for process in crew.processes)):
+            break
+        try:
+            total.add(crew.reports.get(timeout=1.0))
+            heard = time.monotonic()
+        except queue.Empty:
+            _look_after(crew, total, time.monotonic() - heard)
+        if time.monotonic() - shown > _STATUS_SECONDS:
+            shown = time.monotonic()
+            print(f"  {total.values / args.values:6.1%}  {_rate(total, shown - start)}", file=sys.stderr, flush=True)
+
+
+def _look_after(crew: Crew, total: Tally, silence: float) -> None:
+    """A crash or a hang of the codec is a violation, too."""
+    for process, current in zip(crew.processes, crew.current, strict=True):
+        if process.exitcode not in (None, 0):
+            total.violations.append(f"case {current.value}: the process died with exit code {process.exitcode}")
+        elif silence > _STUCK_SECONDS:
+            total.violations.append(f"case {current.value}: no report for {silence:.0f} seconds")
+
+
+def _finish(crew: Crew, total: Tally) -> None:
+    """Stop the processes and take their last reports."""
+    crew.stop.set()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(process.is_alive() for process in crew.processes):
+        try:
+            total.add(crew.reports.get(timeout=0.2))
+        except queue.Empty:
+            continue
+    while not crew.reports.empty():
+        total.add(crew.reports.get())
+    for process in crew.processes:
+        process.kill()
+
+
+def _rate(total: Tally, seconds: float) -> str:
+    codec = total.raw_bytes / 1e6 / max(total.codec_s, 1e-9)
+    return (
+        f"{total.values:,} values in {total.cases:,} cases, {total.values / 1e6 / max(seconds, 1e-9):.1f} M/s "
+        f"(codec both ways {codec:.0f} MB/s), {len(total.violations)} violations"
+    )
+
+
+def _summary(total: Tally, seconds: float) -> None:
+    print(f"{_rate(total, seconds)}, {total.refused} refused, {seconds:.0f} s")
+    if total.frame_bytes:
+        print(f"ratio over all: {total.raw_bytes / total.frame_bytes:.2f}")
+    for title, counts in (("dtype", total.by_dtype), ("bound", total.by_kind), ("source", total.by_source)):
+        parts = [f"{key} {count:,}" for key, count in sorted(counts.items(), key=lambda item: -item[1])]
+        print(f"values by {title}: {', '.join(parts)}")
+    for text in total.violations[:_SHOWN]:
+        print(f"VIOLATION {text}")
+    if len(total.violations) > _SHOWN:
+        print(f"... and {len(total.violations) - _SHOWN} more violations")

@@ -1,0 +1,76 @@
+/* The stored dtypes, their classes, and the conversions of the two half-width floats (FORMAT.md, sections 2 and 6). */
+#ifndef SZD_DTYPE_H
+#define SZD_DTYPE_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { DT_F16 = 0, DT_BF16 = 1, DT_F32 = 2, DT_F64 = 3, DT_COMPLEX64 = 48, DT_COMPLEX128 = 49 };
+
+typedef struct dtype_info {
+    unsigned element_bytes; /* 0: not a dtype */
+    unsigned per_value;
+    bool is_float;
+} dtype_info;
+
+static inline dtype_info dtype_of(uint32_t code)
+{
+    dtype_info none = {0, 0, false};
+    if (code <= DT_F64)
+        return (dtype_info){code <= DT_BF16 ? 2 : code == DT_F32 ? 4 : 8, 1, true};
+    if (code >= 16 && code <= 23)
+        return (dtype_info){1u << (code & 3), 1, false};
+    if (code == 24 || (code >= 32 && code <= 39))
+        return (dtype_info){1, 1, false};
+    if (code == DT_COMPLEX64 || code == DT_COMPLEX128)
+        return (dtype_info){code == DT_COMPLEX64 ? 4 : 8, 2, true};
+    return none;
+}
+
+static inline uint32_t f32_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static inline float f32_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static inline float bf16_to_f32(uint16_t h) { return f32_from_bits((uint32_t)h << 16); }
+
+/* Round to nearest even; a NaN keeps a set quiet bit. Branch-free, so that loops over it vectorise. */
+static inline uint16_t f32_to_bf16(float f)
+{
+    uint32_t u = f32_bits(f);
+    uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16 | 0x40) : rounded);
+}
+
+/* Shift exponent and mantissa into float32's places and scale by 2^112: exact, denormals and all. */
+static inline float f16_to_f32(uint16_t h)
+{
+    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
+    float scaled = f32_from_bits(magnitude) * 0x1p112f;
+    uint32_t special = f32_bits(scaled) | 0x7f800000; /* infinity and NaN keep their mantissa */
+    uint32_t u = magnitude >= 0x0f800000 ? special : f32_bits(scaled);
+    return f32_from_bits(u | (uint32_t)(h & 0x8000) << 16);
+}
+
+/* Round to nearest even. Below 2^-14 the sum with 0.5 makes the float adder do the rounding to a multiple of 2^-24; above,
+ * the integer addition of half a unit carries from mantissa to exponent, and past 65504 to infinity. */
+static inline uint16_t f32_to_f16(float f)
+{
+    uint32_t u = f32_bits(f), magnitude = u & 0x7fffffff;
+    uint32_t tiny = f32_bits(f32_from_bits(magnitude) + 0.5f) - 0x3f000000;
+    uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
+    uint32_t half = magnitude < 0x38800000 ? tiny : normal;
+    half = magnitude >= 0x477ff000 ? 0x7c00 : half;
+    half = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : half;
+    return (uint16_t)(half | (u >> 16 & 0x8000));
+}
+#endif

@@ -1,0 +1,169 @@
+/* Symbol frequencies for rANS: counts scaled to a sum of 4096 and rounded to few mantissa bits, since a table of exact
+ * numbers costs more than it saves. Symbols whose count is zero get frequency zero; every other at least 1. */
+#include "internal.h"
+
+/* log2(v) in 1/65536, truncated: integers only, so that choices made with it are the same on every machine. v > 0. */
+uint32_t log2_q16(uint32_t v)
+{
+    unsigned whole = bit_length(v) - 1;
+    uint64_t m = (uint64_t)v << (31 - whole); /* v / 2^whole as a Q31 in [1, 2) */
+    uint32_t result = whole;
+    for (int i = 0; i < 16; i++) {
+        m = m * m >> 31;
+        result <<= 1;
+        if (m >> 32) {
+            m >>= 1;
+            result |= 1;
+        }
+    }
+    return result;
+}
+
+/* Keeps the `mantissa` bits below the leading one, rounded. */
+static uint32_t round_mantissa(uint32_t f, unsigned mantissa)
+{
+    unsigned b = bit_length(f);
+    if (b <= mantissa + 1)
+        return f;
+    unsigned drop = b - 1 - mantissa;
+    return ((f + (1u << (drop - 1))) >> drop) << drop;
+}
+
+/* Rounding a frequency to m mantissa bits costs about n 4^-m / 17 bits in all (a relative error uniform in +-2^-(m+1)), and
+ * each used symbol pays m bits for it. */
+static unsigned best_mantissa(uint64_t n, unsigned used)
+{
+    unsigned best = 0;
+    uint64_t least = UINT64_MAX;
+    for (unsigned m = 0; m <= 10; m++) {
+        uint64_t cost = ((n / 17) >> (2 * m)) + (uint64_t)used * m;
+        if (cost < least) {
+            least = cost;
+            best = m;
+        }
+    }
+    return best;
+}
+
+/* Takes what the sum is over 4096 from the largest frequencies, one at a time, top excluded. */
+static void shrink(freq_table *t, uint32_t excess)
+{
+    while (excess) {
+        unsigned victim = 256;
+        for (unsigned s = t->lo; s <= t->hi; s++)
+            if (s != t->top && t->f[s] > 1 && (victim == 256 || t->f[s] > t->f[victim]))
+                victim = s;
+        uint32_t lower = round_mantissa(t->f[victim] - (t->f[victim] + 15u) / 16u, t->mantissa);
+        if (lower >= t->f[victim] || lower == 0)
+            lower = 1;
+        uint32_t cut = t->f[victim] - lower;
+        t->f[victim] = (uint16_t)lower;
+        excess -= cut < excess ? cut : excess;
+    }
+}
+
+void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)
+{
+    memset(t, 0, sizeof *t);
+    unsigned used = 0, lo = 256, hi = 0, top = 0;
+    for (unsigned s = 0; s < 256; s++)
+        if (counts[s]) {
+            lo = lo == 256 ? s : lo;
+            hi = s;
+            top = counts[s] > counts[top] || !counts[top] ? s : top;
+            used++;
+        }
+    t->lo = (uint8_t)lo;
+    t->hi = (uint8_t)hi;
+    t->top = (uint8_t)top;
+    t->mantissa = (uint8_t)best_mantissa(n, used);
+    uint32_t others = 0;
+    for (unsigned s = lo; s <= hi; s++)
+        if (counts[s] && s != top) {
+            uint64_t scaled = ((uint64_t)counts[s] * PROB_SUM + n / 2) / n;
+            uint32_t f = round_mantissa(scaled ? (uint32_t)scaled : 1, t->mantissa);
+            t->f[s] = (uint16_t)(f < PROB_SUM / 2 ? f : PROB_SUM / 2);
+            others += t->f[s];
+        }
+    if (others > PROB_SUM - 1) {
+        shrink(t, others - (PROB_SUM - 1));
+        others = 0;
+        for (unsigned s = lo; s <= hi; s++)
+            others += s == top ? 0 : t->f[s];
+    }
+    t->f[top] = (uint16_t)(PROB_SUM - others);
+}
+
+uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
+{
+    uint64_t cost = 0;
+    unsigned used = 0;
+    for (unsigned s = t->lo; s <= t->hi; s++)
+        if (counts[s]) {
+            cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
+            used++;
+        }
+    return (cost >> 16) + 28 + used * (2u + t->mantissa);
+}
+
+void freqs_write(const freq_table *t, writer *w)
+{
+    bit_writer b = {w, 0, 0};
+    put_bits(&b, t->lo, 8);
+    put_bits(&b, t->hi, 8);
+    put_bits(&b, t->top, 8);
+    put_bits(&b, t->mantissa, 4);
+    int64_t previous = 6;
+    for (unsigned s = t->lo; s <= t->hi; s++) {
+        if (s == t->top)
+            continue;
+        unsigned length = bit_length(t->f[s]);
+        put_exp_golomb(&b, zigzag((int64_t)length - previous), 0);
+        previous = length;
+        if (length > 1) {
+            unsigned kept = length - 1 < t->mantissa ? length - 1 : t->mantissa;
+            put_bits(&b, (t->f[s] - (1u << (length - 1))) >> (length - 1 - kept), kept);
+        }
+    }
+    flush_bits(&b);
+}
+
+/* The bit length that follows `previous`, or 13 where it is out of range. */
+static unsigned next_length(bit_reader *b, unsigned previous)
+{
+    uint64_t u = get_exp_golomb(b, 0);
+    int64_t length = u > 64 ? -1 : (int64_t)previous + unzigzag(u);
+    return length < 0 || length > PROB_BITS ? PROB_BITS + 1 : (unsigned)length;
+}
+
+bool freqs_read(reader *r, freq_table *t)
+{
+    bit_reader b = {r->at, r->end, 0, 0, false};
+    memset(t, 0, sizeof *t);
+    t->lo = (uint8_t)get_bits(&b, 8);
+    t->hi = (uint8_t)get_bits(&b, 8);
+    t->top = (uint8_t)get_bits(&b, 8);
+    t->mantissa = (uint8_t)get_bits(&b, 4);
+    if (b.failed || t->lo >= t->hi || t->top < t->lo || t->top > t->hi)
+        return false;
+    uint32_t sum = 0;
+    unsigned length = 6;
+    for (unsigned s = t->lo; s <= t->hi; s++) {
+        if (s == t->top)
+            continue;
+        length = next_length(&b, length);
+        if (length > PROB_BITS || b.failed)
+            return false;
+        if (length == 0)
+            continue;
+        unsigned kept = length - 1 < t->mantissa ? length - 1 : t->mantissa;
+        uint32_t f = (1u << (length - 1)) + ((uint32_t)get_bits(&b, kept) << (length - 1 - kept));
+        t->f[s] = (uint16_t)f;
+        sum += f;
+    }
+    r->at = end_bits(&b);
+    if (b.failed || sum >= PROB_SUM)
+        return false;
+    t->f[t->top] = (uint16_t)(PROB_SUM - sum);
+    return t->f[t->lo] && t->f[t->hi];
+}

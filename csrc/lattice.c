@@ -1,0 +1,297 @@
+/* Values to lattice integers and back (FORMAT.md, section 6, step 6). The only stage that knows the dtype.
+ *
+ * The encoder reconstructs with the decoder's own function and compares: a value is good when |x - x'| < eps in floating point,
+ * which is sound since rounding is monotonic; at equality, and for the rare value that the quick test refuses, the difference and its
+ * rounding error (TwoSum) decide exactly.
+ */
+#include "internal.h"
+
+#define ROUND32 12582912.0f          /* 1.5 2^23: adding it rounds a float of magnitude below 2^22 to an integer */
+#define ROUND64 6755399441055744.0   /* 1.5 2^52: the same for doubles below 2^51 */
+#define HIGH_LIMIT ((double)(1 << 30)) /* of the high part of a lattice integer */
+
+void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
+{
+    memset(l, 0, offsetof(lattice, powers));
+    l->dtype = h->dtype;
+    l->kind = h->kind;
+    l->isa = isa_resolve(isa);
+    l->eps = h->eps;
+    l->step = h->step;
+    l->inverse = h->step > 0 ? 1 / h->step : 0;
+    l->wide_bits = h->wide_bits;
+    if (h->kind == SZD_LINEAR32) {
+        l->step32 = (float)h->step;
+        l->inverse32 = 1 / l->step32;
+        l->eps32 = float_below(h->eps);
+    }
+    if (h->has_axis) {
+        l->axis_eps = h->axis_eps;
+        l->axis_count = h->shape[h->axis];
+        l->axis_inner = 1;
+        for (unsigned a = h->axis + 1; a < h->rank; a++)
+            l->axis_inner *= h->shape[a];
+    }
+    if (h->kind == SZD_GEOMETRIC) {
+        l->points = h->points_per_octave;
+        l->first = h->first_index;
+        l->has_signs = h->has_signs;
+        l->pointwise = h->pointwise;
+        geometric_powers(l->powers);
+    }
+}
+
+/* The largest float32 not above a positive double. */
+float float_below(double v)
+{
+    if (v >= 0x1.fffffep127)
+        return 0x1.fffffep127f;
+    float f = (float)v;
+    return (double)f > v ? f32_from_bits(f32_bits(f) - 1) : f;
+}
+
+/* |x - y| <= eps in real arithmetic: the error of the difference is computed exactly (Knuth's TwoSum). */
+bool within(double x, double y, double eps)
+{
+    double d = x - y, magnitude = d < 0 ? -d : d;
+    if (magnitude != eps)
+        return magnitude < eps;
+    double b = d - x, error = (x - (d - b)) - (y + b);
+    return (d < 0 ? -error : error) <= 0;
+}
+
+/* |x - y| <= r |x| for y of x's sign and magnitude. The strict test is sound by monotonic rounding; equality is refused unless both are zero. */
+bool within_pointwise(double x, double y, double r)
+{
+    double d = x - y, magnitude = d < 0 ? -d : d;
+    return d == 0 || ((x < 0) == (y < 0) && y != 0 && magnitude < r * (x < 0 ? -x : x));
+}
+
+double load_as_double(uint32_t dtype, const uint8_t *p)
+{
+    uint16_t half;
+    float single;
+    double d;
+    switch (dtype) {
+    case DT_F16:
+        memcpy(&half, p, 2);
+        return f16_to_f32(half);
+    case DT_BF16:
+        memcpy(&half, p, 2);
+        return bf16_to_f32(half);
+    case DT_F32:
+        memcpy(&single, p, 4);
+        return single;
+    default:
+        memcpy(&d, p, 8);
+        return d;
+    }
+}
+
+/* A chunk's values as floats, and floats rounded to the dtype. One loop a dtype, branch-free bodies: they vectorise. */
+INLINE void load_floats(uint32_t dtype, const uint8_t *p, size_t n, float *x)
+{
+    uint16_t half;
+    if (dtype == DT_F32)
+        memcpy(x, p, 4 * n);
+    else if (dtype == DT_BF16)
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, p + 2 * i, 2);
+            x[i] = bf16_to_f32(half);
+        }
+    else
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, p + 2 * i, 2);
+            x[i] = f16_to_f32(half);
+        }
+}
+
+INLINE void store_floats(uint32_t dtype, const float *x, size_t n, uint8_t *p)
+{
+    uint16_t half;
+    if (dtype == DT_F32)
+        memcpy(p, x, 4 * n);
+    else if (dtype == DT_BF16)
+        for (size_t i = 0; i < n; i++) {
+            half = f32_to_bf16(x[i]);
+            memcpy(p + 2 * i, &half, 2);
+        }
+    else
+        for (size_t i = 0; i < n; i++) {
+            half = f32_to_f16(x[i]);
+            memcpy(p + 2 * i, &half, 2);
+        }
+}
+
+INLINE float as_stored(uint32_t dtype, float x)
+{
+    return dtype == DT_F32 ? x : dtype == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+}
+
+INLINE size_t quantize32_loop(uint32_t dtype, const float *x, size_t n, float step, float inverse, float eps, int32_t *q, uint8_t *bad)
+{
+    const float limit = 0x1p22f - 1;
+    uint32_t worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        float t = x[i] * inverse;
+        t = t < limit ? t : limit; /* NaN too */
+        t = t > -limit ? t : -limit;
+        float rounded = (t + ROUND32) - ROUND32;
+        float error = x[i] - as_stored(dtype, rounded * step);
+        uint32_t refused = !((error < 0 ? -error : error) < eps);
+        q[i] = (int32_t)rounded;
+        bad[i] = (uint8_t)refused;
+        worst |= refused;
+    }
+    return worst;
+}
+
+/* Whether any value was refused by the quick test. */
+INLINE size_t quantize32_body(const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint8_t *bad)
+{
+    float x[CHUNK];
+    load_floats(l->dtype, values, n, x);
+    switch (l->dtype) {
+    case DT_F32:
+        return quantize32_loop(DT_F32, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    case DT_BF16:
+        return quantize32_loop(DT_BF16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    default:
+        return quantize32_loop(DT_F16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    }
+}
+
+INLINE void reconstruct32_body(const lattice *l, const int32_t *q, size_t n, uint8_t *values)
+{
+    float x[CHUNK], step = l->step32;
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)q[i] * step;
+    store_floats(l->dtype, x, n, values);
+}
+
+static size_t quantize32_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
+TARGET_AVX2 static size_t quantize32_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
+TARGET_AVX512 static size_t quantize32_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
+static void reconstruct32_scalar(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
+TARGET_AVX2 static void reconstruct32_avx2(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
+TARGET_AVX512 static void reconstruct32_avx512(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
+
+static size_t quantize32(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)
+{
+    return (l->isa >= SZD_ISA_AVX512 ? quantize32_avx512 : l->isa == SZD_ISA_AVX2 ? quantize32_avx2 : quantize32_scalar)(l, v, n, q, bad);
+}
+
+/* The bound and step of one element: along an axis, or the frame's. */
+static double eps_at(const lattice *l, uint64_t index)
+{
+    return l->axis_eps ? load_f64(l->axis_eps + 8 * (index / l->axis_inner % l->axis_count)) : l->eps;
+}
+
+static double step_at(const lattice *l, uint64_t index) { return l->axis_eps ? 2 * eps_at(l, index) : l->step; }
+
+/* A double rounded to the dtype, as a double again. */
+static double stored64(uint32_t dtype, double x)
+{
+    return dtype == DT_F64 ? x : (double)as_stored(dtype, (float)x);
+}
+
+static double linear64_value(const lattice *l, int32_t high, uint32_t low, double step)
+{
+    int64_t whole = (int64_t)((uint64_t)(int64_t)high << l->wide_bits | low);
+    return stored64(l->dtype, (double)whole * step);
+}
+
+static void quantize64(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low)
+{
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    double limit = (HIGH_LIMIT - 1) * (double)(1u << l->wide_bits);
+    for (size_t i = 0; i < n; i++) {
+        double inverse = l->axis_eps ? 1 / step_at(l, first + i) : l->inverse;
+        double t = load_as_double(l->dtype, values + i * bytes) * inverse;
+        t = t < limit ? t : limit;
+        t = t > -limit ? t : -limit;
+        int64_t whole = (int64_t)((t + ROUND64) - ROUND64);
+        q[i] = (int32_t)(whole >> l->wide_bits);
+        low[i] = (uint32_t)(whole & (((int64_t)1 << l->wide_bits) - 1));
+    }
+}
+
+static void quantize_geometric(const lattice *l, const uint8_t *values, size_t n, int32_t *q)
+{
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    for (size_t i = 0; i < n; i++)
+        q[i] = geometric_index(l, load_as_double(l->dtype, values + i * bytes));
+}
+
+/* What the decoder makes of (q, low), as a double. Element `index` of the tensor. */
+static double value_of(const lattice *l, int32_t q, uint32_t low, uint64_t index)
+{
+    switch (l->kind) {
+    case SZD_LINEAR32:
+        return as_stored(l->dtype, (float)q * l->step32);
+    case SZD_LINEAR64:
+        return linear64_value(l, q, low, step_at(l, index));
+    default:
+        return stored64(l->dtype, geometric_value(l, q));
+    }
+}
+
+static bool is_zero_pattern(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, 8);
+    return u == 0;
+}
+
+/* The promise for one value: within the bound; zeros stay zeros, under PointwiseRel with their sign; NaN and infinities are refused. */
+static bool acceptable(const lattice *l, double x, double y, uint64_t index)
+{
+    if (l->kind == SZD_GEOMETRIC) /* geometric_index gives 0, a zero, to what it cannot represent */
+        return x == 0 ? is_zero_pattern(x) && y == 0 : within_pointwise(x, y, l->pointwise);
+    if (x == 0)
+        return y == 0;
+    return within(x, y, eps_at(l, index));
+}
+
+size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    size_t refused = 0;
+    if (l->kind == SZD_LINEAR32) {
+        if (!quantize32(l, values, n, q, bad))
+            return 0;
+    } else {
+        memset(bad, 1, n);
+        if (l->kind == SZD_LINEAR64)
+            quantize64(l, values, first, n, q, low);
+        else
+            quantize_geometric(l, values, n, q);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (bad[i]) {
+            double x = load_as_double(l->dtype, values + i * bytes), y = value_of(l, q[i], low ? low[i] : 0, first + i);
+            bad[i] = !acceptable(l, x, y, first + i);
+            refused += bad[i];
+        }
+    return refused;
+}
+
+static void store_double(uint32_t dtype, double x, uint8_t *p)
+{
+    float single = (float)x;
+    if (dtype == DT_F64)
+        memcpy(p, &x, 8);
+    else
+        store_floats(dtype, &single, 1, p);
+}
+
+void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n, uint8_t *values)
+{
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    if (l->kind == SZD_LINEAR32) {
+        (l->isa >= SZD_ISA_AVX512 ? reconstruct32_avx512 : l->isa == SZD_ISA_AVX2 ? reconstruct32_avx2 : reconstruct32_scalar)(l, q, n, values);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        store_double(l->dtype, value_of(l, q[i], low ? low[i] : 0, first + i), values + i * bytes);
+}

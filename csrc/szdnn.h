@@ -1,0 +1,159 @@
+/* szdnn: error-bounded compression of float tensors. The whole public C interface.
+ *
+ * The caller owns every buffer; nothing here allocates, keeps state or starts threads, so all functions may be
+ * called from any number of threads at once as long as their output and scratch buffers differ. The format is
+ * specified in FORMAT.md. Functions that compute with floats set round-to-nearest with denormals kept, and restore
+ * the caller's floating-point environment before they return.
+ */
+#ifndef SZDNN_H
+#define SZDNN_H
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum szd_status {
+    SZD_OK = 0,
+    /* the caller's fault */
+    SZD_ARGUMENT = 1,
+    SZD_BUFFER_TOO_SMALL = 2,
+    /* made by a newer version */
+    SZD_NEW_VERSION = 20,
+    SZD_NEW_FIELD = 21,
+    SZD_NEW_KIND = 22,
+    SZD_NEW_DTYPE = 23,
+    /* damaged: the frame as a whole */
+    SZD_MAGIC = 40,
+    SZD_TRUNCATED = 41,
+    SZD_TRAILING = 42,
+    SZD_HEADER_CRC = 43,
+    SZD_HEADER_FIELD = 44,
+    SZD_HEADER_SHAPE = 45,
+    SZD_HEADER_TILES = 46,
+    SZD_HEADER_BOUND = 47,
+    SZD_HEADER_PREDICTOR = 48,
+    /* damaged: one block */
+    SZD_BLOCK_CRC = 60,
+    SZD_BLOCK_MODE = 61,
+    SZD_BLOCK_SHORT = 62,
+    SZD_BLOCK_TRAILING = 63,
+    SZD_BLOCK_TABLE = 64,
+    SZD_BLOCK_CODES = 65,
+    SZD_BLOCK_OUTLIERS = 66,
+    SZD_BLOCK_ESCAPES = 67,
+    SZD_BLOCK_NUMBERS = 68
+} szd_status;
+
+enum szd_limits {
+    SZD_MAX_RANK = 64,
+    SZD_MAX_TILE_RANK = 4,
+    SZD_MAX_TILE = 1 << 22,
+    SZD_DEFAULT_TILE = 1 << 18,
+    SZD_INDEX_ENTRY = 8
+};
+
+enum szd_kind { SZD_LOSSLESS = 0, SZD_LINEAR32 = 1, SZD_LINEAR64 = 2, SZD_GEOMETRIC = 3 };
+enum szd_predictor { SZD_PREDICT_NONE = 0, SZD_PREDICT_LORENZO = 1, SZD_PREDICT_REGRESSION = 2 };
+enum szd_coder { SZD_CODER_AUTO = 0, SZD_CODER_HUFFMAN = 2, SZD_CODER_RANS = 3 };
+enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3 };
+
+/* What a frame's header says (FORMAT.md, section 2). Filled by the caller before encoding, by szd_header_read before
+ * decoding. axis_eps points at shape[axis] little-endian binary64 numbers, unaligned, in the caller's memory. */
+typedef struct szd_header {
+    uint32_t dtype;
+    uint32_t rank;
+    uint64_t shape[64];
+    uint32_t kind;
+    uint32_t bound_kind;
+    uint32_t bound_flags;
+    int64_t bound_digits;    /* the bound's parameter as a decimal: digits x 10^exponent */
+    int32_t bound_exponent;
+    double bound_lo;
+    double bound_hi;
+    double eps;
+    double step;
+    uint32_t wide_bits;
+    uint32_t points_per_octave;
+    int32_t first_index;
+    uint32_t has_signs;
+    double pointwise;
+    uint32_t predictor;
+    uint32_t edge;
+    uint32_t fraction_bits;
+    uint32_t tile_rank;
+    uint64_t dims[4];
+    uint64_t tile[4];
+    uint32_t has_axis;
+    uint32_t axis;
+    const uint8_t *axis_eps;
+    /* derived by szd_header_complete and szd_header_read */
+    uint32_t element_bytes;
+    uint64_t elements;
+    uint64_t blocks;
+    uint64_t header_bytes;
+} szd_header;
+
+typedef struct szd_options {
+    uint32_t coder;
+    uint32_t effort;
+    uint32_t isa;
+} szd_options;
+
+/* What a look over a tensor's values finds; min and max over the finite ones (0 when there are none). */
+typedef struct szd_stats {
+    uint64_t finite;
+    uint64_t zeros;
+    double min;
+    double max;
+    double least_magnitude;
+    uint32_t constant;
+} szd_stats;
+
+/* The difference of two tensors of one dtype. `violations` counts values beyond the bound in exact arithmetic, NaN and
+ * infinities that changed, zeros that did not stay zero. Sums run over values finite in the original. */
+typedef struct szd_difference {
+    uint64_t violations;
+    uint64_t unequal;
+    uint64_t finite;
+    double max_error;
+    double max_fraction;
+    double sum_squares;
+} szd_difference;
+
+const char *szd_status_text(int status);
+uint32_t szd_isa_available(void);
+uint32_t szd_crc32c(const uint8_t *data, size_t size);
+
+/* Headers. `complete` checks a filled header and derives the rest; `write` needs the block index (SZD_INDEX_ENTRY
+ * bytes a block, little-endian length then CRC); `read` checks everything in the header, its CRC and the frame's length. */
+int szd_header_complete(szd_header *header);
+int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
+int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
+
+/* Blocks. `data` and `out` are the whole tensor's first element, C-contiguous, native byte order, any alignment.
+ * szd_encode_block never needs more than szd_block_bound bytes of output. */
+size_t szd_block_bound(const szd_header *header);
+size_t szd_encode_scratch(const szd_header *header);
+size_t szd_decode_scratch(const szd_header *header);
+int szd_encode_block(const szd_header *header, const szd_options *options, const uint8_t *data, uint64_t block,
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size);
+/* strides: distance in elements between neighbours along each tile axis in `out`, whose first byte is the tile's first
+ * element; the last stride is 1. */
+int szd_decode_block(const szd_header *header, const szd_options *options, uint64_t block, const uint8_t *payload,
+                     size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides);
+int szd_tile_of_block(const szd_header *header, uint64_t block, uint64_t *origin, uint64_t *extent);
+
+/* How a block was coded: its mode (FORMAT.md, section 3), the coder of its main symbol stream, its outliers. */
+int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payload, size_t size, uint8_t *scratch,
+                   size_t scratch_size, uint32_t *mode, uint32_t *coder, uint64_t *outliers);
+
+/* Choosing: the estimated bits a value of each predictor on a sample of tiles (predictor: enum szd_predictor). */
+int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                 size_t scratch_size, double *bits_per_value);
+
+/* Measuring. With d = x / unit - centre over the finite values, moments gives the sum of d (out[0] + out[1]) and of d^2
+ * (out[2] + out[3]). compare gives its sum of squares in units squared, so that tiny and huge errors do not leave the range. */
+int szd_stats_of(uint32_t dtype, const uint8_t *data, uint64_t count, szd_stats *stats);
+int szd_moments(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double centre, double *out);
+int szd_compare(uint32_t dtype, const uint8_t *original, const uint8_t *decoded, uint64_t count, double eps,
+                double pointwise, double unit, szd_difference *difference);
+
+#endif

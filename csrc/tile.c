@@ -1,0 +1,100 @@
+/* Tiles of an array (FORMAT.md, section 3): where they lie, and their elements in order. */
+#include "internal.h"
+
+bool tile_of(const szd_header *h, uint64_t block, tile *t)
+{
+    t->rank = h->tile_rank;
+    t->count = 1;
+    if (block >= h->blocks)
+        return false;
+    for (unsigned a = t->rank; a-- > 0;) {
+        uint64_t across = (h->dims[a] + h->tile[a] - 1) / h->tile[a];
+        t->origin[a] = block % across * h->tile[a];
+        block /= across;
+        uint64_t rest = h->dims[a] - t->origin[a];
+        t->extent[a] = rest < h->tile[a] ? rest : h->tile[a];
+        t->count *= t->extent[a];
+    }
+    return true;
+}
+
+/* The distance between neighbours along axis a of a tile in its own order. */
+size_t stride_of(const tile *t, unsigned a)
+{
+    size_t stride = 1;
+    for (unsigned b = a + 1; b < t->rank; b++)
+        stride *= t->extent[b];
+    return stride;
+}
+
+uint64_t largest_tile(const szd_header *h)
+{
+    uint64_t n = 1;
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        n *= h->tile[a];
+    return n;
+}
+
+void tile_strides(const szd_header *h, uint64_t strides[SZD_MAX_TILE_RANK])
+{
+    uint64_t s = 1;
+    for (unsigned a = h->tile_rank; a-- > 0;) {
+        strides[a] = s;
+        s *= h->dims[a];
+    }
+}
+
+runs runs_begin(const tile *t, const uint64_t *strides) { return (runs){t, strides, {0}, 0, 0}; }
+uint64_t run_length(const runs *r) { return r->t->extent[r->t->rank - 1]; }
+
+void runs_next(runs *r)
+{
+    r->done += run_length(r);
+    for (unsigned a = r->t->rank - 1; a-- > 0;) {
+        r->offset += r->strides[a];
+        if (++r->at[a] < r->t->extent[a])
+            return;
+        r->offset -= r->strides[a] * r->at[a];
+        r->at[a] = 0;
+    }
+}
+
+uint64_t first_element(const tile *t, const uint64_t *strides)
+{
+    uint64_t first = 0;
+    for (unsigned a = 0; a < t->rank; a++)
+        first += t->origin[a] * strides[a];
+    return first;
+}
+
+void gather(const uint8_t *from, const tile *t, const uint64_t *strides, unsigned bytes, uint8_t *to)
+{
+    for (runs r = runs_begin(t, strides); r.done < t->count; runs_next(&r))
+        memcpy(to + r.done * bytes, from + r.offset * bytes, run_length(&r) * bytes);
+}
+
+uint64_t offset_in(const tile *t, const uint64_t *strides, uint64_t position)
+{
+    uint64_t offset = 0;
+    for (unsigned a = t->rank; a-- > 0;) {
+        offset += position % t->extent[a] * strides[a];
+        position /= t->extent[a];
+    }
+    return offset;
+}
+
+/* Puts a sequence of elements, handed over in the tile's order, in their places. */
+void sink_write(sink *s, const uint8_t *elements, uint64_t n)
+{
+    while (n) {
+        uint64_t rest = run_length(&s->at) - s->in_run, part = rest < n ? rest : n;
+        memcpy(s->out + (s->at.offset + s->in_run) * s->bytes, elements, part * s->bytes);
+        elements += part * s->bytes;
+        s->in_run += part;
+        n -= part;
+        if (s->in_run == run_length(&s->at)) {
+            runs_next(&s->at);
+            s->in_run = 0;
+        }
+    }
+}

@@ -1,0 +1,208 @@
+"""The C core in Python terms: the only module that imports it. One function for each C function, statuses as
+exceptions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._core import ffi, lib
+from .errors import ArgumentError, CorruptFrame, UnsupportedFrame
+
+Bytes = NDArray[np.uint8]
+
+LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
+PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
+CODERS = {"auto": 0, "huffman": 2, "rans": 3}
+ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
+DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
+INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
+
+# The instruction set to use at most; a test sets it to compare the kernels' paths.
+isa = "auto"
+
+
+def check(status: int, where: str) -> None:
+    """Raises the exception that a C status stands for; `where` names the part of the data."""
+    if status == lib.SZD_OK:
+        return
+    text = ffi.string(lib.szd_status_text(status)).decode()
+    if status < lib.SZD_NEW_VERSION:
+        raise ArgumentError(f"{where}: {text}")
+    if status < lib.SZD_MAGIC:
+        raise UnsupportedFrame(f"{where}: {text}; a newer szdnn may read it")
+    raise CorruptFrame(f"{where}: {text}")
+
+
+def pointer(array: NDArray[Any], writable: bool = False) -> Any:
+    """The first byte of a C-contiguous array, as uint8_t*. The caller keeps the array alive."""
+    if writable and not array.flags.writeable:
+        raise ArgumentError("the output array is read-only")
+    return ffi.cast("uint8_t *", array.ctypes.data)
+
+
+def as_bytes(data: Any) -> Bytes:
+    """Any object with the buffer protocol as a flat uint8 array, without a copy where it is contiguous."""
+    try:
+        return np.frombuffer(data, dtype=np.uint8)
+    except (TypeError, ValueError, BufferError):
+        raise ArgumentError(f"expected bytes or a contiguous buffer, not {type(data).__name__}") from None
+
+
+class Header:
+    """A frame's header, szd_header of szdnn.h; attributes are its members."""
+
+    __slots__ = ("_axis_eps", "_frame", "c")
+
+    def __init__(self) -> None:
+        self.c = ffi.new("szd_header *")
+        self._axis_eps: NDArray[np.float64] | None = None
+        self._frame: Bytes | None = None
+
+    def set_axis_eps(self, axis: int, eps: NDArray[np.float64]) -> None:
+        """Bounds along an axis, kept alive here."""
+        self._axis_eps = np.ascontiguousarray(eps, dtype="<f8")
+        self.c.has_axis, self.c.axis = 1, axis
+        self.c.axis_eps = pointer(self._axis_eps)
+
+    def complete(self) -> None:
+        """Checks the members and derives element_bytes, elements, blocks and header_bytes."""
+        check(lib.szd_header_complete(self.c), "header")
+
+    @classmethod
+    def read(cls, frame: Bytes) -> Header:
+        """Parses a frame's header and checks it and the frame's length. Raises CorruptFrame, UnsupportedFrame."""
+        header = cls()
+        check(lib.szd_header_read(pointer(frame), frame.size, header.c), "frame")
+        header._frame = frame
+        return header
+
+    def write(self, index: Bytes, out: Bytes) -> None:
+        """Writes the header into out[:header_bytes]."""
+        check(lib.szd_header_write(self.c, pointer(index), pointer(out, True), out.size), "header")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return tuple(self.c.shape[a] for a in range(self.c.rank))
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape that tiles are cut from, in elements."""
+        return tuple(self.c.dims[a] for a in range(self.c.tile_rank))
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """The extent of a tile that is not at an edge."""
+        return tuple(self.c.tile[a] for a in range(self.c.tile_rank))
+
+    def axis_eps(self) -> NDArray[np.float64]:
+        """The bounds along the axis, float64."""
+        count = self.c.shape[self.c.axis]
+        return np.frombuffer(bytes(ffi.buffer(self.c.axis_eps, 8 * count)), dtype="<f8").astype(np.float64)
+
+    def tile_of(self, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A block's origin and extent in `dims`."""
+        origin, extent = ffi.new("uint64_t[4]"), ffi.new("uint64_t[4]")
+        check(lib.szd_tile_of_block(self.c, block, origin, extent), f"block {block}")
+        rank = self.c.tile_rank
+        return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
+
+
+def options(coder: str = "auto", effort: int = 3) -> Any:
+    """szd_options; the instruction set is the module's `isa`."""
+    return ffi.new("szd_options *", {"coder": CODERS[coder], "effort": effort, "isa": ISAS[isa]})
+
+
+class Encoder:
+    """Buffers for one thread that encodes blocks of one frame."""
+
+    def __init__(self, header: Header, opts: Any, data: NDArray[Any]) -> None:
+        self._header, self._options, self._data = header, opts, data
+        self._scratch = np.empty(lib.szd_encode_scratch(header.c), dtype=np.uint8)
+        self._out = np.empty(lib.szd_block_bound(header.c), dtype=np.uint8)
+        self._size = ffi.new("size_t *")
+
+    def encode(self, block: int) -> bytes:
+        """One block's bytes."""
+        status = lib.szd_encode_block(
+            self._header.c, self._options, pointer(self._data), block, pointer(self._scratch), self._scratch.size,
+            pointer(self._out), self._out.size, self._size,
+        )  # fmt: skip
+        check(status, f"block {block}")
+        return self._out[: self._size[0]].tobytes()
+
+    def estimate(self) -> dict[str, float]:
+        """The estimated bits a value of each predictor."""
+        bits = ffi.new("double[3]")
+        status = lib.szd_estimate(
+            self._header.c, self._options, pointer(self._data), pointer(self._scratch), self._scratch.size, bits
+        )
+        check(status, "estimate")
+        return {name: bits[number] for name, number in PREDICTORS.items()}
+
+
+class Decoder:
+    """Buffers for one thread that decodes blocks of one frame."""
+
+    def __init__(self, header: Header) -> None:
+        self._header, self._options = header, options()
+        self._scratch = np.empty(lib.szd_decode_scratch(header.c), dtype=np.uint8)
+
+    def decode(self, block: int, payload: Bytes, out: NDArray[Any], first: int, strides: tuple[int, ...]) -> None:
+        """Decodes into `out` (C-contiguous), the tile's first element at byte offset `first`, strides in elements."""
+        status = lib.szd_decode_block(
+            self._header.c, self._options, block, pointer(payload), payload.size, pointer(self._scratch),
+            self._scratch.size, pointer(out, True) + first, ffi.new("uint64_t[4]", list(strides)),
+        )  # fmt: skip
+        check(status, f"block {block}")
+
+    def look(self, block: int, payload: Bytes) -> tuple[int, int, int]:
+        """A block's mode, the coder of its main stream, its number of outliers."""
+        mode, coder, outliers = ffi.new("uint32_t *"), ffi.new("uint32_t *"), ffi.new("uint64_t *")
+        status = lib.szd_block_look(
+            self._header.c, block, pointer(payload), payload.size, pointer(self._scratch), self._scratch.size,
+            mode, coder, outliers,
+        )  # fmt: skip
+        check(status, f"block {block}")
+        return mode[0], coder[0], outliers[0]
+
+
+def crc32c(data: Bytes) -> int:
+    """CRC-32C of a contiguous buffer."""
+    return int(lib.szd_crc32c(pointer(data), data.size))
+
+
+def isa_available() -> str:
+    """The best instruction set of this processor that the kernels know."""
+    best = lib.szd_isa_available()
+    return next(name for name, number in ISAS.items() if number == best)
+
+
+def stats(dtype_code: int, data: NDArray[Any]) -> Any:
+    """szd_stats of a C-contiguous array: finite, zeros, min, max, least_magnitude, constant."""
+    found = ffi.new("szd_stats *")
+    check(lib.szd_stats_of(dtype_code, pointer(data), data.size, found), "statistics")
+    return found
+
+
+def moments(dtype_code: int, data: NDArray[Any], unit: float, centre: float) -> tuple[Fraction, Fraction]:
+    """With d = x / unit - centre over the finite values: the sum of d and the sum of d^2, to about twice
+    float64's digits."""
+    out = ffi.new("double[4]")
+    check(lib.szd_moments(dtype_code, pointer(data), data.size, unit, centre, out), "moments")
+    return Fraction(out[0]) + Fraction(out[1]), Fraction(out[2]) + Fraction(out[3])
+
+
+def compare(
+    dtype_code: int, original: NDArray[Any], decoded: NDArray[Any], eps: float, pointwise: float, unit: float = 1.0
+) -> Any:
+    """szd_difference of two C-contiguous arrays of one dtype and size; sum_squares is in units squared."""
+    found = ffi.new("szd_difference *")
+    size = original.size
+    status = lib.szd_compare(dtype_code, pointer(original), pointer(decoded), size, eps, pointwise, unit, found)
+    check(status, "comparison")
+    return found

@@ -1,0 +1,274 @@
+"""From a tensor and a target to a frame: predictor, tiles, blocks on threads, and the smaller of the lossy and
+lossless frames."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _native
+from .arrays import COMPLEX_CODES, FLOAT_CODES
+from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
+from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_linear
+
+# Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
+# stays in cache.
+PREDICTED_TILE = 1 << 17
+LOSSLESS_TILE_BYTES = 1 << 30
+TRIAL_EFFORT = 7
+REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
+REGRESSION_FRACTION_BITS = 4
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The caller's options."""
+
+    effort: int
+    predictor: str
+    coder: str
+    threads: int | None
+
+
+def thread_count(threads: int | None, blocks: int) -> int:
+    """As many threads as asked for (None: the processors this process may use), never more than blocks."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads if threads is not None else available, blocks))
+
+
+def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as 1 to 4 axes for prediction: axes of extent 1 dropped, leading ones folded together."""
+    dims = [extent for extent in shape if extent != 1]
+    while len(dims) > 4:
+        dims[:2] = [dims[0] * dims[1]]
+    return tuple(dims) or (1,)
+
+
+def tile_for(dims: tuple[int, ...], volume: int) -> tuple[int, ...]:
+    """A tile of at most `volume` values, as near to a cube as the dims allow."""
+    tile = [1] * len(dims)
+    rest = volume
+    for done, axis in enumerate(sorted(range(len(dims)), key=lambda a: dims[a])):
+        left = len(dims) - done
+        edge = round(rest ** (1 / left))
+        while edge**left > rest:
+            edge -= 1
+        tile[axis] = max(1, min(dims[axis], edge))
+        rest //= tile[axis]
+    return tuple(tile)
+
+
+def _bound_value(target: Target) -> float:
+    bound = target.bound
+    match bound:
+        case Abs():
+            return float(np.max(bound.eps)) if np.size(bound.eps) else 1.0
+        case Rel() | PointwiseRel():
+            return bound.r
+        case Std():
+            return bound.c
+        case PSNR():
+            return bound.db
+        case RMSE():
+            return bound.v
+        case Bits():
+            return bound.b
+    return 0.0
+
+
+def decimal_parts(value: float) -> tuple[int, int]:
+    """(digits, exponent) of the shortest decimal that is this double."""
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    number = int("".join(map(str, digits)))
+    return -number if sign else number, int(exponent)
+
+
+def shorten_bound(header: _native.Header) -> None:
+    """A lossless frame keeps its bound to six digits, rounded down, and no range: it shall not grow by more
+    than 8 bytes."""
+    c = header.c
+    while abs(c.bound_digits) >= 10**6:
+        c.bound_digits, c.bound_exponent = c.bound_digits // 10, c.bound_exponent + 1
+    c.bound_flags &= ~(FLAG_RANGE | FLAG_ROBUST)
+
+
+def new_header(code: int, shape: tuple[int, ...], target: Target) -> _native.Header:
+    """A header with dtype, shape and bound; kind lossless, default tiles."""
+    header = _native.Header()
+    c = header.c
+    c.dtype, c.rank = code, len(shape)
+    for axis, extent in enumerate(shape):
+        c.shape[axis] = extent
+    if not isinstance(target.bound, Lossless):
+        c.bound_kind, c.bound_flags = KINDS[type(target.bound)], target.flags
+        c.bound_digits, c.bound_exponent = decimal_parts(_bound_value(target))
+        if target.flags & FLAG_RANGE and target.span:
+            c.bound_lo, c.bound_hi = target.span
+    return header
+
+
+def set_tiles(header: _native.Header, dims: tuple[int, ...], tile: tuple[int, ...]) -> None:
+    """Tiles other than the default."""
+    c = header.c
+    c.tile_rank = len(dims)
+    for axis, (extent, edge) in enumerate(zip(dims, tile, strict=True)):
+        c.dims[axis], c.tile[axis] = extent, edge
+
+
+def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str) -> None:
+    """A predictor with the tiles that suit it."""
+    if predictor == "none":
+        return
+    c = header.c
+    c.predictor = _native.PREDICTORS[predictor]
+    dims = folded_dims(shape)
+    set_tiles(header, dims, tile_for(dims, PREDICTED_TILE))
+    if predictor == "regression":
+        c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
+
+
+class FrameMaker:
+    """Makes frames of one tensor; `values` is C-contiguous, `code` its dtype's."""
+
+    def __init__(self, values: NDArray[Any], code: int, stats: Any, choices: Choices) -> None:
+        self.values, self.code, self.stats, self.choices = values, code, stats, choices
+        self.options = _native.options(choices.coder, choices.effort)
+
+    def make(self, target: Target) -> list[bytes]:
+        """The parts of the smallest frame that meets the target: header, then blocks."""
+        lossy = self._lossy(target)
+        if lossy is None:
+            return self.lossless(target)
+        if self._surely_smaller(lossy):
+            return lossy
+        exact = self.lossless(target)
+        return lossy if total(lossy) <= total(exact) else exact
+
+    def _surely_smaller(self, lossy: list[bytes]) -> bool:
+        """Whether a lossless frame need not be tried: what it could gain by is small, or much was stored raw."""
+        finite = self.stats.finite == self.values.size
+        return finite and self.values.size > 1 << 14 and total(lossy) * 4 < self.values.nbytes
+
+    def _lossy(self, target: Target) -> list[bytes] | None:
+        header = self._lattice(target)
+        if header is None or self.values.size == 0 or self.stats.constant:
+            return None
+        allowed = self.choices.predictor if target.axis_eps is None else "none"
+        if allowed != "auto":
+            set_predictor(header, self.values.shape, allowed)
+            return self._encode(header)
+        if self.choices.effort >= TRIAL_EFFORT:
+            return min((self._encode(self._predicted(target, name)) for name in _native.PREDICTORS), key=total)
+        return self._encode(self._predicted(target, self._cheapest(target)))
+
+    def _lattice(self, target: Target) -> _native.Header | None:
+        header = new_header(self.code, self.values.shape, target)
+        if target.axis_eps is not None:
+            header.c.kind, header.c.eps = _native.LINEAR64, float(target.axis_eps.max(initial=1.0))
+            header.c.step = 2 * header.c.eps
+            axis = target.bound.axis % self.values.ndim  # type: ignore[attr-defined]
+            header.set_axis_eps(axis, target.axis_eps)
+            return header
+        if target.pointwise is not None:
+            return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
+        if target.eps is not None:
+            return header if set_linear(header.c, self.code, target.eps, self.values) else None
+        return None
+
+    def _predicted(self, target: Target, predictor: str) -> _native.Header:
+        header = self._lattice(target)
+        assert header is not None  # the caller has seen that there is one
+        set_predictor(header, self.values.shape, predictor)
+        return header
+
+    def _cheapest(self, target: Target) -> str:
+        """By the entropy of a sample; no prediction unless another saves at least a hundredth."""
+        if self.choices.effort < 2 or self.values.size < 64:
+            return "none"
+        header = self._predicted(target, "regression")
+        header.complete()
+        bits = _native.Encoder(header, self.options, self.values).estimate()
+        best = min(("lorenzo", "regression"), key=lambda name: bits[name])
+        return best if bits[best] < bits["none"] * 0.99 else "none"
+
+    def _encode(self, header: _native.Header) -> list[bytes]:
+        header.complete()
+        count = header.c.blocks
+        blocks: list[bytes] = [b""] * count
+        numbers = itertools.count()  # next() is atomic: threads draw the blocks from it
+
+        def work(_: int) -> None:
+            encoder = _native.Encoder(header, self.options, self.values)
+            while (block := next(numbers)) < count:
+                blocks[block] = encoder.encode(block)
+
+        run_threads(work, thread_count(self.choices.threads, count))
+        return [write_header(header, blocks), *blocks]
+
+    def lossless(self, target: Target) -> list[bytes]:
+        """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
+        plain = self._encode(self._lossless_header(target))
+        if self.code not in FLOAT_CODES | COMPLEX_CODES and self.values.size > 1:
+            header = self._lossless_header(target)
+            header.c.predictor = _native.PREDICTORS["lorenzo"]
+            plain = min(plain, self._encode(header), key=total)
+        if len(plain) <= 2 or (total(plain) < self.values.nbytes and not self.stats.constant):
+            return plain
+        return min(plain, self._encode_large_tiles(target), key=total)
+
+    def _lossless_header(self, target: Target) -> _native.Header:
+        header = new_header(self.code, self.values.shape, target)
+        shorten_bound(header)
+        return header
+
+    def _encode_large_tiles(self, target: Target) -> list[bytes]:
+        header = self._lossless_header(target)
+        header.complete()
+        elements, width = header.c.elements, header.c.element_bytes
+        edge = min(elements, LOSSLESS_TILE_BYTES // width)
+        set_tiles(header, (elements,), (edge,))
+        header.complete()
+        flat = self.values.reshape(-1).view(np.uint8)
+        blocks = []
+        for start in range(0, elements, edge):
+            part = flat[start * width : (start + edge) * width]
+            blocks.append(
+                b"\x02" + _little(part[:width], width) if self.stats.constant else b"\x03" + _little(part, width)
+            )
+        return [write_header(header, blocks), *blocks]
+
+
+def _little(part: NDArray[np.uint8], width: int) -> bytes:
+    """Elements of `width` bytes in native order as little-endian bytes."""
+    return part.view(f"=u{width}").astype(f"<u{width}", copy=False).tobytes()
+
+
+def run_threads(work: Any, threads: int) -> None:
+    """Runs work(i) on `threads` threads and raises the first exception of any."""
+    if threads == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for result in [pool.submit(work, i) for i in range(threads)]:
+            result.result()
+
+
+def write_header(header: _native.Header, blocks: list[bytes]) -> bytes:
+    """The header with the index of these blocks."""
+    index = b"".join(struct.pack("<II", len(b), _native.crc32c(_native.as_bytes(b)) if b else 0) for b in blocks)
+    out = np.empty(header.c.header_bytes, dtype=np.uint8)
+    header.write(np.frombuffer(index, dtype=np.uint8) if index else np.empty(0, dtype=np.uint8), out)
+    return out.tobytes()
+
+
+def total(parts: list[bytes]) -> int:
+    """The frame's size in bytes."""
+    return sum(map(len, parts))

@@ -1,0 +1,871 @@
+"""A slow decoder of the szdnn frame, written from csrc/FORMAT.md alone.
+
+It shares no code with the compressor and is meant to be read next to the specification, the sections ("§") of which
+the comments cite. Numbers are plain Python integers; numpy is used for floating-point arithmetic and for the resulting
+array only, ml_dtypes for the number formats which numpy lacks.
+
+    python reference_decoder.py FRAME_FILE ARRAY.npy
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"\xf5SZD"  # §2
+VERSION = 0  # §2
+LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
+BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS = range(1, 7)  # §2, the ids of the fields
+NO_PREDICTOR, LORENZO, REGRESSION = range(3)  # §2, field 5
+
+
+class Damaged(ValueError):
+    """The frame is not one which an encoder can have written."""
+
+
+class Unsupported(ValueError):
+    """The frame was made by a newer version of the format."""
+
+
+def require(condition: bool, what: str) -> None:
+    """Reject the frame as damaged unless the condition holds."""
+    if not condition:
+        raise Damaged(what)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §1 Conventions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def unzigzag(u: int) -> int:
+    """§1: 0, 1, 2, 3, 4 ... -> 0, -1, 1, -2, 2 ..."""
+    return (u >> 1) ^ -(u & 1)
+
+
+def unzigzag32(u: int) -> int:
+    """The inverse zigzag, where the specification asks for a 32-bit signed number."""
+    require(u < 1 << 32, "a signed number does not fit 32 bits")
+    return unzigzag(u)
+
+
+def wrap32(v: int) -> int:
+    """§1: lattice integers are modulo 2^32, in two's complement."""
+    return ((v + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@cache
+def crc_table() -> list[int]:
+    """§1: the effect of each byte on a CRC-32C."""
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+def crc32c(data: bytes) -> int:
+    """§1: CRC-32C (Castagnoli)."""
+    table = crc_table()
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ table[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+class Bits:
+    """§1: a bit string, read from the least significant bit of each byte up."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0  # in bits
+
+    def take(self, count: int) -> int:
+        """A number of `count` bits, its least significant bit first."""
+        end = self.position + count
+        require(end <= 8 * len(self.data), "a bit string is too short")
+        first, shift = divmod(self.position, 8)
+        chunk = int.from_bytes(self.data[first : ceil_div(end, 8)], "little")
+        self.position = end
+        return (chunk >> shift) & ((1 << count) - 1)
+
+    def exp_golomb(self, g: int) -> int:
+        """EG(g): z zero bits, a one, then the low z + g bits of u + 2^g."""
+        z = 0
+        while not self.take(1):
+            z += 1
+            require(z + g <= 63, "an Exp-Golomb code is too long")
+        low = self.take(z + g)
+        return (1 << (z + g)) + low - (1 << g)
+
+    def end(self) -> int:
+        """The number of bytes begun; the unused bits of the last one must be zero."""
+        require(self.take(-self.position % 8) == 0, "padding bits are not zero")
+        return self.position // 8
+
+    def close(self) -> None:
+        """Nothing may be left but the padding of the last byte."""
+        require(self.end() == len(self.data), "a bit string is too long")
+
+
+class Reader:
+    """§1: reads the numbers of which headers and blocks are made."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def left(self) -> int:
+        """The number of bytes not yet read."""
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        require(count <= self.left(), "the data ends too early")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def close(self) -> None:
+        """Nothing may be left."""
+        require(self.left() == 0, "there is more data than expected")
+
+    def uint(self, size: int) -> int:
+        """A little-endian unsigned number of `size` bytes."""
+        return int.from_bytes(self.take(size), "little")
+
+    def u8(self) -> int:
+        """One byte."""
+        return self.uint(1)
+
+    def f64(self) -> float:
+        """An IEEE binary64."""
+        return float(struct.unpack("<d", self.take(8))[0])
+
+    def varint(self) -> int:
+        """Unsigned LEB128 in its shortest form, below 2^64."""
+        value = 0
+        for index in range(10):
+            byte = self.u8()
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                require(byte != 0 or index == 0, "a varint is longer than needed")
+                require(value < 1 << 64, "a varint exceeds 64 bits")
+                return value
+        raise Damaged("a varint is longer than 10 bytes")
+
+    def svarint32(self) -> int:
+        """The varint of the zigzag of a 32-bit signed number."""
+        return unzigzag32(self.varint())
+
+    def fixed_numbers(self, count: int, width: int) -> list[int]:
+        """§6: `count` numbers of `width` bits in a bit string of just the bytes needed."""
+        bits = Bits(self.take(ceil_div(count * width, 8)))
+        numbers = [bits.take(width) for _ in range(count)]
+        bits.close()
+        return numbers
+
+    def coded_numbers(self, count: int) -> list[int]:
+        """§6, §7: u8 g, varint bytes, a bit string of that many bytes with `count` numbers EG(g)."""
+        g = self.u8()
+        require(g <= 40, "the order of an Exp-Golomb code is above 40")
+        bits = Bits(self.take(self.varint()))
+        numbers = [bits.exp_golomb(g) for _ in range(count)]
+        bits.close()
+        return numbers
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §2 Frame: the element types
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """§2: one line of the table of dtypes. A complex value is two float elements."""
+
+    array: np.dtype[Any]
+    size: int
+    per_value: int
+    is_float: bool
+
+    def unsigned(self) -> np.dtype[Any]:
+        """The unsigned integer of an element's size."""
+        return np.dtype(f"<u{self.size}")
+
+
+def element_types() -> dict[int, ElementType]:
+    """§2: the table of dtypes, by code."""
+    table = {}
+    floats = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
+    for code, name in enumerate(floats):
+        table[code] = ElementType(np.dtype(name), np.dtype(name).itemsize, 1, True)
+    for code, text in enumerate(("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?"), 16):
+        table[code] = ElementType(np.dtype(text), np.dtype(text).itemsize, 1, False)
+    float8 = ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "e8m0fnu", "e4m3", "e3m4", "e4m3b11fnuz")
+    for code, text in enumerate(float8, 32):
+        table[code] = ElementType(np.dtype(getattr(ml_dtypes, "float8_" + text)), 1, 1, False)
+    table[48] = ElementType(np.dtype(np.complex64), 4, 2, True)
+    table[49] = ElementType(np.dtype(np.complex128), 8, 2, True)
+    return table
+
+
+ELEMENT_TYPES = element_types()
+FLOAT64 = ELEMENT_TYPES[3]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §2 Frame: the header
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Header:
+    """§2: what the header says, with the defaults of the fields which are absent."""
+
+    dtype: ElementType
+    shape: tuple[int, ...]
+    kind: int
+    elements: int = 0
+    low_bits: int = 0  # w of field 2
+    step: float = 0.0  # of field 2
+    points: int = 0  # n of field 3
+    first: int = 0  # of field 3
+    signs: bool = False  # of field 3
+    dims: tuple[int, ...] = ()
+    tile: tuple[int, ...] = ()
+    predictor: int = NO_PREDICTOR
+    edge: int = 0  # of field 5
+    fraction: int = 0  # F of field 5
+    axis: int = 0  # of field 6
+    axis_steps: tuple[float, ...] = ()  # of field 6; none without it
+
+
+def positive(value: float, what: str) -> float:
+    """The value, if it is finite and > 0 (which a NaN is not)."""
+    require(0 < value < math.inf, what + " is not finite and positive")
+    return value
+
+
+def parse_header(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
+    """§2: the header (its CRC checked and cut off) and the block index: (length, CRC) of each block."""
+    reader = Reader(data)
+    reader.take(9)  # magic, version, header_bytes: seen by split_header
+    code = reader.u8()
+    if code not in ELEMENT_TYPES:
+        raise Unsupported(f"unknown dtype {code}")
+    shape = parse_shape(reader, ELEMENT_TYPES[code])
+    kind = reader.u8()
+    if kind > GEOMETRIC:
+        raise Unsupported(f"unknown kind {kind}")
+    require(kind == LOSSLESS or code <= 3, "a lattice of a dtype which has none")
+    require(kind != LINEAR32 or code != 3, "a float32 lattice of float64")
+    header = Header(ELEMENT_TYPES[code], shape, kind)
+    header.elements = math.prod(shape) * header.dtype.per_value
+    use_fields(header, collect_fields(reader))
+    require(reader.left() == 8 * count_blocks(header), "the block index has a wrong length")
+    return header, [(reader.uint(4), reader.uint(4)) for _ in range(count_blocks(header))]
+
+
+def parse_shape(reader: Reader, dtype: ElementType) -> tuple[int, ...]:
+    """§2: rank and shape."""
+    rank = reader.u8()
+    require(rank <= 64, "the rank is above 64")
+    shape = tuple(reader.varint() for _ in range(rank))
+    raw_bytes = math.prod(extent for extent in shape if extent) * dtype.per_value * dtype.size
+    require(raw_bytes <= 1 << 60, "the tensor is too large")
+    return shape
+
+
+def collect_fields(reader: Reader) -> dict[int, bytes]:
+    """§2: the content of each field, by id."""
+    fields: dict[int, bytes] = {}
+    last = 0
+    while identifier := reader.u8():
+        require(identifier > last, "the fields are not in ascending order")
+        if identifier > AXIS:
+            raise Unsupported(f"unknown field {identifier}")
+        last = identifier
+        fields[identifier] = reader.take(reader.varint())
+    return fields
+
+
+def use_fields(header: Header, fields: dict[int, bytes]) -> None:
+    """§2, Fields: check which are there, and put what they say into the header."""
+    require((LATTICE in fields) == (header.kind in (LINEAR32, LINEAR64)), "field 2 goes with kinds 1 and 2")
+    require((GEOMETRY in fields) == (header.kind == GEOMETRIC), "field 3 goes with kind 3")
+    require(AXIS not in fields or (header.kind == LINEAR64 and TILES not in fields), "field 6 is out of place")
+    set_default_tiles(header)
+    parsers = {
+        BOUND: parse_bound,
+        LATTICE: parse_lattice,
+        GEOMETRY: parse_geometry,
+        TILES: parse_tiles,
+        PREDICTOR: parse_predictor,
+        AXIS: parse_axis,
+    }
+    for identifier, content in fields.items():
+        reader = Reader(content)
+        parsers[identifier](header, reader)
+        reader.close()
+    predicted = header.predictor != 0 and header.kind != LOSSLESS
+    limit = 1 << 22 if predicted else (1 << 31) // header.dtype.size
+    require(math.prod(header.tile) <= limit, "the tiles are too large")
+
+
+def parse_bound(_header: Header, reader: Reader) -> None:
+    """§2, field 1: not needed for decoding; only its form is checked."""
+    kind_and_flags = reader.u8()
+    kind, flags = kind_and_flags & 15, kind_and_flags >> 4
+    require(1 <= kind <= 7 and flags <= 7, "unknown kind or flags of the bound")
+    reader.varint()
+    require(reader.varint() <= 1000, "the bound's exponent is out of range")
+    reader.take(16 if flags & 2 else 0)
+
+
+def parse_lattice(header: Header, reader: Reader) -> None:
+    """§2, field 2: the step of the linear lattices, and the number of low bits."""
+    eps = positive(reader.f64(), "eps")
+    header.low_bits = reader.u8()
+    require(header.low_bits <= (26 if header.kind == LINEAR64 else 0), "too many low bits")
+    default = 2 * (eps if header.kind == LINEAR64 else float32_below(eps))
+    step = reader.f64() if reader.left() else default
+    header.step = positive(step, "the step")
+    require(header.kind == LINEAR64 or to_float32(step) == step, "the step is not a float32")
+
+
+def to_float32(value: float) -> float:
+    """The nearest float32."""
+    with np.errstate(all="ignore"):
+        return float(np.float32(value))
+
+
+def float32_below(value: float) -> float:
+    """§2, field 2: the largest float32 which is at most the (positive) value."""
+    with np.errstate(all="ignore"):
+        nearest = np.float32(value)
+        below = nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(0))
+    return float(below)
+
+
+def parse_geometry(header: Header, reader: Reader) -> None:
+    """§2, field 3: the geometric lattice. The bound r is for information."""
+    header.points = reader.varint()
+    require(1 <= header.points < 1 << 31, "the points per octave are out of range")
+    header.first = reader.svarint32()
+    signs = reader.u8()
+    require(signs <= 1, "the signs flag is out of range")
+    header.signs = bool(signs)
+    positive(reader.f64(), "the relative bound")
+
+
+def set_default_tiles(header: Header) -> None:
+    """§2, field 4: what holds in its absence."""
+    header.dims = (header.elements,)
+    header.tile = (min(max(header.elements, 1), 1 << 18),)
+
+
+def parse_tiles(header: Header, reader: Reader) -> None:
+    """§2, field 4: as what array the elements are seen, and the tiles it is cut into."""
+    rank = reader.u8()
+    require(1 <= rank <= 4, "the rank of the tiles is out of range")
+    header.dims = tuple(reader.varint() for _ in range(rank))
+    header.tile = tuple(reader.varint() for _ in range(rank))
+    require(math.prod(header.dims) == header.elements, "the dims do not match the number of elements")
+    fits = all(1 <= tile <= max(dim, 1) for tile, dim in zip(header.tile, header.dims, strict=True))
+    require(fits, "the tiles do not fit")
+
+
+def parse_predictor(header: Header, reader: Reader) -> None:
+    """§2, field 5 (after field 4, upon which it depends)."""
+    header.predictor = reader.u8()
+    require(header.predictor in (LORENZO, REGRESSION), "unknown predictor")
+    if header.kind == LOSSLESS:
+        require(header.predictor == LORENZO, "kind 0 knows only predictor 1")
+        require(not header.dtype.is_float and len(header.dims) == 1, "kind 0 cannot have a predictor here")
+    if header.predictor == REGRESSION:
+        header.edge = reader.u8()
+        header.fraction = reader.u8()
+        require(2 <= header.edge <= 64 and header.fraction <= 12, "the regression is out of range")
+
+
+def parse_axis(header: Header, reader: Reader) -> None:
+    """§2, field 6: a step of its own for each index along an axis of the shape."""
+    header.axis = reader.u8()
+    require(header.axis < len(header.shape), "there is no such axis")
+    require(reader.left() == 8 * header.shape[header.axis], "field 6 has a wrong length")
+    steps = [2 * positive(reader.f64(), "eps") for _ in range(header.shape[header.axis])]
+    header.axis_steps = tuple(positive(step, "2 eps") for step in steps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §3 Tiles and blocks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def strides(dims: Sequence[int]) -> list[int]:
+    """How far apart neighbours along each axis are in C order."""
+    result = [1] * len(dims)
+    for axis in range(len(dims) - 1, 0, -1):
+        result[axis - 1] = result[axis] * dims[axis]
+    return result
+
+
+def count_blocks(header: Header) -> int:
+    """§3: one for each tile; none without elements."""
+    return math.prod(ceil_div(dim, tile) for dim, tile in zip(header.dims, header.tile, strict=True))
+
+
+def tile_boxes(dims: Sequence[int], tile: Sequence[int]) -> Iterator[tuple[range, ...]]:
+    """§3: the tiles in C order of their grid, those at the far edges smaller. §7 cuts a tile in the same way."""
+    if 0 in dims:  # no elements, no tiles, however long the other axes are
+        return iter(())
+    ranges = [
+        [range(start, min(start + size, dim)) for start in range(0, dim, size)]
+        for dim, size in zip(dims, tile, strict=True)
+    ]
+    return itertools.product(*ranges)
+
+
+def indices(box: tuple[range, ...], dims: Sequence[int]) -> list[int]:
+    """§3: the place in the whole array of each element of a box, in the box's C order."""
+    steps = strides(dims)
+    offsets = ([i * step for i in axis] for axis, step in zip(box, steps, strict=True))
+    return [sum(position) for position in itertools.product(*offsets)]
+
+
+def decode_block(header: Header, block: bytes, box: tuple[range, ...], places: list[int]) -> list[int]:
+    """§3: the elements of a block as unsigned numbers. `places` are their indices in the whole tensor."""
+    reader = Reader(block)
+    mode = reader.u8()
+    if mode == 0:
+        require(header.kind != LOSSLESS, "a lattice block in a lossless frame")
+        elements = decode_lattice(header, reader, tuple(len(axis) for axis in box), places)
+    elif mode == 1:
+        differenced = header.kind == LOSSLESS and header.predictor == LORENZO
+        elements = decode_planes(header.dtype, reader, len(places), differenced)
+    elif mode == 2:
+        elements = [reader.uint(header.dtype.size)] * len(places)
+    elif mode == 3:
+        elements = [reader.uint(header.dtype.size) for _ in places]
+    else:
+        raise Damaged(f"unknown block mode {mode}")
+    reader.close()
+    return elements
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §4 Symbol stream
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def decode_symbols(reader: Reader, n: int) -> list[int]:
+    """§4: n symbols of 8 bits."""
+    if n == 0:
+        return []
+    coder = reader.u8()
+    if coder == 0:
+        return [reader.u8()] * n
+    if coder == 1:
+        return list(reader.take(n))
+    if coder == 2:
+        lengths = read_table(reader, read_lengths)
+        return decode_huffman(Bits(reader.take(reader.varint())), lengths, n)
+    require(coder == 3, "unknown coder")
+    frequencies = read_table(reader, read_frequencies)
+    log_lanes = reader.u8()
+    require(log_lanes <= 5, "too many lanes")
+    return decode_rans(Reader(reader.take(reader.varint())), frequencies, 1 << log_lanes, n)
+
+
+def read_table(reader: Reader, read: Callable[[Bits], dict[int, int]]) -> dict[int, int]:
+    """§4: a table is a bit string which ends at the next byte border."""
+    bits = Bits(reader.data[reader.position : reader.position + 1024])  # no table is as long as that
+    table = read(bits)
+    reader.position += bits.end()
+    return table
+
+
+def read_change(bits: Bits, previous: int) -> int:
+    """§4: a number from 0 to 12, as its difference from the previous one."""
+    value = previous + unzigzag(bits.exp_golomb(0))
+    require(0 <= value <= 12, "a table holds a number out of range")
+    return value
+
+
+def read_lengths(bits: Bits) -> dict[int, int]:
+    """§4, length table: the code length of each symbol from lo to hi; 0 if it is not used."""
+    lo, hi = bits.take(8), bits.take(8)
+    require(lo < hi, "the symbols of a table are out of order")
+    lengths = {}
+    length = 8
+    for symbol in range(lo, hi + 1):
+        length = lengths[symbol] = read_change(bits, length)
+    total = sum(4096 >> length for length in lengths.values() if length)
+    require(total == 4096, "the Huffman code is not complete")
+    return lengths
+
+
+def read_frequencies(bits: Bits) -> dict[int, int]:
+    """§4, frequency table: the frequency of each symbol from lo to hi. They add up to 4096."""
+    lo, hi, top, m = bits.take(8), bits.take(8), bits.take(8), bits.take(4)
+    require(lo < hi and lo <= top <= hi, "the symbols of a table are out of order")
+    frequencies = dict.fromkeys(range(lo, hi + 1), 0)
+    length = 6
+    for symbol in frequencies:
+        if symbol != top:
+            length = read_change(bits, length)
+            frequencies[symbol] = read_frequency(bits, length, m)
+    frequencies[top] = 4096 - sum(frequencies.values())
+    require(frequencies[top] >= 1, "the frequencies exceed 4096")
+    require(frequencies[lo] > 0 and frequencies[hi] > 0, "the first or last symbol is not used")
+    return frequencies
+
+
+def read_frequency(bits: Bits, length: int, m: int) -> int:
+    """§4: a frequency of which the bit length is known; only the m bits below the highest are stored."""
+    if length <= 1:
+        return length
+    t = min(length - 1, m)
+    return (1 << (length - 1)) + (bits.take(t) << (length - 1 - t))
+
+
+def canonical_codes(lengths: dict[int, int]) -> dict[tuple[int, int], int]:
+    """§4: the symbol of each (length, code): sorted by length, then symbol, counting up."""
+    codes = {}
+    code = last = 0
+    for length, symbol in sorted((length, symbol) for symbol, length in lengths.items() if length):
+        code <<= length - last
+        codes[length, code] = symbol
+        code += 1
+        last = length
+    return codes
+
+
+def decode_huffman(bits: Bits, lengths: dict[int, int], n: int) -> list[int]:
+    """§4: codes come with their most significant bit first."""
+    codes = canonical_codes(lengths)
+    symbols = []
+    for _ in range(n):
+        length = code = 0
+        while (length, code) not in codes:  # ends: the code is complete
+            code = 2 * code + bits.take(1)
+            length += 1
+        symbols.append(codes[length, code])
+    bits.close()
+    return symbols
+
+
+def decode_rans(payload: Reader, frequencies: dict[int, int], lanes: int, n: int) -> list[int]:
+    """§4, rANS payload."""
+    states = [payload.uint(4) for _ in range(lanes)]
+    require(min(states) >= 1 << 16, "a rANS state starts too low")
+    symbol_of_slot = [symbol for symbol, frequency in frequencies.items() for _ in range(frequency)]
+    below = dict(zip(frequencies, itertools.accumulate(frequencies.values(), initial=0), strict=False))
+    symbols = []
+    for i in range(n):
+        x = states[i % lanes]
+        slot = x % 4096
+        symbol = symbol_of_slot[slot]
+        x = frequencies[symbol] * (x >> 12) + slot - below[symbol]
+        if x < 1 << 16:
+            x = (x << 16) + payload.uint(2)
+        states[i % lanes] = x
+        symbols.append(symbol)
+    payload.close()
+    require(all(x == 1 << 16 for x in states), "a rANS state does not end as it should")
+    return symbols
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §5 Planes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool) -> list[int]:
+    """§5: m elements as unsigned numbers, from a symbol stream for each of their bytes."""
+    planes = [decode_symbols(reader, m) for _ in range(dtype.size)]
+    numbers = [int.from_bytes(bytes(element), "little") for element in zip(*planes, strict=True)]
+    if dtype.is_float:
+        top = 8 * dtype.size - 1
+        return [(u >> 1) | ((u & 1) << top) for u in numbers]
+    return undo_differences(numbers, 8 * dtype.size) if differenced else numbers
+
+
+def undo_differences(numbers: Iterable[int], bits: int) -> list[int]:
+    """§5: each number is the zigzag of the difference from the one before, modulo 2^bits."""
+    mask = (1 << bits) - 1
+    return list(itertools.accumulate((unzigzag(u) & mask for u in numbers), lambda a, b: (a + b) & mask))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §6 Lattice blocks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def decode_lattice(header: Header, reader: Reader, extent: tuple[int, ...], places: list[int]) -> list[int]:
+    """§6: the elements of a lattice block. `extent` is the size of its tile."""
+    n = len(places)
+    outliers = read_outliers(header.dtype, reader, n)
+    low = reader.fixed_numbers(n, header.low_bits)
+    prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
+    residuals = read_residuals(reader, n)
+    if header.predictor == LORENZO:
+        q = undo_lorenzo(residuals, extent)
+    else:
+        q = [wrap32(r + p) for r, p in zip(residuals, prediction, strict=True)]
+    elements: list[int] = reconstruct(header, q, low, places).view(header.dtype.unsigned()).tolist()
+    for position, element in outliers.items():
+        elements[position] = element
+    return elements
+
+
+def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
+    """§6.1: the elements which the lattice does not hold, by position."""
+    m = reader.varint()
+    require(m <= n, "there are more outliers than elements")
+    if m == 0:
+        return {}
+    gaps = reader.coded_numbers(m)
+    positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
+    require(positions[-1] < n, "an outlier lies beyond the block")
+    return dict(zip(positions, decode_planes(dtype, reader, m, differenced=False), strict=True))
+
+
+def read_residuals(reader: Reader, n: int) -> list[int]:
+    """§6.4: the residuals."""
+    k = reader.u8()
+    require(k <= 24, "too many low bits of residuals")
+    base = reader.svarint32()
+    flags = reader.u8()
+    require(flags <= 1, "unknown flags of residuals")
+    escapes = read_escapes(reader, n) if flags & 1 else None
+    low = reader.fixed_numbers(n, k)
+    high = high_parts(decode_symbols(reader, n), base, escapes)
+    return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
+
+
+def read_escapes(reader: Reader, n: int) -> list[int]:
+    """§6.4: the high parts which symbols cannot express."""
+    count = reader.varint()
+    require(1 <= count <= n, "the number of escapes is out of range")
+    return [unzigzag32(u) for u in reader.coded_numbers(count)]
+
+
+def high_parts(symbols: list[int], base: int, escapes: list[int] | None) -> list[int]:
+    """§6.4: the symbol is added to the base; but with escapes, 0 stands for the next of these."""
+    if escapes is None:
+        return [base + symbol for symbol in symbols]
+    require(symbols.count(0) == len(escapes), "the number of escapes does not match the symbols")
+    following = iter(escapes)
+    return [base + symbol if symbol else next(following) for symbol in symbols]
+
+
+def undo_lorenzo(residuals: list[int], extent: tuple[int, ...]) -> list[int]:
+    """§6.5: sum along each axis of the tile in turn."""
+    q = list(residuals)
+    for size, stride in zip(extent, strides(extent), strict=True):
+        for i in range(len(q)):
+            if i // stride % size:
+                q[i] = wrap32(q[i] + q[i - stride])
+    return q
+
+
+def reconstruct(header: Header, q: list[int], low: list[int], places: list[int]) -> NDArray[Any]:
+    """§6.6: from lattice integers to values of the dtype."""
+    with np.errstate(all="ignore"):
+        if header.kind == LINEAR32:
+            values: NDArray[Any] = np.array(q, dtype=np.int32).astype(np.float32) * np.float32(header.step)
+        elif header.kind == LINEAR64:
+            wide = [(h << header.low_bits) + bits for h, bits in zip(q, low, strict=True)]
+            values = np.array(wide, dtype=np.int64).astype(np.float64) * np.array(element_steps(header, places))
+        else:
+            values = np.array([geometric_value(v, header) for v in q], dtype=np.float64)
+        return to_dtype(values, header.dtype)
+
+
+def element_steps(header: Header, places: list[int]) -> list[float]:
+    """§6.6, kind 2: the step of each element."""
+    if not header.axis_steps:
+        return [header.step] * len(places)
+    stride = strides(header.shape)[header.axis]
+    size = header.shape[header.axis]
+    return [header.axis_steps[place // stride % size] for place in places]
+
+
+def to_dtype(values: NDArray[Any], dtype: ElementType) -> NDArray[Any]:
+    """§6.6: float16 and bfloat16 come from float32, also where that means rounding twice."""
+    if dtype == FLOAT64:
+        return values
+    return values.astype(np.float32).astype(dtype.array)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §7 Regression
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def read_regression(header: Header, reader: Reader, extent: tuple[int, ...]) -> list[int]:
+    """§7: the prediction of every element of the tile."""
+    boxes = list(tile_boxes(extent, [header.edge] * len(extent)))
+    columns = [read_coefficients(reader, len(boxes)) for _ in range(len(extent) + 1)]
+    prediction = [0] * math.prod(extent)
+    for box, coefficients in zip(boxes, zip(*columns, strict=True), strict=True):
+        plane = plane_values(box, coefficients, header.fraction)
+        for place, value in zip(indices(box, extent), plane, strict=True):
+            prediction[place] = value
+    return prediction
+
+
+def read_coefficients(reader: Reader, boxes: int) -> list[int]:
+    """§7: one coefficient of every sub-block, each as the difference from that of the sub-block before."""
+    changes = [unzigzag32(u) for u in reader.coded_numbers(boxes)]
+    return list(itertools.accumulate(changes, lambda before, change: wrap32(before + change)))
+
+
+def plane_values(box: tuple[range, ...], coefficients: tuple[int, ...], fraction: int) -> list[int]:
+    """§7: the plane at each place of a sub-block, in C order."""
+    constant, *slopes = coefficients
+    half = 1 << (fraction - 1) if fraction else 0
+    terms = ([slope * i for i in range(len(axis))] for slope, axis in zip(slopes, box, strict=True))
+    return [(constant + sum(position) + half) >> fraction for position in itertools.product(*terms)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §8 Geometric lattice
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def roots() -> list[int]:
+    """§8: R_k = 2^(2^-k), with 63 fractional bits."""
+    result = [1 << 64]
+    for _ in range(48):
+        result.append(math.isqrt(result[-1] << 63))
+    return result
+
+
+def byte_product(f: int, p: int) -> int:
+    """§8: T_p, the product of the roots which byte p (0 is the highest) of the 48-bit f selects."""
+    byte = (f >> (40 - 8 * p)) & 0xFF
+    product = 1 << 63
+    for t in range(1, 9):
+        if byte >> (8 - t) & 1:
+            product = (product * roots()[8 * p + t]) >> 63
+    return product
+
+
+def mantissa(f: int) -> int:
+    """§8: the top 53 bits M of 2^(f / 2^48), computed with 64."""
+    m = byte_product(f, 0)
+    for p in range(1, 6):
+        m = (m * byte_product(f, p)) >> 63
+    return m >> 11
+
+
+def scale(significand: int, exponent: int) -> float:
+    """§8: significand x 2^exponent, rounded once to float64; the significand has 53 bits."""
+    if exponent > 1023 - 52:
+        return math.inf
+    shift = max(-1074 - exponent, 0)  # subnormal numbers lose this many bits
+    if shift > 54:
+        return 0.0
+    whole, rest = divmod(significand, 1 << shift)
+    half_way = (1 << shift) >> 1
+    if rest > half_way or (shift and rest == half_way and whole & 1):
+        whole += 1
+    return math.ldexp(whole, exponent + shift)  # exact
+
+
+def geometric_value(q: int, header: Header) -> float:
+    """§8: the value of a geometric lattice integer."""
+    if q == 0:
+        return 0.0
+    a = (q - 1) % (1 << 32)
+    negative = header.signs and a & 1
+    i = (a >> 1 if header.signs else a) + header.first
+    e, j = divmod(i, header.points)
+    f = (j << 48) // header.points
+    return math.copysign(scale(mantissa(f), e - 52), -1.0 if negative else 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §2 Frame
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def split_header(frame: bytes) -> tuple[bytes, bytes]:
+    """§2: the header without its CRC, which is checked, and all that follows it."""
+    reader = Reader(frame)
+    require(reader.take(4) == MAGIC, "not an szdnn frame")
+    version = reader.u8()
+    if version != VERSION:
+        raise Unsupported(f"unknown version {version}")
+    size = reader.uint(4)
+    require(13 <= size <= len(frame), "header_bytes does not fit the frame")
+    header = frame[: size - 4]
+    require(crc32c(header) == int.from_bytes(frame[size - 4 : size], "little"), "the header is damaged")
+    return header, frame[size:]
+
+
+def split_blocks(data: bytes, index: list[tuple[int, int]]) -> list[bytes]:
+    """§2: the blocks, their CRCs checked; the frame ends with the last one."""
+    reader = Reader(data)
+    blocks = []
+    for length, crc in index:
+        blocks.append(reader.take(length))
+        require(crc32c(blocks[-1]) == crc, "a block is damaged")
+    reader.close()
+    return blocks
+
+
+def decode(frame: bytes) -> NDArray[Any]:
+    """The tensor which the frame holds. Raises Damaged or Unsupported."""
+    head, data = split_header(bytes(frame))
+    header, index = parse_header(head)
+    blocks = split_blocks(data, index)
+    elements = [0] * header.elements
+    for block, box in zip(blocks, tile_boxes(header.dims, header.tile), strict=True):
+        places = indices(box, header.dims)
+        for place, element in zip(places, decode_block(header, block, box, places), strict=True):
+            elements[place] = element
+    return to_array(header, elements)
+
+
+def to_array(header: Header, elements: list[int]) -> NDArray[Any]:
+    """§2, §3: the elements in C order are the tensor."""
+    flat = np.array(elements, dtype=header.dtype.unsigned()).view(header.dtype.array)
+    try:
+        return flat.reshape(header.shape)
+    except (ValueError, OverflowError) as error:  # an empty tensor with dimensions beyond what numpy can hold
+        raise Damaged("the shape is too large") from error
+
+
+def main() -> None:
+    """Read a frame file, write a .npy."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: reference_decoder.py FRAME_FILE ARRAY.npy")
+    with open(sys.argv[1], "rb") as file:
+        array = decode(file.read())
+    np.save(sys.argv[2], array)
+    print(f"{array.dtype} {array.shape}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import szdnn
+from szdnn.archive import SKELETON, Archive, ArchiveWriter, FrameFile, atomic_file
+from szdnn.errors import ArchiveError, CorruptFrame, Error, LimitError, UnsupportedFrame
+from szdnn.skeleton import entry_name
+
+TENSORS = {
+    "layer/weight": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "ids": np.array([3, -1, 2], dtype=np.int64),
+    "empty": np.zeros((0, 2), np.float16),
+}
+names = st.text(min_size=0, max_size=20).filter(lambda name: name == entry_name(name))
+
+
+def write(path, tensors, skeleton=None, metadata=None):
+    sizes = {name: array.nbytes for name, array in tensors.items()}
+    with atomic_file(path) as file:
+        writer = ArchiveWriter(file, sizes, skeleton or {}, metadata or {})
+        for name, array in tensors.items():
+            writer.add(name, szdnn.compress(array, szdnn.Lossless()))
+            assert writer.read(name) == szdnn.compress(array, szdnn.Lossless())
+        size = writer.finish()
+    assert path.stat().st_size == size
+    return path
+
+
+def contents(path):
+    """Everything an archive tells, comparable."""
+    with Archive(path) as archive:
+        tensors = {name: (array.dtype, array.shape, array.tobytes()) for name, array in archive.items()}
+        return tensors, archive.skeleton, archive.metadata
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return write(tmp_path / "a.szd.safetensors", TENSORS, {"kind": "test"}, {"source": "é", "format": "pt"})
+
+
+def test_is_a_valid_safetensors_file(archive):
+    with safe_open(archive, "numpy") as file:
+        assert set(file.keys()) == {*TENSORS, SKELETON}
+        assert file.metadata() == {"source": "é", "format": "szdnn", "version": "0"}
+        for name, array in TENSORS.items():
+            frame = file.get_tensor(name)
+            assert (frame.dtype, frame.ndim) == (np.uint8, 1)
+            np.testing.assert_array_equal(szdnn.decompress(frame.tobytes()), array)
+
+
+def test_reads_back_what_was_written(archive):
+    with Archive(archive) as opened:
+        assert list(opened) == list(TENSORS)
+        assert opened.skeleton["kind"] == "test"
+        assert opened.metadata == {"source": "é", "format": "pt"}
+        for name, array in TENSORS.items():
+            assert opened[name].dtype == array.dtype
+            np.testing.assert_array_equal(opened[name], array)
+            assert opened.info(name).shape == array.shape
+        with pytest.raises(KeyError):
+            opened["absent"]
+
+
+@given(st.dictionaries(names, st.integers(0, 5), max_size=5), st.dictionaries(names, st.text(), max_size=3))
+def test_any_names_and_metadata(tmp_path_factory, lengths, metadata):
+    path = tmp_path_factory.mktemp("names") / "a"
+    tensors = {name: np.arange(length, dtype=np.int16) for name, length in lengths.items()}
+    write(path, tensors, metadata=metadata)
+    read, _, read_metadata = contents(path)
+    assert list(read) == list(tensors)
+    assert read == {name: (array.dtype, array.shape, array.tobytes()) for name, array in tensors.items()}
+    assert read_metadata == metadata
+
+
+def test_padding_of_the_header_is_small(tmp_path):
+    tensors = {f"layer{i}.weight": np.zeros(100, np.float32) for i in range(200)}
+    path = write(tmp_path / "a", tensors)
+    header = path.read_bytes()[8:][: int.from_bytes(path.read_bytes()[:8], "little")]
+    assert len(header) % 8 == 0
+    assert len(header) - len(header.rstrip(b" ")) <= 12 * len(tensors)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, error, old):
+    path = tmp_path / "a"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises(error), atomic_file(path) as file:  # noqa: PT012
+        file.write(b"half of the new one")
+        raise error
+    assert [p.name for p in tmp_path.iterdir()] == (["a"] if old else [])
+    assert old is None or path.read_bytes() == old
+
+
+def test_atomic_file_keeps_mode_and_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    with atomic_file(link) as file:
+        file.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_atomic_file_honours_the_umask(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "a"):
+            pass
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_atomic_file_replaces_files_only(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArchiveError, match="not a regular file"), atomic_file(tmp_path / "pipe"):
+        pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_every_truncation_is_an_error(archive, tmp_path):
+    data, cut = archive.read_bytes(), tmp_path / "cut"
+    for length in range(len(data)):
+        cut.write_bytes(data[:length])
+        with pytest.raises(Error):
+            contents(cut)
+    cut.write_bytes(data + b"\0")
+    with pytest.raises(Error):
+        contents(cut)
+
+
+def test_no_bit_flip_goes_unnoticed(archive, tmp_path):
+    data, flipped, expected, caught = bytearray(archive.read_bytes()), tmp_path / "flipped", contents(archive), 0
+    for bit in range(8 * len(data)):
+        data[bit // 8] ^= 1 << bit % 8
+        flipped.write_bytes(data)
+        data[bit // 8] ^= 1 << bit % 8
+        try:
+            assert contents(flipped) == expected
+        except Error:
+            caught += 1
+    assert caught > 0.99 * 8 * len(data)
+
+
+def test_a_damaged_tensor_leaves_the_others_readable(archive):
+    with Archive(archive) as opened:
+        frame = opened.frame("ids").tobytes()
+    data = bytearray(archive.read_bytes())
+    data[data.index(frame) + len(frame) // 2] ^= 1
+    archive.write_bytes(data)
+    with Archive(archive) as opened:
+        with pytest.raises(CorruptFrame, match="ids"):
+            opened["ids"]
+        np.testing.assert_array_equal(opened["layer/weight"], TENSORS["layer/weight"])
+
+
+def test_max_bytes_is_per_tensor(archive):
+    with Archive(archive, max_bytes=24) as opened:
+        np.testing.assert_array_equal(opened["ids"], TENSORS["ids"])
+        with pytest.raises(LimitError, match="layer/weight"):
+            opened["layer/weight"]
+
+
+def test_other_safetensors_files_are_refused(tmp_path):
+    path = tmp_path / "plain.safetensors"
+    save_file(TENSORS, path)
+    with pytest.raises(ArchiveError, match="not an szdnn archive"):
+        Archive(path)
+    save_file({"a": np.zeros(3, np.uint8)}, path, metadata={"format": "szdnn", "version": "0"})
+    with pytest.raises(CorruptFrame, match="skeleton"):
+        Archive(path)
+    save_file({"a": np.zeros(3, np.float32)}, path, metadata={"format": "szdnn", "version": "0"})
+    with pytest.raises(CorruptFrame, match="U8"):
+        Archive(path)
+    save_file({"a": np.zeros(3, np.uint8)}, path, metadata={"format": "szdnn", "version": "7"})
+    with pytest.raises(UnsupportedFrame, match="7"):
+        Archive(path)
+
+
+def test_entries_of_newer_versions_are_unsupported(archive, tmp_path):
+    with safe_open(archive, "numpy") as file:
+        entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    save_file({**entries, "__szdnn__.small": np.zeros(3, np.uint8)}, tmp_path / "b", metadata=metadata)
+    with pytest.raises(UnsupportedFrame, match="small"):
+        Archive(tmp_path / "b")
+    save_file({**entries, "more": entries["ids"]}, tmp_path / "b", metadata=metadata)
+    with pytest.raises(CorruptFrame, match="names"):
+        Archive(tmp_path / "b")
+
+
+def test_writer_wants_each_tensor_once(tmp_path):
+    frame = szdnn.compress(TENSORS["ids"], szdnn.Lossless())
+    with (tmp_path / "a").open("wb+") as file:
+        writer = ArchiveWriter(file, {"ids": 24}, {}, {})
+        with pytest.raises(ArchiveError, match="'ids' was not added"):
+            writer.finish()
+        with pytest.raises(ArchiveError, match="unexpected"):
+            writer.add("other", frame)
+        writer.add("ids", frame)
+        with pytest.raises(ArchiveError, match="unexpected"):
+            writer.add("ids", frame)
+        for name in ("__metadata__", "__szdnn__.x"):
+            with pytest.raises(ArchiveError, match="name"):
+                ArchiveWriter(file, {name: 24}, {}, {})
+
+
+def test_a_bare_frame_is_an_archive_of_one(tmp_path):
+    path = tmp_path / "x.szd"
+    path.write_bytes(szdnn.compress(TENSORS["layer/weight"], szdnn.Lossless()))
+    with FrameFile(path) as frames:
+        assert list(frames) == ["array"]
+        np.testing.assert_array_equal(frames["array"], TENSORS["layer/weight"])
+
+
+@pytest.mark.parametrize("name", ["", "missing"])
+def test_what_can_not_be_opened_is_an_os_error(tmp_path, name):
+    with pytest.raises(OSError, match=r"directory"):
+        Archive(Path(tmp_path, name))

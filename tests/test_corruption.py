@@ -1,0 +1,211 @@
+"""Damaged frames: every truncation, every flipped bit, forged headers. Always szdnn.Error, never a wrong value
+or a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.typing import NDArray
+from tensors import CODERS, simple_bounds, tensors
+
+import szdnn
+from szdnn import _native
+
+RNG = np.random.default_rng(7)
+
+
+def _smooth(shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.cumsum(RNG.normal(size=shape), axis=-1).astype(np.float32)
+
+
+def _with_specials() -> NDArray[Any]:
+    x = RNG.normal(size=300).astype(np.float32)
+    x[::17] = np.nan
+    x[5] = 1e30
+    return x
+
+
+# One small frame of each kind of block, stream and field.
+FRAMES: dict[str, bytes] = {
+    "rans": szdnn.compress(RNG.normal(size=900).astype(np.float32), szdnn.Rel(1e-2), coder="rans"),
+    "huffman": szdnn.compress(RNG.normal(size=700).astype(np.float32), szdnn.Rel(1e-2), coder="huffman"),
+    "low bits": szdnn.compress(RNG.normal(size=400).astype(np.float32), szdnn.Rel(1e-4)),
+    "escapes": szdnn.compress((RNG.standard_t(1.2, 900) * 3).astype(np.float32), szdnn.Abs(1e-1)),
+    "outliers": szdnn.compress(_with_specials(), szdnn.Abs(1e-2)),
+    "lorenzo": szdnn.compress(_smooth((9, 40)), szdnn.Abs(1e-2), predictor="lorenzo"),
+    "regression": szdnn.compress(_smooth((14, 30)), szdnn.Abs(1e-2), predictor="regression"),
+    "float64 wide": szdnn.compress(RNG.normal(size=200), szdnn.Abs(1e-12)),
+    "axis": szdnn.compress(RNG.normal(size=(4, 60)), szdnn.Abs([1e-1, 1e-2, 1e-3, 1e-4], axis=0)),
+    "pointwise": szdnn.compress(RNG.normal(size=500).astype(np.float32), szdnn.PointwiseRel(1e-2)),
+    "constant": szdnn.compress(np.full((30, 30), 3.25, np.float32), szdnn.Rel(1e-2)),
+    "lossless float": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.Lossless()),
+    "lossless half": szdnn.compress(RNG.normal(size=300).astype(np.float16), szdnn.Lossless()),
+    "integers": szdnn.compress(np.arange(500, dtype=np.int32) ** 2, szdnn.Lossless()),
+    "raw": szdnn.compress(RNG.integers(0, 256, 64, dtype=np.uint8), szdnn.Lossless()),
+    "empty": szdnn.compress(np.empty((0, 3), np.float32), szdnn.Rel(1e-2)),
+    "scalar": szdnn.compress(np.float32(2.5), szdnn.Rel(1e-2)),
+}  # fmt: skip
+
+
+def assert_refused(data: bytes) -> None:
+    """All four ways in raise szdnn.Error."""
+    for use in (szdnn.decompress, lambda d: szdnn.read(d, ...)):
+        with pytest.raises(szdnn.Error):
+            use(data)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_every_truncation_is_seen(name):
+    frame = FRAMES[name]
+    for size in range(len(frame)):
+        assert_refused(frame[:size])
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_every_flipped_bit_is_seen(name):
+    frame = bytearray(FRAMES[name])
+    for bit in range(8 * len(frame)):
+        frame[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(szdnn.Error):
+            szdnn.decompress(bytes(frame))
+        frame[bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_trailing_bytes_are_damage(name):
+    assert_refused(FRAMES[name] + b"\0")
+    assert_refused(FRAMES[name] * 2)
+
+
+def with_valid_checksums(frame: bytearray) -> bytes:
+    """Sets the block CRCs and the header's CRC, as a forger would."""
+    size = struct.unpack_from("<I", frame, 5)[0]
+    header = _native.Header.read(np.frombuffer(FRAMES_BY_SIZE[len(frame)], dtype=np.uint8))
+    start = size - 4 - 8 * header.c.blocks
+    at = size
+    for block in range(header.c.blocks):
+        length = struct.unpack_from("<I", frame, start + 8 * block)[0]
+        struct.pack_into(
+            "<I", frame, start + 8 * block + 4, _native.crc32c(_native.as_bytes(bytes(frame[at : at + length])))
+        )
+        at += length
+    struct.pack_into("<I", frame, size - 4, _native.crc32c(_native.as_bytes(bytes(frame[: size - 4]))))
+    return bytes(frame)
+
+
+FRAMES_BY_SIZE = {len(frame): frame for frame in FRAMES.values()}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_flipped_bits_under_valid_checksums_never_crash(name):
+    """Whatever a forger writes: an error, or values that the altered frame really means."""
+    original = FRAMES[name]
+    size = struct.unpack_from("<I", original, 5)[0]
+    for bit in range(8 * size, 8 * len(original)):
+        forged = bytearray(original)
+        forged[bit // 8] ^= 1 << bit % 8
+        try:
+            out = szdnn.decompress(with_valid_checksums(forged), max_bytes=1 << 20)
+        except szdnn.Error:
+            continue
+        assert out.shape == szdnn.info(original).shape
+
+
+@given(st.sampled_from(sorted(FRAMES)), st.data())
+def test_forged_headers_never_crash(name, data):
+    original = FRAMES[name]
+    size = struct.unpack_from("<I", original, 5)[0]
+    forged = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(9, size - 5))
+        forged[at] = data.draw(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 0x3F, 0x40, 0x7F, 0x80, 0xFF, forged[at] ^ 1]))
+    forged = bytearray(forged)
+    struct.pack_into("<I", forged, size - 4, _native.crc32c(_native.as_bytes(bytes(forged[: size - 4]))))
+    for use in (lambda f: szdnn.decompress(f, max_bytes=1 << 20), szdnn.info):
+        with contextlib.suppress(szdnn.Error):
+            use(bytes(forged))
+
+
+def forged_frame(
+    dtype: int, shape: list[int], fields: bytes = b"\0", kind: int = 0, version: int = 0, index: bytes = b""
+) -> bytes:
+    """A header with a valid CRC that says what the forger likes."""
+
+    def varint(v: int) -> bytes:
+        out = b""
+        while v >= 0x80:
+            out += bytes([v & 0x7F | 0x80])
+            v >>= 7
+        return out + bytes([v])
+
+    body = bytes([dtype, len(shape)]) + b"".join(map(varint, shape)) + bytes([kind]) + fields + index
+    head = b"\xf5SZD" + bytes([version]) + struct.pack("<I", 9 + len(body) + 4) + body
+    return head + struct.pack("<I", _native.crc32c(_native.as_bytes(head)))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[2**63], [2**64 - 1], [2**32, 2**32], [2**61], [2**63, 0], [2**40] * 3, [0, 2**62], [2**31, 2**31], [2**60]],
+)
+def test_impossible_shapes(shape):
+    assert_refused(forged_frame(2, shape))
+
+
+def test_a_huge_declared_output_is_refused_by_max_bytes():
+    # 2^40 float32 in 512 constant blocks of 2^31 bytes each: valid, small, and four terabytes when decoded.
+    tile = bytes([4]) + bytes([12]) + b"\x01" + b"\x80\x80\x80\x80\x80\x20" + b"\x80\x80\x80\x80\x02"
+    block = b"\x02" + b"\0\0\0\0"
+    index = struct.pack("<II", 5, _native.crc32c(_native.as_bytes(block))) * 2048
+    frame = forged_frame(2, [2**40], fields=tile + b"\0", index=index) + block * 2048
+    assert szdnn.info(frame).raw_bytes == 2**42
+    with pytest.raises(szdnn.LimitError, match="max_bytes"):
+        szdnn.decompress(frame, max_bytes=2**30)
+    np.testing.assert_array_equal(szdnn.read(frame, slice(2**39, 2**39 + 3)), np.zeros(3, np.float32))
+
+
+def test_newer_versions_and_unknown_parts_are_unsupported():
+    for frame in (
+        forged_frame(2, [0], version=1),
+        forged_frame(2, [0], fields=b"\x07\x00\x00"),
+        forged_frame(2, [0], kind=9),
+        forged_frame(200, [0]),
+    ):
+        with pytest.raises(szdnn.UnsupportedFrame):
+            szdnn.decompress(frame)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xf5", b"PK\x03\x04" * 10, b"\x93NUMPY" + bytes(100), bytes(100), b"\xf5SZD"])
+def test_what_is_no_frame(data):
+    with pytest.raises(szdnn.CorruptFrame):
+        szdnn.decompress(data)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused(data):
+    with pytest.raises(szdnn.Error):
+        szdnn.decompress(b"\xf5SZD\0" + data)
+
+
+@given(tensors(max_values=200), simple_bounds(), st.sampled_from(CODERS), st.data())
+def test_any_damage_to_any_frame_is_seen(x, bound, coder, data):
+    frame = bytearray(szdnn.compress(x, bound, coder=coder))
+    at = data.draw(st.integers(0, len(frame) - 1))
+    frame[at] ^= data.draw(st.integers(1, 255))
+    assert_refused(bytes(frame))
+
+
+def test_the_error_names_the_block_and_where_it_lies():
+    x = RNG.normal(size=600_000).astype(np.float32)
+    frame = bytearray(szdnn.compress(x, szdnn.Rel(1e-2)))
+    frame[-10] ^= 1
+    with pytest.raises(szdnn.CorruptFrame, match=r"block 2 \(bytes \d+ to \d+ of the frame\).*checksum"):
+        szdnn.decompress(bytes(frame))
+    np.testing.assert_array_equal(
+        szdnn.read(bytes(frame), slice(0, 10)), szdnn.read(szdnn.compress(x, szdnn.Rel(1e-2)), slice(0, 10))
+    )

@@ -1,0 +1,105 @@
+"""The C core's small parts against independent answers."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import szdnn
+from szdnn import _native
+from szdnn.resolve import points_per_octave
+
+CSRC = Path(__file__).resolve().parent.parent / "csrc"
+
+
+def test_crc32c_of_known_strings():
+    assert _native.crc32c(_native.as_bytes(b"123456789")) == 0xE3069283
+    assert _native.crc32c(_native.as_bytes(bytes(32))) == 0x8A9136AA
+    assert _native.crc32c(_native.as_bytes(b"\xff" * 32)) == 0x62A8AB43
+
+
+def test_the_roots_of_two_are_what_the_specification_says():
+    constants = [int(text, 16) for text in re.findall(r"0x([0-9a-f]{16})", (CSRC / "roots.inc").read_text())]
+    root, expected = 1 << 64, []
+    for _ in range(48):
+        root = math.isqrt(root << 63)
+        expected.append(root)
+    assert constants == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_every_half_width_float_survives(dtype):
+    """All 65,536 patterns: a bound far below one ulp forces every conversion to be exact."""
+    x = np.arange(65536, dtype=np.uint16).view(dtype)
+    for bound in (szdnn.Lossless(), szdnn.Abs(1e-12), szdnn.PointwiseRel(1e-7)):
+        y = szdnn.decompress(szdnn.compress(x, bound))
+        zero = x.view(np.uint16) & 0x7FFF == 0
+        np.testing.assert_array_equal(x.view(np.uint16)[~zero], y.view(np.uint16)[~zero])
+        assert not np.any(y.view(np.uint16)[zero] & 0x7FFF)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_lattice_points_round_to_the_dtype_as_numpy_does(dtype):
+    q = np.arange(-30000, 30001)
+    for step in (1.0, 2.0**-9, 3e-3, 2.0**-24):
+        lattice = q.astype(np.float32) * np.float32(step)
+        with np.errstate(all="ignore"):
+            x = lattice.astype(dtype)
+        keep = np.isfinite(x.astype(np.float32)) & (np.abs(x.astype(np.float64) - lattice) < 0.45 * step)
+        x, expected = x[keep], lattice[keep].astype(dtype)
+        frame = szdnn.compress(x, szdnn.Abs(float(np.float32(step)) / 2), predictor="none")
+        if szdnn.info(frame).kind == "linear32":
+            np.testing.assert_array_equal(szdnn.decompress(frame).view(np.uint16), expected.view(np.uint16))
+
+
+@pytest.mark.parametrize("r", [0.5, 0.1, 1e-2, 1e-3, 1e-4, 1e-6])
+def test_points_per_octave_is_the_least_that_reaches_every_value(r):
+    n = points_per_octave(r)
+    assert 2 ** (1 / (2 * n)) - 1 <= r * (1 + 1e-12)
+    assert n == 1 or 2 ** (1 / (2 * (n - 1))) - 1 > r * (1 - 1e-12)
+
+
+def test_isa_levels_are_known():
+    assert _native.isa_available() in _native.ISAS
+
+
+def test_the_library_reports_small_buffers_as_the_callers_fault():
+    from szdnn._core import lib
+
+    header = _native.Header()
+    header.c.dtype, header.c.rank = 2, 1
+    header.c.shape[0] = 10
+    header.complete()
+    index = np.zeros(8, np.uint8)
+    with pytest.raises(szdnn.ArgumentError, match="too small"):
+        header.write(index, np.zeros(4, np.uint8))
+    x, out = np.zeros(10, np.float32), np.zeros(1 << 16, np.uint8)
+    size = _native.ffi.new("size_t *")
+    status = lib.szd_encode_block(
+        header.c,
+        _native.options(),
+        _native.pointer(x),
+        0,
+        _native.pointer(out),
+        3,
+        _native.pointer(out),
+        out.size,
+        size,
+    )
+    assert status == lib.SZD_ARGUMENT
+
+
+def test_statuses_have_texts():
+    from szdnn._core import ffi, lib
+
+    numbers = [
+        getattr(lib, name) for name in dir(lib) if name.startswith("SZD_") and isinstance(getattr(lib, name), int)
+    ]
+    codes = [n for n in numbers if n in (1, 2, 20, 21, 22, 23) or 40 <= n <= 48 or 60 <= n <= 68]
+    texts = {ffi.string(lib.szd_status_text(code)) for code in codes}
+    assert b"unknown status" not in texts
