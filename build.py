@@ -82,10 +82,10 @@ def wheel_tag() -> str:
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # `python build.py` needs no hatchling
-    BuildHookInterface = object  # type: ignore[assignment]
+    BuildHookInterface = object  # type: ignore[assignment,misc,unused-ignore]
 
 
-class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg, misc]
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc,unused-ignore]
     """Adds the compiled core to the wheel and tags it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ static void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
     flush_bits(&b);
 }
 
-static void write_outliers(const outlier_list *o, unsigned bytes, uint32_t coder, uint8_t *scratch, writer *w)
+static void write_outliers(const outlier_list *o, unsigned bytes, const szd_options *options, uint8_t *scratch, writer *w)
 {
     write_varint(w, o->count);
     if (!o->count)
@@ -59,7 +59,7 @@ static void write_outliers(const outlier_list *o, unsigned bytes, uint32_t coder
     for (size_t i = o->count; i-- > 1;)
         o->positions[i] -= o->positions[i - 1] + 1;
     write_exp_golomb_list(o->positions, o->count, w);
-    planes_encode(o->elements, o->count, bytes, true, false, coder, scratch, w);
+    planes_encode(o->elements, o->count, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
 }
 
 static void write_coefficients(const szd_header *h, const tile *t, const int32_t *coefficients, uint32_t *scratch, writer *w)
@@ -111,7 +111,7 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
     if (!quantize_tile(l, values, first, n, q, zeros, &o))
         return false;
     write_u8(w, MODE_LATTICE);
-    write_outliers(&o, h->element_bytes, options->coder, scratch, w);
+    write_outliers(&o, h->element_bytes, options, scratch, w);
     if (low)
         write_packed(low, n, h->wide_bits, w);
     if (h->predictor == SZD_PREDICT_LORENZO)
@@ -122,7 +122,7 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         regression_apply(h, t, coefficients, -1, q);
         write_coefficients(h, t, coefficients, (uint32_t *)(void *)aligned64(scratch), w);
     }
-    tokens_encode(q, n, options->coder, aligned64(scratch), w);
+    tokens_encode(q, n, options->coder, isa_resolve(options->isa), aligned64(scratch), w);
     return !w->failed;
 }
 
@@ -140,7 +140,8 @@ static void encode_lossless(const szd_header *h, const szd_options *options, con
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
     write_u8(w, MODE_PLANES);
-    planes_encode(values, n, h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor, options->coder, scratch, w);
+    planes_encode(values, n, h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor, options->coder,
+                  isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {
         *w = start;
         write_u8(w, MODE_RAW);

@@ -46,7 +46,8 @@ typedef struct rans_decoder {
     const uint8_t *at, *end;
 } rans_decoder;
 unsigned rans_lanes_log2(uint64_t payload_bits);
-void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint8_t *scratch, writer *w);
+void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa, uint8_t *scratch,
+                 writer *w);
 bool rans_begin(rans_decoder *d, const freq_table *t, unsigned lanes_log2, const uint8_t *payload, size_t size);
 bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool rans_finished(const rans_decoder *d);
@@ -77,7 +78,8 @@ typedef struct symbol_decoder {
     } u;
 } symbol_decoder;
 size_t symbols_scratch(size_t n);
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint8_t *scratch, writer *w);
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa, uint8_t *scratch,
+                    writer *w);
 int symbols_begin(symbol_decoder *d, reader *r, size_t n);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
@@ -85,7 +87,7 @@ bool symbols_finished(symbol_decoder *d);
 /* planes.c: elements losslessly, byte plane by byte plane (FORMAT.md, section 5) */
 size_t planes_scratch(size_t n);
 void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t coder,
-                   uint8_t *scratch, writer *w);
+                   uint32_t isa, uint8_t *scratch, writer *w);
 typedef struct planes_decoder {
     unsigned bytes;
     bool rotate, delta;
@@ -111,12 +113,12 @@ typedef struct token_decoder {
     uint8_t buffer[CHUNK];
 } token_decoder;
 size_t tokens_scratch(size_t n);
-void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint8_t *scratch, writer *w);
+void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 int tokens_begin(token_decoder *d, reader *r, size_t n);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
 bool tokens_finished(token_decoder *d);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
-uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint8_t *scratch);
+uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
 
 /* tile.c */
 typedef struct tile {

@@ -86,13 +86,13 @@ static void extract(const uint8_t *elements, size_t n, unsigned bytes, unsigned 
 }
 
 void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t coder,
-                   uint8_t *scratch, writer *w)
+                   uint32_t isa, uint8_t *scratch, writer *w)
 {
     for (unsigned plane = 0; plane < bytes; plane++) {
         uint32_t counts[256];
         extract(elements, n, bytes, plane, rotate, delta, scratch);
         histogram_u8(scratch, n, counts);
-        symbols_encode(scratch, n, counts, coder, scratch + n, w);
+        symbols_encode(scratch, n, counts, coder, isa, scratch + n, w);
     }
 }
 

@@ -14,10 +14,11 @@
 
 #define STATE_MIN 65536u
 
-typedef struct encoder_symbol {
-    uint64_t reciprocal; /* floor(2^44 / f) */
-    uint32_t f, first;
-} encoder_symbol;
+typedef struct encoder_table {
+    uint32_t f_first[256];    /* frequency << 12 | the sum of those below */
+    uint64_t reciprocal[256]; /* floor(2^44 / f) */
+    float inverse[256];
+} encoder_table;
 
 /* A lane costs its final state, about 25 bits beyond the information in it: at most about half a percent. */
 unsigned rans_lanes_log2(uint64_t payload_bits)
@@ -25,42 +26,99 @@ unsigned rans_lanes_log2(uint64_t payload_bits)
     return payload_bits >= 200000 ? 5 : payload_bits >= 40000 ? 3 : payload_bits >= 8000 ? 1 : 0;
 }
 
-static void make_encoder(const freq_table *t, encoder_symbol symbols[256])
+static void make_encoder(const freq_table *t, encoder_table *e)
 {
     uint32_t first = 0;
     for (unsigned s = 0; s < 256; s++) {
         uint32_t f = t->f[s] ? t->f[s] : 1;
-        symbols[s] = (encoder_symbol){((uint64_t)1 << 44) / f, f, first};
+        e->f_first[s] = f << PROB_BITS | (first & (PROB_SUM - 1));
+        e->reciprocal[s] = ((uint64_t)1 << 44) / f;
+        e->inverse[s] = 1.0f / (float)f;
         first += t->f[s];
     }
 }
 
 /* x / f by the reciprocal: since x < f 2^20 and f < 2^12, the product's error is below 1, so q is at most one too small. */
-static inline uint32_t encode_step(uint32_t x, const encoder_symbol *e)
+static inline uint32_t encode_step(uint32_t x, const encoder_table *e, uint8_t s)
 {
-    uint32_t q = (uint32_t)((x * e->reciprocal) >> 44), rest = x - q * e->f;
-    uint32_t more = rest >= e->f;
-    return ((q + more) << PROB_BITS) + e->first + rest - (more ? e->f : 0);
+    uint32_t f = e->f_first[s] >> PROB_BITS, first = e->f_first[s] & (PROB_SUM - 1);
+    uint32_t q = (uint32_t)((x * e->reciprocal[s]) >> 44), rest = x - q * f;
+    uint32_t more = rest >= f;
+    return ((q + more) << PROB_BITS) + first + rest - (more ? f : 0);
 }
 
-void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint8_t *scratch, writer *w)
+/* Symbols [from, to), backwards; returns where the words start. */
+static uint8_t *encode_scalar(const encoder_table *e, const uint8_t *symbols, size_t from, size_t to, uint32_t *state, size_t lanes, uint8_t *at)
 {
-    encoder_symbol table[256];
-    make_encoder(t, table);
-    uint32_t state[32];
-    size_t lanes = (size_t)1 << lanes_log2;
-    for (size_t j = 0; j < lanes; j++)
-        state[j] = STATE_MIN;
-    uint8_t *end = scratch + symbols_scratch(n), *at = end;
-    for (size_t i = n; i-- > 0;) {
-        const encoder_symbol *e = &table[symbols[i]];
+    for (size_t i = to; i-- > from;) {
         uint32_t x = state[i & (lanes - 1)];
-        uint32_t emit = x >= (uint64_t)e->f << 20;
+        uint32_t emit = x >= (uint64_t)(e->f_first[symbols[i]] >> PROB_BITS) << 20;
         store_u16(at - 2, (uint16_t)x); /* written always, kept only when the state must shrink */
         at -= 2 * emit;
         x >>= 16 * emit;
-        state[i & (lanes - 1)] = encode_step(x, e);
+        state[i & (lanes - 1)] = encode_step(x, e, symbols[i]);
     }
+    return at;
+}
+
+#if defined(__x86_64__)
+/* encode_step for 16 lanes. The quotient is below 2^20, so that the error of a float product stays below 1 and q is off by at most
+ * one, either way. The words of the lanes that must shrink are stored side by side in lane order. */
+TARGET_AVX512 static inline __m512i encode_sixteen(__m512i x, const encoder_table *e, const uint8_t *symbols, uint8_t **at)
+{
+    __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)symbols));
+    __m512i entry = _mm512_i32gather_epi32(s, e->f_first, 4), f = _mm512_srli_epi32(entry, PROB_BITS);
+    __mmask16 emit = _mm512_cmpge_epu32_mask(x, _mm512_slli_epi32(f, 20));
+    unsigned words = (unsigned)__builtin_popcount(emit);
+    *at -= 2 * words;
+    __m256i low = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, x));
+    _mm256_mask_storeu_epi16(*at, (__mmask16)((1u << words) - 1), low);
+    x = _mm512_mask_srli_epi32(x, emit, x, 16);
+    __m512i q = _mm512_cvttps_epu32(_mm512_mul_ps(_mm512_cvtepu32_ps(x), _mm512_i32gather_ps(s, e->inverse, 4)));
+    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(q, f)), zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    __mmask16 over = _mm512_cmplt_epi32_mask(rest, zero);
+    q = _mm512_mask_sub_epi32(q, over, q, one);
+    rest = _mm512_mask_add_epi32(rest, over, rest, f);
+    __mmask16 under = _mm512_cmpge_epi32_mask(rest, f);
+    q = _mm512_mask_add_epi32(q, under, q, one);
+    rest = _mm512_mask_sub_epi32(rest, under, rest, f);
+    __m512i first = _mm512_and_si512(entry, _mm512_set1_epi32(PROB_SUM - 1));
+    return _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(q, PROB_BITS), first), rest);
+}
+
+/* encode_scalar for whole groups of 32 lanes. */
+TARGET_AVX512 static uint8_t *encode_avx512(const encoder_table *e, const uint8_t *symbols, size_t groups, uint32_t *state, uint8_t *at)
+{
+    __m512i lower = _mm512_loadu_si512(state), upper = _mm512_loadu_si512(state + 16);
+    for (size_t g = groups; g-- > 0;) {
+        upper = encode_sixteen(upper, e, symbols + 32 * g + 16, &at);
+        lower = encode_sixteen(lower, e, symbols + 32 * g, &at);
+    }
+    _mm512_storeu_si512(state, lower);
+    _mm512_storeu_si512(state + 16, upper);
+    return at;
+}
+#endif
+
+void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa, uint8_t *scratch, writer *w)
+{
+    encoder_table table;
+    make_encoder(t, &table);
+    uint32_t state[32];
+    size_t lanes = (size_t)1 << lanes_log2, whole = 0;
+    for (size_t j = 0; j < lanes; j++)
+        state[j] = STATE_MIN;
+    uint8_t *end = scratch + symbols_scratch(n), *at = end;
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512 && lanes == 32)
+        whole = n & ~(size_t)31;
+#endif
+    (void)isa;
+    at = encode_scalar(&table, symbols, whole, n, state, lanes, at);
+#if defined(__x86_64__)
+    if (whole)
+        at = encode_avx512(&table, symbols, whole / 32, state, at);
+#endif
     for (size_t j = 0; j < lanes; j++) {
         uint8_t *p = write_room(w, 4);
         if (p)

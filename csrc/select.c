@@ -44,7 +44,8 @@ static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t
     }
 }
 
-static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predictor, const int32_t *q, int32_t *work, uint8_t *scratch)
+static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predictor, const int32_t *q, uint32_t isa, int32_t *work,
+                              uint8_t *scratch)
 {
     size_t n = (size_t)t->count;
     memcpy(work, q, n * 4);
@@ -59,7 +60,7 @@ static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predi
         for (size_t i = each; i < count; i++)
             side += exp_golomb_bits(zigzag((int64_t)coefficients[i] - coefficients[i - each]), 2);
     }
-    return tokens_estimate(work, n, scratch) + (side << 16);
+    return tokens_estimate(work, n, isa, scratch) + (side << 16);
 }
 
 /* Lattice; integers; a copy with the coefficients; a chunk's low bits; values; histograms. */
@@ -98,7 +99,7 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
         quantize_sample(l, h, data, &t, values, q, low);
         for (unsigned p = 0; p < 3; p++)
             if (!hopeless(cost, s, p)) {
-                cost[p] += estimate_tile(h, &t, p, q, work, rest);
+                cost[p] += estimate_tile(h, &t, p, q, l->isa, work, rest);
                 seen[p] += t.count;
             }
     }

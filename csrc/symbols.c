@@ -30,13 +30,14 @@ static void close_payload(writer *w, uint8_t *room, unsigned reserved)
     w->at = room + used + size;
 }
 
-static void write_rans(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint8_t *scratch, writer *w)
+static void write_rans(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa,
+                       uint8_t *scratch, writer *w)
 {
     write_u8(w, STREAM_RANS);
     freqs_write(t, w);
     write_u8(w, lanes_log2);
     uint8_t *room = write_room(w, 5);
-    rans_encode(symbols, n, t, lanes_log2, scratch, w);
+    rans_encode(symbols, n, t, lanes_log2, isa, scratch, w);
     close_payload(w, room, 5);
 }
 
@@ -55,7 +56,8 @@ static void write_raw(const uint8_t *symbols, size_t n, writer *w)
     write_bytes(w, symbols, n);
 }
 
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint8_t *scratch, writer *w)
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa, uint8_t *scratch,
+                    writer *w)
 {
     if (n == 0)
         return;
@@ -80,7 +82,7 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
     if ((rans_bytes < huffman_bytes ? rans_bytes : huffman_bytes) >= n)
         write_raw(symbols, n, w);
     else if (rans_bytes < huffman_bytes)
-        write_rans(symbols, n, &t, lanes_log2, scratch, w);
+        write_rans(symbols, n, &t, lanes_log2, isa, scratch, w);
     else
         write_huffman(symbols, n, lengths, w);
     if (w->failed || (size_t)(w->at - start.at) > n + 1) { /* the estimate was too low */

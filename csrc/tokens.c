@@ -2,14 +2,14 @@
  * 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
 #include "internal.h"
 
-enum { BINS = 4096, SAMPLE = 512, WINDOW = 256, MAX_K = 24 };
+enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24 };
 
 typedef struct token_plan {
     unsigned k;
     int32_t base;
     bool escapes;
+    uint32_t first, last;    /* the symbols that stand for high parts, in [0, 255]; with escapes, first is at least 1 */
     uint32_t counts[WINDOW]; /* of the symbols as they will be coded */
-    uint8_t symbol_of[WINDOW]; /* by high part - base; 0 is the escape where there are escapes */
 } token_plan;
 
 typedef struct token_histogram {
@@ -17,7 +17,7 @@ typedef struct token_histogram {
     uint32_t bins[BINS];
 } token_histogram;
 
-size_t tokens_scratch(size_t n) { return n + symbols_scratch(n) + 64 + 2 * sizeof(token_histogram) + sizeof(token_plan); }
+size_t tokens_scratch(size_t n) { return n + symbols_scratch(n) + 64 + sizeof(token_histogram) + sizeof(token_plan); }
 
 /* The value with half the sample at or below it, by fixing its bits from the highest down. */
 static uint32_t median_u32(const uint32_t *sample, size_t n)
@@ -57,18 +57,52 @@ static unsigned choose_k(uint32_t deviation, size_t n)
     return k;
 }
 
-static void count_high_parts(const int32_t *r, size_t n, unsigned k, token_histogram *h)
+INLINE void find_bins(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins)
 {
-    uint32_t *even = h[0].bins, *odd = h[1].bins;
-    int64_t first = h[0].first;
-    memset(even, 0, sizeof h[0].bins);
-    memset(odd, 0, sizeof h[1].bins);
     for (size_t i = 0; i < n; i++) {
-        uint64_t bin = (uint64_t)((r[i] >> k) - first);
-        (i & 1 ? odd : even)[bin < BINS ? bin : BINS - 1]++;
+        uint32_t bin = (uint32_t)(r[i] >> k) - (uint32_t)first;
+        bins[i] = (uint16_t)(bin < BINS - 1 ? bin : BINS - 1);
+    }
+}
+
+INLINE void find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, uint32_t first, uint32_t last, uint8_t *symbols)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t s = (uint32_t)(r[i] >> k) - base;
+        symbols[i] = (uint8_t)(s - first <= last - first ? s : 0);
+    }
+}
+
+/* The two loops over all residuals, for each instruction set. Modulo 2^32 throughout, as the decoder's sum of base and symbol is. */
+#define RESIDUAL_LOOPS(suffix, target)                                                                                         \
+    target static void find_bins_##suffix(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins)               \
+    {                                                                                                                          \
+        find_bins(r, n, k, first, bins);                                                                                       \
+    }                                                                                                                          \
+    target static void find_symbols_##suffix(const int32_t *r, size_t n, const token_plan *p, uint8_t *symbols)                \
+    {                                                                                                                          \
+        find_symbols(r, n, p->k, (uint32_t)p->base, p->first, p->last, symbols);                                               \
+    }
+RESIDUAL_LOOPS(scalar, )
+RESIDUAL_LOOPS(avx2, TARGET_AVX2)
+RESIDUAL_LOOPS(avx512, TARGET_AVX512)
+
+static void count_high_parts(const int32_t *r, size_t n, unsigned k, uint32_t isa, token_histogram *h)
+{
+    uint32_t part[4][BINS]; /* equal neighbours do not wait for each other's store */
+    uint16_t bins[CHUNK];
+    memset(part, 0, sizeof part);
+    for (size_t done = 0; done < n; done += CHUNK) {
+        size_t count = n - done < CHUNK ? n - done : CHUNK, i = 0;
+        (isa >= SZD_ISA_AVX512 ? find_bins_avx512 : isa == SZD_ISA_AVX2 ? find_bins_avx2 : find_bins_scalar)(r + done, count, k, h->first, bins);
+        for (; i + 4 <= count; i += 4)
+            for (size_t j = 0; j < 4; j++)
+                part[j][bins[i + j]]++;
+        for (; i < count; i++)
+            part[0][bins[i]]++;
     }
     for (size_t b = 0; b < BINS; b++)
-        even[b] += odd[b];
+        h->bins[b] = part[0][b] + part[1][b] + part[2][b] + part[3][b];
 }
 
 /* The start of the `width` neighbouring bins that hold most. */
@@ -99,41 +133,33 @@ static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
         lo++;
     while (!h->bins[hi])
         hi--;
-    bool rare = hi - lo >= WINDOW || hi == BINS - 1;
-    for (size_t b = lo; b <= hi; b++)
-        rare = rare || (h->bins[b] && !worth_a_place(h->bins[b], n));
-    size_t start = rare ? best_window(h, WINDOW - 1) : lo, first = rare ? 1 : 0;
-    p->escapes = rare;
-    p->base = (int32_t)((uint32_t)h->first + (uint32_t)start - (uint32_t)first);
+    bool rare = hi - lo >= WINDOW || hi == BINS - 1 || !worth_a_place(h->bins[lo], n) || !worth_a_place(h->bins[hi], n);
+    size_t start = rare ? best_window(h, WINDOW - 1) : lo, shift = rare ? 1 : 0, end = start + WINDOW - 1 - shift;
+    end = end < BINS - 2 || !rare ? end : BINS - 2;
+    end = end < BINS - 1 ? end : BINS - 1;
+    size_t from = start, to = end;
+    while (from < to && !worth_a_place(h->bins[from], n))
+        from++;
+    while (to > from && !worth_a_place(h->bins[to], n))
+        to--;
+    p->base = (int32_t)((uint32_t)h->first + (uint32_t)start - (uint32_t)shift);
+    p->first = (uint32_t)(from - start + shift);
+    p->last = (uint32_t)(to - start + shift);
     memset(p->counts, 0, sizeof p->counts);
-    memset(p->symbol_of, 0, sizeof p->symbol_of);
+    memcpy(p->counts + p->first, h->bins + from, (to - from + 1) * sizeof *p->counts);
     size_t direct = 0;
-    for (size_t s = first; s < WINDOW && start + s - first < BINS - 1; s++) {
-        uint32_t count = h->bins[start + s - first];
-        if (count && (!rare || worth_a_place(count, n))) {
-            p->symbol_of[s] = (uint8_t)s;
-            p->counts[s] = count;
-            direct += count;
-        }
-    }
-    if (rare)
+    for (size_t b = from; b <= to; b++)
+        direct += h->bins[b];
+    p->escapes = n > direct;
+    if (p->escapes)
         p->counts[0] = (uint32_t)(n - direct);
-    p->escapes = rare && n > direct;
-}
-
-static void map_symbols(const int32_t *r, size_t n, const token_plan *p, uint8_t *symbols)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint64_t s = (uint64_t)((int64_t)(r[i] >> p->k) - p->base);
-        symbols[i] = s < WINDOW ? p->symbol_of[s] : 0;
-    }
 }
 
 /* The order that is cheapest for the first escapes. */
 static unsigned escape_order(const int32_t *r, size_t n, unsigned k, const uint8_t *symbols)
 {
     uint64_t costs[32] = {0};
-    for (size_t i = 0, seen = 0; i < n && seen < SAMPLE; i++)
+    for (size_t i = 0, seen = 0; i < n && seen < SAMPLE / 8; i++)
         if (symbols[i] == 0) {
             for (unsigned g = 0; g < 32; g++)
                 costs[g] += exp_golomb_bits(zigzag(r[i] >> k), g);
@@ -171,7 +197,7 @@ void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w)
     flush_bits(&b);
 }
 
-static void make_plan(const int32_t *r, size_t n, token_histogram *h, token_plan *p)
+static void make_plan(const int32_t *r, size_t n, uint32_t isa, token_histogram *h, token_plan *p)
 {
     int32_t centre;
     uint32_t deviation;
@@ -179,19 +205,19 @@ static void make_plan(const int32_t *r, size_t n, token_histogram *h, token_plan
     p->k = choose_k(deviation, n);
     int64_t first = (int64_t)(centre >> p->k) - BINS / 2;
     h->first = first < INT32_MIN ? INT32_MIN : (int32_t)first;
-    count_high_parts(r, n, p->k, h);
+    count_high_parts(r, n, p->k, isa, h);
 }
 
 static uint8_t *aligned(uint8_t *p) { return p + (-(uintptr_t)p & 63); }
 
-void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint8_t *scratch, writer *w)
+void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
     uint8_t *symbols = scratch, *rest = scratch + n, *plans = aligned(rest + symbols_scratch(n));
     token_histogram *h = (token_histogram *)(void *)plans;
-    token_plan *p = (token_plan *)(void *)(h + 2);
-    make_plan(residuals, n, h, p);
+    token_plan *p = (token_plan *)(void *)(h + 1);
+    make_plan(residuals, n, isa, h, p);
     plan_tokens(h, n, p);
-    map_symbols(residuals, n, p, symbols);
+    (isa >= SZD_ISA_AVX512 ? find_symbols_avx512 : isa == SZD_ISA_AVX2 ? find_symbols_avx2 : find_symbols_scalar)(residuals, n, p, symbols);
     write_u8(w, p->k);
     write_varint(w, zigzag(p->base));
     write_u8(w, p->escapes);
@@ -199,15 +225,15 @@ void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint8_t *
         write_escapes(residuals, n, p, symbols, w);
     if (p->k)
         write_packed((const uint32_t *)residuals, n, p->k, w);
-    symbols_encode(symbols, n, p->counts, coder, rest, w);
+    symbols_encode(symbols, n, p->counts, coder, isa, rest, w);
 }
 
 /* The order-0 entropy in 1/65536 bit of all n, tables not counted; what falls outside the bins at 24 bits each. */
-uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint8_t *scratch)
+uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch)
 {
     token_histogram *h = (token_histogram *)(void *)aligned(scratch);
     token_plan p;
-    make_plan(residuals, n, h, &p);
+    make_plan(residuals, n, isa, h, &p);
     uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * p.k << 16;
     for (size_t b = 0; b < BINS - 1; b++)
         if (h->bins[b])
