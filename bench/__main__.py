@@ -11,6 +11,7 @@ COMMANDS = {
     "weights": "size and speed on pretrained networks, against the rivals",
     "fields": "size and speed on scientific arrays, against the rivals",
     "soak": "random and adversarial arrays, each value checked against its bound",
+    "readme": "rewrites the README tables from bench/results",
 }
 
 

@@ -1,5 +1,5 @@
 /* What the modules of the core offer each other. Dependencies point down this list:
- * frame, select -> block -> planes, tokens, predict, quantize, geometric -> symbols -> rans, huffman -> freqs -> bits, bytes. */
+ * frame_*, select -> block_* -> planes, tokens, predict, quantize, geometric -> symbols -> rans, huffman -> freqs -> bits, bytes. */
 #ifndef SZD_INTERNAL_H
 #define SZD_INTERNAL_H
 #include "bits.h"
@@ -120,6 +120,16 @@ bool tokens_finished(token_decoder *d);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
 
+/* frame.c */
+static const uint8_t MAGIC[4] = {0xF5, 'S', 'Z', 'D'};
+enum { VERSION = 0, PROLOGUE = 9 };
+enum field_id { FIELD_BOUND = 1, FIELD_LATTICE = 2, FIELD_GEOMETRIC = 3, FIELD_TILES = 4, FIELD_PREDICTOR = 5, FIELD_AXIS = 6, FIELD_LAST = 6 };
+enum { FLAG_RANGE = 2 };
+bool positive(double v);
+int check_header(szd_header *h);
+bool tiles_are_default(const szd_header *h);
+double default_step(const szd_header *h);
+
 /* tile.c */
 typedef struct tile {
     unsigned rank;
@@ -151,6 +161,19 @@ uint64_t run_length(const runs *r);
 void runs_next(runs *r);
 void gather(const uint8_t *from, const tile *t, const uint64_t *strides, unsigned bytes, uint8_t *to);
 void sink_write(sink *s, const uint8_t *elements, uint64_t n);
+
+/* block_encode.c, block_decode.c */
+enum block_mode { MODE_LATTICE = 0, MODE_PLANES = 1, MODE_CONSTANT = 2, MODE_RAW = 3 };
+
+/* Parts of a scratch buffer, each on a cache line. */
+static inline uint8_t *aligned64(uint8_t *p) { return p + (-(uintptr_t)p & 63); }
+
+static inline void *take(uint8_t **scratch, size_t size)
+{
+    uint8_t *p = aligned64(*scratch);
+    *scratch = p + size;
+    return p;
+}
 
 /* predict.c: in place, over a whole tile */
 void lorenzo_forward(int32_t *q, const tile *t);

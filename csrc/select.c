@@ -66,7 +66,7 @@ static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predi
 /* Lattice; integers; a copy with the coefficients; a chunk's low bits; values; histograms. */
 size_t estimate_scratch(void)
 {
-    return sizeof(lattice) + 4 * 7 * SAMPLE_VALUES + 4 * CHUNK + 8 * SAMPLE_VALUES + tokens_scratch(SAMPLE_VALUES) + 128;
+    return sizeof(lattice) + 4 * 7 * SAMPLE_VALUES + 4 * CHUNK + 8 * SAMPLE_VALUES + tokens_scratch(SAMPLE_VALUES) + 6 * 64;
 }
 
 /* After the first sample: not worth a second look where no prediction is cheaper by a tenth (weights), and none itself where both
@@ -87,12 +87,11 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || h->elements == 0)
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
-    uint8_t *aligned = scratch + (-(uintptr_t)scratch & 63);
-    lattice *l = (lattice *)(void *)aligned;
+    lattice *l = take(&scratch, sizeof *l);
     lattice_begin(l, h, options->isa);
-    int32_t *q = (int32_t *)(void *)(aligned + sizeof *l), *work = q + SAMPLE_VALUES;
-    uint32_t *low = (uint32_t *)(work + 6 * SAMPLE_VALUES);
-    uint8_t *values = (uint8_t *)(low + CHUNK), *rest = values + 8 * SAMPLE_VALUES;
+    int32_t *q = take(&scratch, 4 * SAMPLE_VALUES), *work = take(&scratch, 4 * 6 * SAMPLE_VALUES);
+    uint32_t *low = take(&scratch, 4 * CHUNK);
+    uint8_t *values = take(&scratch, 8 * SAMPLE_VALUES), *rest = aligned64(scratch);
     uint64_t cost[3] = {0}, seen[3] = {0};
     for (unsigned s = 0; s < SAMPLES; s++) {
         tile t = sample_tile(h, s);

@@ -2,7 +2,7 @@
  * 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
 #include "internal.h"
 
-enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24 };
+enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24, ORDERS = 32, ORDER_SAMPLE = 32 };
 
 typedef struct token_plan {
     unsigned k;
@@ -155,18 +155,23 @@ static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
         p->counts[0] = (uint32_t)(n - direct);
 }
 
+/* The position of the first escape at or after i, n if there is none. */
+static size_t next_escape(const uint8_t *symbols, size_t i, size_t n)
+{
+    const uint8_t *p = i < n ? memchr(symbols + i, 0, n - i) : NULL;
+    return p ? (size_t)(p - symbols) : n;
+}
+
 /* The order that is cheapest for the first escapes. */
 static unsigned escape_order(const int32_t *r, size_t n, unsigned k, const uint8_t *symbols)
 {
-    uint64_t costs[32] = {0};
-    for (size_t i = 0, seen = 0; i < n && seen < SAMPLE / 8; i++)
-        if (symbols[i] == 0) {
-            for (unsigned g = 0; g < 32; g++)
-                costs[g] += exp_golomb_bits(zigzag(r[i] >> k), g);
-            seen++;
-        }
+    uint64_t costs[ORDERS] = {0};
+    size_t i = next_escape(symbols, 0, n);
+    for (unsigned seen = 0; i < n && seen < ORDER_SAMPLE; seen++, i = next_escape(symbols, i + 1, n))
+        for (unsigned g = 0; g < ORDERS; g++)
+            costs[g] += exp_golomb_bits(zigzag(r[i] >> k), g);
     unsigned order = 0;
-    for (unsigned g = 1; g < 32; g++)
+    for (unsigned g = 1; g < ORDERS; g++)
         order = costs[g] < costs[order] ? g : order;
     return order;
 }
@@ -175,16 +180,14 @@ static void write_escapes(const int32_t *r, size_t n, const token_plan *p, const
 {
     unsigned order = escape_order(r, n, p->k, symbols);
     uint64_t bits = 0;
-    for (size_t i = 0; i < n; i++)
-        if (symbols[i] == 0)
-            bits += exp_golomb_bits(zigzag(r[i] >> p->k), order);
+    for (size_t i = next_escape(symbols, 0, n); i < n; i = next_escape(symbols, i + 1, n))
+        bits += exp_golomb_bits(zigzag(r[i] >> p->k), order);
     write_varint(w, p->counts[0]);
     write_u8(w, order);
     write_varint(w, (bits + 7) / 8);
     bit_writer b = {w, 0, 0};
-    for (size_t i = 0; i < n; i++)
-        if (symbols[i] == 0)
-            put_exp_golomb(&b, zigzag(r[i] >> p->k), order);
+    for (size_t i = next_escape(symbols, 0, n); i < n; i = next_escape(symbols, i + 1, n))
+        put_exp_golomb(&b, zigzag(r[i] >> p->k), order);
     flush_bits(&b);
 }
 
@@ -208,11 +211,9 @@ static void make_plan(const int32_t *r, size_t n, uint32_t isa, token_histogram 
     count_high_parts(r, n, p->k, isa, h);
 }
 
-static uint8_t *aligned(uint8_t *p) { return p + (-(uintptr_t)p & 63); }
-
 void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
-    uint8_t *symbols = scratch, *rest = scratch + n, *plans = aligned(rest + symbols_scratch(n));
+    uint8_t *symbols = scratch, *rest = scratch + n, *plans = aligned64(rest + symbols_scratch(n));
     token_histogram *h = (token_histogram *)(void *)plans;
     token_plan *p = (token_plan *)(void *)(h + 1);
     make_plan(residuals, n, isa, h, p);
@@ -231,7 +232,7 @@ void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t 
 /* The order-0 entropy in 1/65536 bit of all n, tables not counted; what falls outside the bins at 24 bits each. */
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch)
 {
-    token_histogram *h = (token_histogram *)(void *)aligned(scratch);
+    token_histogram *h = (token_histogram *)(void *)aligned64(scratch);
     token_plan p;
     make_plan(residuals, n, isa, h, &p);
     uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * p.k << 16;

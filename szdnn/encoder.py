@@ -23,6 +23,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # stays in cache.
 PREDICTED_TILE = 1 << 17
 LOSSLESS_TILE_BYTES = 1 << 30
+LOSSLESS_SAMPLE = 1 << 15
 TRIAL_EFFORT = 7
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
@@ -153,9 +154,16 @@ class FrameMaker:
         return lossy if total(lossy) <= total(exact) else exact
 
     def _surely_smaller(self, lossy: list[bytes]) -> bool:
-        """Whether a lossless frame need not be tried: what it could gain by is small, or much was stored raw."""
-        finite = self.stats.finite == self.values.size
-        return finite and self.values.size > 1 << 14 and total(lossy) * 4 < self.values.nbytes
+        """Whether a lossless frame need not be tried: judged by a sample of the values, unless some were stored raw."""
+        if self.stats.finite != self.values.size or self.values.size < 4 * LOSSLESS_SAMPLE:
+            return False
+        if total(lossy) * 8 < self.values.nbytes:
+            return True
+        flat = self.values.reshape(-1)
+        middle = flat[flat.size // 2 : flat.size // 2 + LOSSLESS_SAMPLE]
+        sample = FrameMaker(middle, self.code, self.stats, self.choices)
+        estimate = total(sample.lossless(Target(Lossless()))) * (flat.size / middle.size)
+        return total(lossy) * 1.25 < estimate
 
     def _lossy(self, target: Target) -> list[bytes] | None:
         header = self._lattice(target)

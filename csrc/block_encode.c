@@ -1,0 +1,196 @@
+/* One block: gather the tile, quantise, predict, code (FORMAT.md, sections 3, 6 and 7). */
+#include "fpenv.h"
+#include "internal.h"
+
+size_t szd_block_bound(const szd_header *h)
+{
+    return 2 * (size_t)largest_tile(h) * h->element_bytes + 4096;
+}
+
+size_t szd_encode_scratch(const szd_header *h)
+{
+    size_t n = (size_t)largest_tile(h), b = h->element_bytes;
+    size_t coding = tokens_scratch(n) > planes_scratch(n) ? tokens_scratch(n) : planes_scratch(n);
+    size_t values = n * b + n * 4 + n * 4 + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
+    size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64, sampling = estimate_scratch();
+    return all > sampling ? all : sampling;
+}
+
+typedef struct outlier_list {
+    size_t count;
+    uint32_t *positions;
+    uint8_t *elements;
+} outlier_list;
+
+static void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
+{
+    uint64_t costs[32] = {0};
+    unsigned order = 0;
+    for (unsigned g = 0; g < 32; g++) {
+        for (size_t i = 0; i < n; i++)
+            costs[g] += exp_golomb_bits(values[i], g);
+        order = costs[g] < costs[order] ? g : order;
+    }
+    write_u8(w, order);
+    write_varint(w, (costs[order] + 7) / 8);
+    bit_writer b = {w, 0, 0};
+    for (size_t i = 0; i < n; i++)
+        put_exp_golomb(&b, values[i], order);
+    flush_bits(&b);
+}
+
+static void write_outliers(const outlier_list *o, unsigned bytes, const szd_options *options, uint8_t *scratch, writer *w)
+{
+    write_varint(w, o->count);
+    if (!o->count)
+        return;
+    for (size_t i = o->count; i-- > 1;)
+        o->positions[i] -= o->positions[i - 1] + 1;
+    write_exp_golomb_list(o->positions, o->count, w);
+    planes_encode(o->elements, o->count, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
+}
+
+static void write_coefficients(const szd_header *h, const tile *t, const int32_t *coefficients, uint32_t *scratch, writer *w)
+{
+    size_t each = t->rank + 1, blocks = regression_coefficients(h, t) / each;
+    for (size_t j = 0; j < each; j++) {
+        uint32_t previous = 0;
+        for (size_t b = 0; b < blocks; b++) {
+            uint32_t c = (uint32_t)coefficients[b * each + j];
+            scratch[b] = (uint32_t)zigzag((int32_t)(c - previous));
+            previous = c;
+        }
+        write_exp_golomb_list(scratch, blocks, w);
+    }
+}
+
+/* Quantises the tile; an outlier's lattice integer is its neighbour's, which costs the predictors least. False when most are outliers. */
+static bool quantize_tile(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, outlier_list *o)
+{
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    uint8_t bad[CHUNK];
+    o->count = 0;
+    for (size_t done = 0; done < n; done += CHUNK) {
+        size_t part = n - done < CHUNK ? n - done : CHUNK;
+        if (!lattice_quantize(l, values + done * bytes, first + done, part, q + done, low ? low + done : NULL, bad))
+            continue;
+        for (size_t i = done; i < done + part; i++)
+            if (bad[i - done]) {
+                q[i] = i ? q[i - 1] : 0;
+                memcpy(o->elements + o->count * bytes, values + i * bytes, bytes);
+                o->positions[o->count++] = (uint32_t)i;
+            }
+        if (o->count > n / 2 && o->count > 16)
+            return false;
+    }
+    return true;
+}
+
+static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
+                           const uint8_t *values, uint8_t *scratch, writer *w)
+{
+    size_t n = (size_t)t->count;
+    lattice *l = take(&scratch, sizeof *l);
+    int32_t *q = take(&scratch, n * 4);
+    uint32_t *low = h->wide_bits ? take(&scratch, n * 4) : NULL;
+    uint32_t *zeros = h->kind == SZD_LINEAR64 && !low ? take(&scratch, n * 4) : low;
+    outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
+    lattice_begin(l, h, options->isa);
+    if (!quantize_tile(l, values, first, n, q, zeros, &o))
+        return false;
+    write_u8(w, MODE_LATTICE);
+    write_outliers(&o, h->element_bytes, options, scratch, w);
+    if (low)
+        write_packed(low, n, h->wide_bits, w);
+    if (h->predictor == SZD_PREDICT_LORENZO)
+        lorenzo_forward(q, t);
+    if (h->predictor == SZD_PREDICT_REGRESSION) {
+        int32_t *coefficients = take(&scratch, regression_coefficients(h, t) * 4);
+        regression_fit(h, t, q, coefficients);
+        regression_apply(h, t, coefficients, -1, q);
+        write_coefficients(h, t, coefficients, (uint32_t *)(void *)aligned64(scratch), w);
+    }
+    tokens_encode(q, n, options->coder, isa_resolve(options->isa), aligned64(scratch), w);
+    return !w->failed;
+}
+
+static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, writer *w)
+{
+    uint8_t *p = write_room(w, (uint64_t)n * bytes);
+    if (!p)
+        return;
+    memcpy(p, elements, n * bytes);
+    to_little_endian(p, n, bytes);
+}
+
+static void encode_lossless(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n, uint8_t *scratch, writer *w)
+{
+    writer start = *w;
+    bool is_float = dtype_of(h->dtype).is_float;
+    write_u8(w, MODE_PLANES);
+    planes_encode(values, n, h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor, options->coder,
+                  isa_resolve(options->isa), scratch, w);
+    if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {
+        *w = start;
+        write_u8(w, MODE_RAW);
+        write_elements(values, n, h->element_bytes, w);
+    }
+}
+
+static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
+{
+    return memcmp(values, values + bytes, (n - 1) * bytes) == 0;
+}
+
+/* The lattice block if it is the smaller; the lossless one is tried only where it might be. */
+static void encode_smallest(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
+                            const uint8_t *values, uint8_t *scratch, writer *w)
+{
+    size_t n = (size_t)t->count, raw = n * h->element_bytes;
+    writer lossy = {w->at, w->end < w->at + raw + 1024 ? w->end : w->at + raw + 1024, false};
+    bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
+    size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
+    if (n > 4096 && lossy_size < raw / 2) {
+        w->at = lossy.at;
+        return;
+    }
+    writer lossless = {ok ? lossy.at : w->at, w->end, false};
+    uint8_t *from = lossless.at;
+    encode_lossless(h, options, values, n, scratch, &lossless);
+    size_t size = (size_t)(lossless.at - from);
+    w->failed = lossless.failed;
+    if (lossless.failed || lossy_size <= size)
+        size = lossy_size;
+    else
+        memmove(w->at, from, size);
+    w->at += size;
+}
+
+int szd_encode_block(const szd_header *h, const szd_options *options, const uint8_t *data, uint64_t block,
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size)
+{
+    tile t;
+    *size = 0;
+    if (!tile_of(h, block, &t) || scratch_size < szd_encode_scratch(h) || capacity < szd_block_bound(h))
+        return SZD_ARGUMENT;
+    fp_environment saved = fp_enter();
+    uint64_t strides[SZD_MAX_TILE_RANK], first;
+    tile_strides(h, strides);
+    first = first_element(&t, strides);
+    const uint8_t *values = data + first * h->element_bytes;
+    if (t.rank > 1) {
+        uint8_t *gathered = take(&scratch, t.count * h->element_bytes);
+        gather(values, &t, strides, h->element_bytes, gathered);
+        values = gathered;
+    }
+    writer w = {out, out + capacity, false};
+    if (is_constant(values, t.count, h->element_bytes)) {
+        write_u8(&w, MODE_CONSTANT);
+        write_elements(values, 1, h->element_bytes, &w);
+    } else {
+        encode_smallest(h, options, &t, first, values, scratch, &w);
+    }
+    fp_leave(saved);
+    *size = (size_t)(w.at - out);
+    return w.failed ? SZD_BUFFER_TOO_SMALL : SZD_OK;
+}

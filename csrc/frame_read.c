@@ -1,0 +1,163 @@
+/* Reading a frame's header (FORMAT.md, section 2). */
+#include "internal.h"
+
+enum { MAX_BOUND_KIND = 7, MAX_EXPONENT = 1000 };
+
+static int read_bound(reader *r, szd_header *h)
+{
+    unsigned kind_and_flags = read_u8(r);
+    uint64_t digits = read_varint(r), exponent = read_varint(r);
+    h->bound_kind = kind_and_flags & 15;
+    h->bound_flags = kind_and_flags >> 4;
+    h->bound_digits = unzigzag(digits);
+    h->bound_exponent = (int32_t)unzigzag(exponent & 0xffff);
+    if (h->bound_flags & FLAG_RANGE) {
+        h->bound_lo = read_f64(r);
+        h->bound_hi = read_f64(r);
+    }
+    return h->bound_kind >= 1 && h->bound_kind <= MAX_BOUND_KIND && h->bound_flags <= 7 && exponent <= MAX_EXPONENT ? SZD_OK : SZD_HEADER_BOUND;
+}
+
+static int read_lattice(reader *r, szd_header *h)
+{
+    if (h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64)
+        return SZD_HEADER_FIELD;
+    h->eps = read_f64(r);
+    h->wide_bits = read_u8(r);
+    if (reader_left(r))
+        h->step = read_f64(r);
+    else
+        h->step = positive(h->eps) ? default_step(h) : 0;
+    return SZD_OK;
+}
+
+static int read_geometric(reader *r, szd_header *h)
+{
+    if (h->kind != SZD_GEOMETRIC)
+        return SZD_HEADER_FIELD;
+    uint64_t points = read_varint(r), first = read_varint(r);
+    h->has_signs = read_u8(r);
+    h->pointwise = read_f64(r);
+    if (points > INT32_MAX || first > UINT32_MAX)
+        return SZD_HEADER_BOUND;
+    h->points_per_octave = (uint32_t)points;
+    h->first_index = (int32_t)unzigzag(first);
+    return SZD_OK;
+}
+
+static int read_tiles(reader *r, szd_header *h)
+{
+    h->tile_rank = read_u8(r);
+    if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
+        return SZD_HEADER_TILES;
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        h->dims[a] = read_varint(r);
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        h->tile[a] = read_varint(r);
+    return SZD_OK;
+}
+
+static int read_predictor(reader *r, szd_header *h)
+{
+    h->predictor = read_u8(r);
+    if (h->predictor == SZD_PREDICT_REGRESSION) {
+        h->edge = read_u8(r);
+        h->fraction_bits = read_u8(r);
+    }
+    return h->predictor ? SZD_OK : SZD_HEADER_PREDICTOR;
+}
+
+static int read_axis(reader *r, szd_header *h)
+{
+    h->axis = read_u8(r);
+    if (h->axis >= h->rank || h->tile_rank || reader_left(r) / 8 != h->shape[h->axis])
+        return SZD_HEADER_FIELD;
+    h->has_axis = 1;
+    h->axis_eps = read_bytes(r, 8 * h->shape[h->axis]);
+    return h->axis_eps ? SZD_OK : SZD_HEADER_FIELD;
+}
+
+static int read_field(unsigned id, reader *r, szd_header *h)
+{
+    static int (*const parsers[])(reader *, szd_header *) = {NULL, read_bound, read_lattice, read_geometric, read_tiles, read_predictor, read_axis};
+    int status = parsers[id](r, h);
+    if (status)
+        return status;
+    return r->failed || reader_left(r) ? SZD_HEADER_FIELD : SZD_OK;
+}
+
+static int read_fields(reader *r, szd_header *h)
+{
+    unsigned previous = 0;
+    bool lattice_seen = false;
+    for (;;) {
+        unsigned id = read_u8(r);
+        if (r->failed)
+            return SZD_HEADER_FIELD;
+        if (id == 0)
+            return lattice_seen || h->kind == SZD_LOSSLESS ? SZD_OK : SZD_HEADER_FIELD;
+        if (id > FIELD_LAST)
+            return SZD_NEW_FIELD;
+        uint64_t size = read_varint(r);
+        const uint8_t *content = read_bytes(r, size);
+        if (!content || id <= previous)
+            return SZD_HEADER_FIELD;
+        reader inner = {content, content + size, false};
+        int status = read_field(id, &inner, h);
+        if (status)
+            return status;
+        lattice_seen = lattice_seen || id == FIELD_LATTICE || id == FIELD_GEOMETRIC;
+        previous = id;
+    }
+}
+
+static int read_start(reader *r, szd_header *h)
+{
+    h->dtype = read_u8(r);
+    h->rank = read_u8(r);
+    if (h->rank > SZD_MAX_RANK)
+        return SZD_HEADER_SHAPE;
+    for (unsigned a = 0; a < h->rank; a++)
+        h->shape[a] = read_varint(r);
+    h->kind = read_u8(r);
+    if (r->failed)
+        return SZD_HEADER_FIELD;
+    if (!dtype_of(h->dtype).element_bytes)
+        return SZD_NEW_DTYPE;
+    return h->kind > SZD_GEOMETRIC ? SZD_NEW_KIND : read_fields(r, h);
+}
+
+/* The blocks' lengths must fill the frame exactly. */
+static int check_length(const szd_header *h, const uint8_t *index, size_t size)
+{
+    uint64_t end = h->header_bytes;
+    for (uint64_t b = 0; b < h->blocks; b++)
+        end += load_u32(index + SZD_INDEX_ENTRY * b);
+    return end > size ? SZD_TRUNCATED : end < size ? SZD_TRAILING : SZD_OK;
+}
+
+int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
+{
+    memset(h, 0, sizeof *h);
+    if (memcmp(frame, MAGIC, size < sizeof MAGIC ? size : sizeof MAGIC) != 0)
+        return SZD_MAGIC;
+    if (size < PROLOGUE + 4)
+        return SZD_TRUNCATED;
+    if (frame[4] != VERSION)
+        return SZD_NEW_VERSION;
+    uint32_t header_bytes = load_u32(frame + 5);
+    if (header_bytes > size)
+        return SZD_TRUNCATED;
+    if (header_bytes < PROLOGUE + 4 || load_u32(frame + header_bytes - 4) != szd_crc32c(frame, header_bytes - 4))
+        return SZD_HEADER_CRC;
+    reader r = {frame + PROLOGUE, frame + header_bytes - 4, false};
+    int status = read_start(&r, h);
+    if (status == SZD_OK)
+        status = check_header(h);
+    if (status)
+        return status;
+    h->header_bytes = header_bytes;
+    if (reader_left(&r) / SZD_INDEX_ENTRY != h->blocks || reader_left(&r) % SZD_INDEX_ENTRY)
+        return SZD_HEADER_FIELD;
+    return check_length(h, r.at, size);
+}

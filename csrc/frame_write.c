@@ -1,0 +1,146 @@
+/* Writing a frame's header (FORMAT.md, section 2). */
+#include "internal.h"
+
+/* A field's content is written through a second writer, so that its length comes out of what was written. */
+typedef struct field {
+    uint8_t bytes[256];
+    writer w;
+} field;
+
+static void field_begin(field *f) { f->w = (writer){f->bytes, f->bytes + sizeof f->bytes, false}; }
+
+static void field_end(field *f, unsigned id, writer *w)
+{
+    size_t size = (size_t)(f->w.at - f->bytes);
+    write_u8(w, id);
+    write_varint(w, size);
+    write_bytes(w, f->bytes, size);
+}
+
+static void write_bound(const szd_header *h, writer *w)
+{
+    field f;
+    field_begin(&f);
+    write_u8(&f.w, h->bound_kind | h->bound_flags << 4);
+    write_varint(&f.w, zigzag(h->bound_digits));
+    write_varint(&f.w, zigzag(h->bound_exponent));
+    if (h->bound_flags & FLAG_RANGE) {
+        write_f64(&f.w, h->bound_lo);
+        write_f64(&f.w, h->bound_hi);
+    }
+    field_end(&f, FIELD_BOUND, w);
+}
+
+static void write_lattice(const szd_header *h, writer *w)
+{
+    field f;
+    field_begin(&f);
+    if (h->kind == SZD_GEOMETRIC) {
+        write_varint(&f.w, h->points_per_octave);
+        write_varint(&f.w, zigzag(h->first_index));
+        write_u8(&f.w, h->has_signs);
+        write_f64(&f.w, h->pointwise);
+    } else {
+        write_f64(&f.w, h->eps);
+        write_u8(&f.w, h->wide_bits);
+        if (h->step != default_step(h))
+            write_f64(&f.w, h->step);
+    }
+    field_end(&f, h->kind == SZD_GEOMETRIC ? FIELD_GEOMETRIC : FIELD_LATTICE, w);
+}
+
+static void write_tiles(const szd_header *h, writer *w)
+{
+    field f;
+    field_begin(&f);
+    write_u8(&f.w, h->tile_rank);
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        write_varint(&f.w, h->dims[a]);
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        write_varint(&f.w, h->tile[a]);
+    field_end(&f, FIELD_TILES, w);
+}
+
+static void write_predictor(const szd_header *h, writer *w)
+{
+    field f;
+    field_begin(&f);
+    write_u8(&f.w, h->predictor);
+    if (h->predictor == SZD_PREDICT_REGRESSION) {
+        write_u8(&f.w, h->edge);
+        write_u8(&f.w, h->fraction_bits);
+    }
+    field_end(&f, FIELD_PREDICTOR, w);
+}
+
+static void write_axis(const szd_header *h, writer *w)
+{
+    uint64_t count = h->shape[h->axis];
+    write_u8(w, FIELD_AXIS);
+    write_varint(w, 1 + 8 * count);
+    write_u8(w, h->axis);
+    write_bytes(w, h->axis_eps, 8 * count);
+}
+
+static void write_fields(const szd_header *h, writer *w)
+{
+    if (h->bound_kind)
+        write_bound(h, w);
+    if (h->kind)
+        write_lattice(h, w);
+    if (!tiles_are_default(h))
+        write_tiles(h, w);
+    if (h->predictor)
+        write_predictor(h, w);
+    if (h->has_axis)
+        write_axis(h, w);
+    write_u8(w, 0);
+}
+
+/* The header up to its block index. */
+static void write_start(const szd_header *h, writer *w)
+{
+    write_bytes(w, MAGIC, sizeof MAGIC);
+    write_u8(w, VERSION);
+    uint8_t *size = write_room(w, 4);
+    if (size)
+        store_u32(size, (uint32_t)h->header_bytes);
+    write_u8(w, h->dtype);
+    write_u8(w, h->rank);
+    for (unsigned a = 0; a < h->rank; a++)
+        write_varint(w, h->shape[a]);
+    write_u8(w, h->kind);
+    write_fields(h, w);
+}
+
+/* An upper limit of the header's start without its axis field: prologue, shape, every field. */
+enum { START_BOUND = 16 + SZD_MAX_RANK * 10 + 256 };
+
+int szd_header_complete(szd_header *h)
+{
+    int status = check_header(h);
+    if (status)
+        return status;
+    uint8_t start[START_BOUND];
+    szd_header plain = *h;
+    plain.has_axis = 0;
+    writer w = {start, start + sizeof start, false};
+    write_start(&plain, &w);
+    uint64_t axis = h->has_axis ? 1 + 8 * h->shape[h->axis] : 0;
+    uint64_t size = (uint64_t)(w.at - start) + (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
+    h->header_bytes = size;
+    return size <= UINT32_MAX ? SZD_OK : SZD_HEADER_TILES;
+}
+
+int szd_header_write(const szd_header *h, const uint8_t *index, uint8_t *out, size_t capacity)
+{
+    writer w = {out, out + capacity, false};
+    write_start(h, &w);
+    write_bytes(&w, index, (size_t)(SZD_INDEX_ENTRY * h->blocks));
+    size_t before = (size_t)(w.at - out);
+    uint8_t *crc = write_room(&w, 4);
+    if (!crc)
+        return SZD_BUFFER_TOO_SMALL;
+    store_u32(crc, szd_crc32c(out, before));
+    return before + 4 == h->header_bytes ? SZD_OK : SZD_ARGUMENT;
+}
