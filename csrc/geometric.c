@@ -8,7 +8,7 @@ static const uint64_t ROOTS[49] = {
 
 static uint64_t product(uint64_t a, uint64_t b) { return (uint64_t)((unsigned __int128)a * b >> 63); }
 
-void geometric_powers(uint64_t powers[6][256])
+static void make_powers(uint64_t powers[6][256])
 {
     for (unsigned p = 0; p < 6; p++)
         for (unsigned v = 0; v < 256; v++) {
@@ -38,16 +38,32 @@ static double scale(double x, int64_t e)
     return e < -1200 ? 0.0 : x * power_of_two(-200) * power_of_two(e + 200);
 }
 
+/* The mantissa of 2^(j/n), in [2^63, 2^64). */
+static uint64_t mantissa_of(const lattice *l, uint64_t j)
+{
+    uint64_t f = (uint64_t)(((unsigned __int128)j << 48) / l->points), m = l->powers[0][f >> 40];
+    for (unsigned p = 1; p < 6; p++)
+        m = product(m, l->powers[p][f >> (40 - 8 * p) & 0xff]);
+    return m;
+}
+
+/* The fewest mantissas that serve usual bounds are worked out once. */
+void geometric_begin(lattice *l)
+{
+    make_powers(l->powers);
+    l->cached = l->points <= GEOMETRIC_CACHE ? l->points : 0;
+    for (uint32_t j = 0; j < l->cached; j++)
+        l->mantissas[j] = mantissa_of(l, j);
+}
+
 double geometric_value(const lattice *l, int32_t q)
 {
     if (q == 0)
         return 0;
     uint32_t a = (uint32_t)q - 1, negative = l->has_signs & a;
     int64_t n = l->points, i = (int64_t)(a >> l->has_signs) + l->first;
-    int64_t e = i >= 0 ? i / n : -((-i + n - 1) / n);
-    uint64_t f = (uint64_t)(((unsigned __int128)(uint64_t)(i - e * n) << 48) / (uint64_t)n), m = l->powers[0][f >> 40];
-    for (unsigned p = 1; p < 6; p++)
-        m = product(m, l->powers[p][f >> (40 - 8 * p) & 0xff]);
+    int64_t e = i >= 0 ? i / n : -((-i + n - 1) / n), j = i - e * n;
+    uint64_t m = l->cached ? l->mantissas[j] : mantissa_of(l, (uint64_t)j);
     double x = scale((double)(m >> 11), e - 52);
     return negative & 1 ? -x : x;
 }
@@ -61,9 +77,10 @@ static double log2_mantissa(double m)
         m *= 0.5;
         shift = 1;
     }
+    static const double odd[12] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1};
     double z = (m - 1) / (m + 1), z2 = z * z, sum = 0;
-    for (int k = 23; k >= 1; k -= 2)
-        sum = sum * z2 + 1.0 / k;
+    for (int k = 0; k < 12; k++)
+        sum = sum * z2 + odd[k];
     return shift + 2.8853900817779268 * z * sum; /* 2 / ln 2 */
 }
 

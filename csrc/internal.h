@@ -183,6 +183,7 @@ void regression_fit(const szd_header *h, const tile *t, const int32_t *q, int32_
 void regression_apply(const szd_header *h, const tile *t, const int32_t *coefficients, int32_t sign, int32_t *q);
 
 /* lattice.c: values to lattice integers and back (FORMAT.md, section 6, step 6, and section 8) */
+enum { GEOMETRIC_CACHE = 1024 };
 typedef struct lattice {
     uint32_t dtype, kind, isa;
     float step32, inverse32, eps32;
@@ -194,7 +195,9 @@ typedef struct lattice {
     int32_t first;
     uint32_t has_signs;
     double pointwise;
-    uint64_t powers[6][256]; /* geometric: T_p of FORMAT.md, section 8 */
+    uint32_t cached; /* geometric: how many mantissas are worked out */
+    uint64_t powers[6][256]; /* T_p of FORMAT.md, section 8 */
+    uint64_t mantissas[GEOMETRIC_CACHE];
 } lattice;
 float float_below(double v);
 double load_as_double(uint32_t dtype, const uint8_t *p);
@@ -209,7 +212,7 @@ void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low
 size_t estimate_scratch(void);
 
 /* geometric.c */
-void geometric_powers(uint64_t powers[6][256]);
+void geometric_begin(lattice *l);
 double geometric_value(const lattice *l, int32_t q);
 int32_t geometric_index(const lattice *l, double x);
 #endif

@@ -4,6 +4,7 @@
  * which is sound since rounding is monotonic; at equality, and for the rare value that the quick test refuses, the difference and its
  * rounding error (TwoSum) decide exactly.
  */
+#include "convert.h"
 #include "internal.h"
 
 #define ROUND32 12582912.0f          /* 1.5 2^23: adding it rounds a float of magnitude below 2^22 to an integer */
@@ -37,7 +38,7 @@ void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
         l->first = h->first_index;
         l->has_signs = h->has_signs;
         l->pointwise = h->pointwise;
-        geometric_powers(l->powers);
+        geometric_begin(l);
     }
 }
 
@@ -86,46 +87,6 @@ double load_as_double(uint32_t dtype, const uint8_t *p)
         memcpy(&d, p, 8);
         return d;
     }
-}
-
-/* A chunk's values as floats, and floats rounded to the dtype. One loop a dtype, branch-free bodies: they vectorise. */
-INLINE void load_floats(uint32_t dtype, const uint8_t *p, size_t n, float *x)
-{
-    uint16_t half;
-    if (dtype == DT_F32)
-        memcpy(x, p, 4 * n);
-    else if (dtype == DT_BF16)
-        for (size_t i = 0; i < n; i++) {
-            memcpy(&half, p + 2 * i, 2);
-            x[i] = bf16_to_f32(half);
-        }
-    else
-        for (size_t i = 0; i < n; i++) {
-            memcpy(&half, p + 2 * i, 2);
-            x[i] = f16_to_f32(half);
-        }
-}
-
-INLINE void store_floats(uint32_t dtype, const float *x, size_t n, uint8_t *p)
-{
-    uint16_t half;
-    if (dtype == DT_F32)
-        memcpy(p, x, 4 * n);
-    else if (dtype == DT_BF16)
-        for (size_t i = 0; i < n; i++) {
-            half = f32_to_bf16(x[i]);
-            memcpy(p + 2 * i, &half, 2);
-        }
-    else
-        for (size_t i = 0; i < n; i++) {
-            half = f32_to_f16(x[i]);
-            memcpy(p + 2 * i, &half, 2);
-        }
-}
-
-INLINE float as_stored(uint32_t dtype, float x)
-{
-    return dtype == DT_F32 ? x : dtype == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
 }
 
 INLINE size_t quantize32_loop(uint32_t dtype, const float *x, size_t n, float step, float inverse, float eps, int32_t *q, uint8_t *bad)
@@ -201,19 +162,70 @@ static double linear64_value(const lattice *l, int32_t high, uint32_t low, doubl
     return stored64(l->dtype, (double)whole * step);
 }
 
-static void quantize64(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low)
+INLINE int64_t round64(double t, double limit)
+{
+    t = t < limit ? t : limit; /* NaN too */
+    t = t > -limit ? t : -limit;
+    return (int64_t)((t + ROUND64) - ROUND64);
+}
+
+static double limit64(const lattice *l) { return (HIGH_LIMIT - 1) * (double)(1u << l->wide_bits); }
+
+/* A step of its own for each element. */
+static void quantize_axis(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q)
 {
     unsigned bytes = dtype_of(l->dtype).element_bytes;
-    double limit = (HIGH_LIMIT - 1) * (double)(1u << l->wide_bits);
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int32_t)round64(load_as_double(l->dtype, values + i * bytes) * (1 / step_at(l, first + i)), limit64(l));
+}
+
+/* Whether any value was refused by the quick test, for one step and float64 or float32 values. */
+INLINE size_t quantize64_loop(const lattice *l, bool is_double, const double *x, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    const double limit = limit64(l), inverse = l->inverse, step = l->step, eps = l->eps;
+    const unsigned wide = l->wide_bits;
+    const uint32_t mask = (1u << wide) - 1;
+    uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {
-        double inverse = l->axis_eps ? 1 / step_at(l, first + i) : l->inverse;
-        double t = load_as_double(l->dtype, values + i * bytes) * inverse;
+        double t = x[i] * inverse;
         t = t < limit ? t : limit;
         t = t > -limit ? t : -limit;
-        int64_t whole = (int64_t)((t + ROUND64) - ROUND64);
-        q[i] = (int32_t)(whole >> l->wide_bits);
-        low[i] = (uint32_t)(whole & (((int64_t)1 << l->wide_bits) - 1));
+        double rounded = (t + ROUND64) - ROUND64, y = rounded * step;
+        double error = x[i] - (is_double ? y : (double)(float)y);
+        uint32_t refused = !((error < 0 ? -error : error) < eps);
+        int64_t whole = (int64_t)rounded;
+        q[i] = (int32_t)(whole >> wide);
+        low[i] = (uint32_t)whole & mask;
+        bad[i] = (uint8_t)refused;
+        worst |= refused;
     }
+    return worst;
+}
+
+INLINE size_t quantize64_body(const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    double x[CHUNK];
+    float single[CHUNK];
+    if (l->dtype == DT_F64) {
+        memcpy(x, values, 8 * n);
+        return quantize64_loop(l, true, x, n, q, low, bad);
+    }
+    load_floats(l->dtype, values, n, single);
+    for (size_t i = 0; i < n; i++)
+        x[i] = single[i];
+    size_t refused = quantize64_loop(l, false, x, n, q, low, bad);
+    if (l->dtype != DT_F32) /* the loop rounds to float32 only: let the exact test see to the narrower ones */
+        memset(bad, 1, n);
+    return refused || l->dtype != DT_F32;
+}
+
+static size_t quantize64_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
+TARGET_AVX2 static size_t quantize64_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
+TARGET_AVX512 static size_t quantize64_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
+
+static size_t quantize64(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    return (l->isa >= SZD_ISA_AVX512 ? quantize64_avx512 : l->isa == SZD_ISA_AVX2 ? quantize64_avx2 : quantize64_scalar)(l, v, n, q, low, bad);
 }
 
 static void quantize_geometric(const lattice *l, const uint8_t *values, size_t n, int32_t *q)
@@ -253,23 +265,30 @@ static bool acceptable(const lattice *l, double x, double y, uint64_t index)
     return within(x, y, eps_at(l, index));
 }
 
+/* Lattice integers, and in bad[] which of them the quick test refuses; zero if none. */
+static size_t quantize_quickly(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    if (l->kind == SZD_LINEAR32)
+        return quantize32(l, values, n, q, bad);
+    if (l->kind == SZD_LINEAR64 && !l->axis_eps)
+        return quantize64(l, values, n, q, low, bad);
+    memset(bad, 1, n);
+    if (l->kind == SZD_LINEAR64)
+        quantize_axis(l, values, first, n, q);
+    else
+        quantize_geometric(l, values, n, q);
+    return n;
+}
+
 size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
 {
+    if (!quantize_quickly(l, values, first, n, q, low, bad))
+        return 0;
     unsigned bytes = dtype_of(l->dtype).element_bytes;
     size_t refused = 0;
-    if (l->kind == SZD_LINEAR32) {
-        if (!quantize32(l, values, n, q, bad))
-            return 0;
-    } else {
-        memset(bad, 1, n);
-        if (l->kind == SZD_LINEAR64)
-            quantize64(l, values, first, n, q, low);
-        else
-            quantize_geometric(l, values, n, q);
-    }
     for (size_t i = 0; i < n; i++)
         if (bad[i]) {
-            double x = load_as_double(l->dtype, values + i * bytes), y = value_of(l, q[i], low ? low[i] : 0, first + i);
+            double x = load_as_double(l->dtype, values + i * bytes), y = value_of(l, q[i], l->wide_bits ? low[i] : 0, first + i);
             bad[i] = !acceptable(l, x, y, first + i);
             refused += bad[i];
         }
@@ -285,13 +304,41 @@ static void store_double(uint32_t dtype, double x, uint8_t *p)
         store_floats(dtype, &single, 1, p);
 }
 
+/* Float64 and float32 values of a linear lattice with one step. */
+INLINE void reconstruct64_body(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *values)
+{
+    double x[CHUNK];
+    float single[CHUNK];
+    if (low)
+        for (size_t i = 0; i < n; i++)
+            x[i] = (double)(int64_t)((uint64_t)(int64_t)q[i] << l->wide_bits | low[i]) * l->step;
+    else
+        for (size_t i = 0; i < n; i++)
+            x[i] = (double)q[i] * l->step;
+    if (l->dtype == DT_F64) {
+        memcpy(values, x, 8 * n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        single[i] = (float)x[i];
+    store_floats(l->dtype, single, n, values);
+}
+
+static void reconstruct64_scalar(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
+TARGET_AVX2 static void reconstruct64_avx2(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
+TARGET_AVX512 static void reconstruct64_avx512(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
+
 void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n, uint8_t *values)
 {
-    unsigned bytes = dtype_of(l->dtype).element_bytes;
     if (l->kind == SZD_LINEAR32) {
         (l->isa >= SZD_ISA_AVX512 ? reconstruct32_avx512 : l->isa == SZD_ISA_AVX2 ? reconstruct32_avx2 : reconstruct32_scalar)(l, q, n, values);
         return;
     }
+    if (l->kind == SZD_LINEAR64 && !l->axis_eps) {
+        (l->isa >= SZD_ISA_AVX512 ? reconstruct64_avx512 : l->isa == SZD_ISA_AVX2 ? reconstruct64_avx2 : reconstruct64_scalar)(l, q, low, n, values);
+        return;
+    }
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
     for (size_t i = 0; i < n; i++)
         store_double(l->dtype, value_of(l, q[i], low ? low[i] : 0, first + i), values + i * bytes);
 }

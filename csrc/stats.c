@@ -1,4 +1,5 @@
 /* A look over a tensor's values, and over the difference of two tensors. The order of summation is fixed. */
+#include "convert.h"
 #include "fpenv.h"
 #include "internal.h"
 
@@ -28,64 +29,79 @@ static void look(uint32_t dtype, const uint8_t *data, uint64_t count, extremes *
     }
 }
 
-/* Float32's own loop. Sixteen accumulators of each kind: a loop over them vectorises, where one would have to be reassociated. */
-typedef struct lanes32 {
-    float min[16], max[16], least[16];
-    uint32_t finite[16], zeros[16];
-} lanes32;
+/* The loop over many, for both widths. Sixteen accumulators of each kind: a loop over them vectorises, where one would have to be
+ * reassociated. */
+#define LOOK(name, type, huge, target)                                                          \
+    target static void name(const type *x, size_t groups, lanes_##type *a)                      \
+    {                                                                                           \
+        lanes_##type l = *a;                                                                    \
+        for (size_t g = 0; g < groups; g++)                                                     \
+            for (size_t k = 0; k < 16; k++) {                                                   \
+                type v = x[16 * g + k], m = v < 0 ? -v : v;                                     \
+                bool finite = m <= (huge), zero = v == 0;                                       \
+                type low = finite ? v : (huge), high = finite ? v : -(huge), small = zero ? (huge) : m; \
+                l.finite[k] += finite;                                                          \
+                l.zeros[k] += zero;                                                             \
+                l.min[k] = low < l.min[k] ? low : l.min[k];                                     \
+                l.max[k] = high > l.max[k] ? high : l.max[k];                                   \
+                l.least[k] = small < l.least[k] ? small : l.least[k];                           \
+            }                                                                                   \
+        *a = l;                                                                                 \
+    }
+#define LOOK_TYPE(type, huge)                                                                   \
+    typedef struct lanes_##type {                                                               \
+        type min[16], max[16], least[16];                                                       \
+        uint32_t finite[16], zeros[16];                                                         \
+    } lanes_##type;                                                                             \
+    LOOK(look_##type##_scalar, type, huge, )                                                    \
+    LOOK(look_##type##_avx2, type, huge, TARGET_AVX2)                                           \
+    LOOK(look_##type##_avx512, type, huge, TARGET_AVX512)                                       \
+    static void look_##type(const type *x, size_t n, uint32_t isa, extremes *e)                 \
+    {                                                                                           \
+        lanes_##type a;                                                                         \
+        memset(&a, 0, sizeof a);                                                                \
+        for (size_t k = 0; k < 16; k++) {                                                       \
+            a.min[k] = a.least[k] = (huge);                                                     \
+            a.max[k] = -(huge);                                                                 \
+        }                                                                                       \
+        (isa >= SZD_ISA_AVX512 ? look_##type##_avx512 : isa == SZD_ISA_AVX2 ? look_##type##_avx2 : look_##type##_scalar)(x, n / 16, &a); \
+        for (size_t k = 0; k < 16; k++)                                                         \
+            merge(e, a.finite[k], a.zeros[k], (double)a.min[k], (double)a.max[k], (double)a.least[k]); \
+    }
 
-INLINE void look32_body(const float *x, size_t groups, lanes32 *a)
+static void merge(extremes *e, uint64_t finite, uint64_t zeros, double min, double max, double least)
 {
-    const float huge = 0x1.fffffep127f;
-    lanes32 l = *a;
-    for (size_t g = 0; g < groups; g++)
-        for (size_t k = 0; k < 16; k++) {
-            float v = x[16 * g + k], m = v < 0 ? -v : v;
-            uint32_t finite = m <= huge, zero = v == 0;
-            float low = finite ? v : huge, high = finite ? v : -huge, small = zero ? huge : m;
-            l.finite[k] += finite;
-            l.zeros[k] += zero;
-            l.min[k] = low < l.min[k] ? low : l.min[k];
-            l.max[k] = high > l.max[k] ? high : l.max[k];
-            l.least[k] = small < l.least[k] ? small : l.least[k];
-        }
-    *a = l;
+    e->finite += finite;
+    e->zeros += zeros;
+    if (finite) {
+        e->min = min < e->min ? min : e->min;
+        e->max = max > e->max ? max : e->max;
+    }
+    if (finite > zeros)
+        e->least = least < e->least ? least : e->least;
 }
 
-static void look32_scalar(const float *x, size_t groups, lanes32 *a) { look32_body(x, groups, a); }
-TARGET_AVX2 static void look32_avx2(const float *x, size_t groups, lanes32 *a) { look32_body(x, groups, a); }
-TARGET_AVX512 static void look32_avx512(const float *x, size_t groups, lanes32 *a) { look32_body(x, groups, a); }
+LOOK_TYPE(float, 0x1.fffffep127f)
+LOOK_TYPE(double, 0x1.fffffffffffffp1023)
 
-static void look32(const uint8_t *data, uint64_t count, extremes *e)
+static void look_chunks(uint32_t dtype, const uint8_t *data, uint64_t whole, uint32_t isa, extremes *e)
 {
-    float x[CHUNK];
-    lanes32 a;
-    uint32_t isa = isa_resolve(SZD_ISA_AUTO);
-    memset(&a, 0, sizeof a);
-    for (unsigned k = 0; k < 16; k++) {
-        a.min[k] = a.least[k] = 0x1.fffffep127f;
-        a.max[k] = -0x1.fffffep127f;
-    }
-    uint64_t whole = count & ~(uint64_t)15;
+    float single[CHUNK];
+    double wide[CHUNK];
+    unsigned bytes = dtype_of(dtype).element_bytes;
     for (uint64_t done = 0; done < whole; done += CHUNK) {
         size_t n = whole - done < CHUNK ? (size_t)(whole - done) : CHUNK;
-        memcpy(x, data + 4 * done, 4 * n);
-        (isa >= SZD_ISA_AVX512 ? look32_avx512 : isa == SZD_ISA_AVX2 ? look32_avx2 : look32_scalar)(x, n / 16, &a);
-    }
-    look(DT_F32, data + 4 * whole, count - whole, e);
-    for (unsigned k = 0; k < 16; k++) {
-        e->finite += a.finite[k];
-        e->zeros += a.zeros[k];
-        if (a.finite[k]) {
-            e->min = a.min[k] < e->min ? a.min[k] : e->min;
-            e->max = a.max[k] > e->max ? a.max[k] : e->max;
+        if (dtype == DT_F64) {
+            memcpy(wide, data + 8 * done, 8 * n);
+            look_double(wide, n, isa, e);
+        } else {
+            load_floats(dtype, data + done * bytes, n, single);
+            look_float(single, n, isa, e);
         }
-        if (a.finite[k] > a.zeros[k])
-            e->least = a.least[k] < e->least ? a.least[k] : e->least;
     }
 }
 
-int szd_stats_of(uint32_t dtype, const uint8_t *data, uint64_t count, szd_stats *stats)
+int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data, uint64_t count, szd_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     if (!supported(dtype))
@@ -93,11 +109,10 @@ int szd_stats_of(uint32_t dtype, const uint8_t *data, uint64_t count, szd_stats 
     fp_environment saved = fp_enter();
     const double huge = 0x1.fffffffffffffp1023;
     extremes e = {huge, -huge, huge, 0, 0};
-    if (dtype == DT_F32)
-        look32(data, count, &e);
-    else
-        look(dtype, data, count, &e);
     unsigned bytes = dtype_of(dtype).element_bytes;
+    uint64_t whole = count & ~(uint64_t)15;
+    look_chunks(dtype, data, whole, isa_resolve(options->isa), &e);
+    look(dtype, data + whole * bytes, count - whole, &e);
     *stats = (szd_stats){e.finite, e.zeros, e.finite ? e.min : 0, e.finite ? e.max : 0, e.finite > e.zeros ? e.least : 0, 1};
     if (count > 1)
         stats->constant = memcmp(data, data + bytes, (size_t)(count - 1) * bytes) == 0;

@@ -185,7 +185,7 @@ def isa_available() -> str:
 def stats(dtype_code: int, data: NDArray[Any]) -> Any:
     """szd_stats of a C-contiguous array: finite, zeros, min, max, least_magnitude, constant."""
     found = ffi.new("szd_stats *")
-    check(lib.szd_stats_of(dtype_code, pointer(data), data.size, found), "statistics")
+    check(lib.szd_stats_of(dtype_code, options(), pointer(data), data.size, found), "statistics")
     return found
 
 

@@ -6,12 +6,16 @@ import math
 import re
 from pathlib import Path
 
+import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from tensors import tensors, wide
 
 import szdnn
 from szdnn import _native
+from szdnn.arrays import dtype_code
 from szdnn.resolve import points_per_octave
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
@@ -62,6 +66,30 @@ def test_points_per_octave_is_the_least_that_reaches_every_value(r):
     n = points_per_octave(r)
     assert 2 ** (1 / (2 * n)) - 1 <= r * (1 + 1e-12)
     assert n == 1 or 2 ** (1 / (2 * (n - 1))) - 1 > r * (1 - 1e-12)
+
+
+@given(tensors(max_values=500), st.sampled_from([1, 7, 40]))
+def test_statistics_are_what_numpy_says_at_every_instruction_set(x, repeats):
+    x = np.tile(x.reshape(-1), repeats)
+    values = wide(x)
+    finite = values[np.isfinite(values)]
+    nonzero = np.abs(finite[finite != 0])
+    expected = (
+        finite.size,
+        int(np.count_nonzero(finite == 0)),
+        finite.min(initial=np.inf) if finite.size else 0,
+        finite.max(initial=-np.inf) if finite.size else 0,
+        nonzero.min() if nonzero.size else 0,
+        int(x.size == 0 or len({value.tobytes() for value in x}) == 1),
+    )
+    try:
+        for name, number in _native.ISAS.items():
+            if number <= _native.ISAS[_native.isa_available()]:
+                _native.isa = name
+                s = _native.stats(dtype_code(x.dtype), x)
+                assert (s.finite, s.zeros, s.min, s.max, s.least_magnitude, s.constant) == expected
+    finally:
+        _native.isa = "auto"
 
 
 def test_isa_levels_are_known():
