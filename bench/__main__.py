@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "weights": "size and speed on pretrained networks, against the rivals",
     "fields": "size and speed on scientific arrays, against the rivals",
+    "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "readme": "rewrites the README tables from bench/results",
 }

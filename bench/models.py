@@ -72,7 +72,8 @@ def paths() -> dict[str, Path]:
     return {name: path(name) for name in MODELS}
 
 
-def _read(file: Path) -> Tensors:
+def read(file: Path) -> Tensors:
+    """Every tensor of a .safetensors or torch file, in its order."""
     if file.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
@@ -85,5 +86,5 @@ def _read(file: Path) -> Tensors:
 
 def tensors(name: str, min_values: int = MIN_VALUES) -> Tensors:
     """The model's float32 tensors of at least min_values values: 45 of MiniLM, 82 of EfficientNet-lite0."""
-    kept = {key: value for key, value in _read(path(name)).items() if value.size >= min_values}
+    kept = {key: value for key, value in read(path(name)).items() if value.size >= min_values}
     return {key: np.ascontiguousarray(value) for key, value in kept.items() if value.dtype == np.float32}

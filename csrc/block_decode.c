@@ -11,14 +11,18 @@ typedef struct block_decoder {
     uint8_t elements[CHUNK * 8];
 } block_decoder;
 
+static size_t coefficient_bytes(const szd_header *h, const tile *t)
+{
+    return h->predictor == SZD_PREDICT_REGRESSION ? regression_coefficients(h, t) * 4 : 0;
+}
+
 size_t szd_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), predicted = h->kind != SZD_LOSSLESS && h->predictor ? n * 4 : 0;
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
-    size_t coefficients = h->predictor == SZD_PREDICT_REGRESSION ? regression_coefficients(h, &whole) * 4 : 0;
-    return sizeof(block_decoder) + predicted + coefficients + 4 * 64;
+    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + 4 * 64;
 }
 
 static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder *d, sink *s)
@@ -177,11 +181,6 @@ static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t firs
     return SZD_OK;
 }
 
-static size_t coefficient_bytes(const szd_header *h, const tile *t)
-{
-    return h->predictor == SZD_PREDICT_REGRESSION ? regression_coefficients(h, t) * 4 : 0;
-}
-
 /* All sections up to the symbols, each ready to be drawn from. */
 static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o, low_bits *low, int32_t *coefficients)
 {
@@ -264,15 +263,18 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     reader r = {payload, payload + size, false};
     outlier_reader o = {0};
     low_bits low;
-    int status = SZD_OK;
+    int status = SZD_BLOCK_MODE;
     *mode = read_u8(&r);
     *coder = *mode == MODE_RAW;
-    if (*mode == MODE_LATTICE) {
+    *outliers = 0;
+    if (*mode == MODE_CONSTANT || *mode == MODE_RAW) {
+        status = SZD_OK;
+    } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
         status = begin_lattice(h, &t, &r, d, &o, &low, take(&scratch, coefficient_bytes(h, &t)));
-        *coder = d->tokens.symbols.coder;
+        *coder = status ? 0 : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
         status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false);
-        *coder = d->planes.planes[h->element_bytes - 1].coder;
+        *coder = status ? 0 : d->planes.planes[h->element_bytes - 1].coder;
     }
     *outliers = o.count;
     return status ? status : r.failed ? SZD_BLOCK_SHORT : SZD_OK;

@@ -150,7 +150,7 @@ static void encode_smallest(const szd_header *h, const szd_options *options, con
     writer lossy = {w->at, w->end < w->at + raw + 1024 ? w->end : w->at + raw + 1024, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
-    if (n > 4096 && lossy_size < raw / 2) {
+    if (ok && n > 4096 && planes_floor(values, n, h->element_bytes, true, lossy_size) >= lossy_size) {
         w->at = lossy.at;
         return;
     }
@@ -193,4 +193,13 @@ int szd_encode_block(const szd_header *h, const szd_options *options, const uint
     fp_leave(saved);
     *size = (size_t)(w.at - out);
     return w.failed ? SZD_BUFFER_TOO_SMALL : SZD_OK;
+}
+
+int szd_lossless_floor(const szd_header *h, const uint8_t *data, uint64_t block, uint64_t enough, uint64_t *bytes)
+{
+    tile t;
+    if (!tile_of(h, block, &t) || t.rank != 1)
+        return SZD_ARGUMENT;
+    *bytes = planes_floor(data + t.origin[0] * h->element_bytes, t.count, h->element_bytes, dtype_of(h->dtype).is_float, enough);
+    return SZD_OK;
 }

@@ -1,10 +1,16 @@
 /* What a frame's header must fulfil, however it came to be (FORMAT.md, section 2). */
 #include "internal.h"
 
-enum { MAX_WIDE_BITS = 26 };
+enum { MAX_WIDE_BITS = 20, FEW_COEFFICIENTS = 1024 };
 static const uint64_t MAX_BYTES = (uint64_t)1 << 60;
 
-bool positive(double v) { return v > 0 && v <= 0x1.fffffffffffffp1023; }
+/* Finite and > 0, by the bits: right whatever the caller's floating-point environment makes of denormals. */
+bool positive(double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, 8);
+    return u > 0 && u < 0x7ff0000000000000;
+}
 
 /* Also refuses extents that do not fit beside others that are zero. */
 static int count_elements(szd_header *h, dtype_info info)
@@ -81,17 +87,28 @@ static int check_tiles(szd_header *h)
     if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
         return SZD_HEADER_TILES;
     uint64_t limit = h->predictor && h->kind != SZD_LOSSLESS ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
-    uint64_t dims = 1, volume = 1, blocks = 1;
+    uint64_t dims = 1, product = 1, volume = 1, blocks = 1;
     for (unsigned a = 0; a < h->tile_rank; a++) {
-        uint64_t extent = h->dims[a], edge = h->tile[a];
-        if (edge < 1 || edge > (extent ? extent : 1) || edge > limit / volume || (extent && dims > MAX_BYTES / extent))
+        uint64_t extent = h->dims[a], edge = h->tile[a], factor = extent ? extent : 1;
+        if (edge < 1 || edge > factor || edge > limit / volume || product > MAX_BYTES / factor)
             return SZD_HEADER_TILES;
+        product *= factor;
         dims *= extent;
         volume *= edge;
         blocks *= extent / edge + (extent % edge != 0);
     }
     h->blocks = blocks;
     return dims == h->elements ? SZD_OK : SZD_HEADER_TILES;
+}
+
+/* A decoder holds a whole tile's coefficients: no more than the tile's size justifies. */
+static int check_coefficients(const szd_header *h)
+{
+    tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, largest_tile(h)};
+    for (unsigned a = 0; a < h->tile_rank; a++)
+        whole.extent[a] = h->tile[a];
+    size_t count = regression_coefficients(h, &whole);
+    return count <= FEW_COEFFICIENTS || count <= whole.count / 2 ? SZD_OK : SZD_HEADER_PREDICTOR;
 }
 
 /* All that does not depend on how the header came to be. */
@@ -113,6 +130,8 @@ int check_header(szd_header *h)
         status = check_predictor(h, info);
     if (status == SZD_OK)
         status = check_tiles(h);
+    if (status == SZD_OK && h->predictor == SZD_PREDICT_REGRESSION)
+        status = check_coefficients(h);
     return status == SZD_OK && h->has_axis ? check_axis(h) : status;
 }
 

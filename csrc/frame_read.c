@@ -1,4 +1,5 @@
 /* Reading a frame's header (FORMAT.md, section 2). */
+#include "fpenv.h"
 #include "internal.h"
 
 enum { MAX_BOUND_KIND = 7, MAX_EXPONENT = 1000 };
@@ -151,9 +152,11 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
     if (header_bytes < PROLOGUE + 4 || load_u32(frame + header_bytes - 4) != szd_crc32c(frame, header_bytes - 4))
         return SZD_HEADER_CRC;
     reader r = {frame + PROLOGUE, frame + header_bytes - 4, false};
+    fp_environment saved = fp_enter();
     int status = read_start(&r, h);
     if (status == SZD_OK)
         status = check_header(h);
+    fp_leave(saved);
     if (status)
         return status;
     h->header_bytes = header_bytes;

@@ -1,4 +1,5 @@
 /* Writing a frame's header (FORMAT.md, section 2). */
+#include "fpenv.h"
 #include "internal.h"
 
 /* A field's content is written through a second writer, so that its length comes out of what was written. */
@@ -116,7 +117,7 @@ static void write_start(const szd_header *h, writer *w)
 /* An upper limit of the header's start without its axis field: prologue, shape, every field. */
 enum { START_BOUND = 16 + SZD_MAX_RANK * 10 + 256 };
 
-int szd_header_complete(szd_header *h)
+static int complete(szd_header *h)
 {
     int status = check_header(h);
     if (status)
@@ -132,10 +133,20 @@ int szd_header_complete(szd_header *h)
     return size <= UINT32_MAX ? SZD_OK : SZD_HEADER_TILES;
 }
 
+int szd_header_complete(szd_header *h)
+{
+    fp_environment saved = fp_enter();
+    int status = complete(h);
+    fp_leave(saved);
+    return status;
+}
+
 int szd_header_write(const szd_header *h, const uint8_t *index, uint8_t *out, size_t capacity)
 {
     writer w = {out, out + capacity, false};
+    fp_environment saved = fp_enter();
     write_start(h, &w);
+    fp_leave(saved);
     write_bytes(&w, index, (size_t)(SZD_INDEX_ENTRY * h->blocks));
     size_t before = (size_t)(w.at - out);
     uint8_t *crc = write_room(&w, 4);

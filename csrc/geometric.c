@@ -1,7 +1,7 @@
 /* The geometric lattice of PointwiseRel: magnitudes 2^(i/n), in arithmetic that is the same everywhere (FORMAT.md, section 8). */
 #include "internal.h"
 
-/* R_k = floor(2^63 2^(2^-k)) by R_k = isqrt(R_(k-1) 2^63), R_0 = 2^64; tests/test_geometric.py derives them again. */
+/* R_k = floor(2^63 2^(2^-k)) by R_k = isqrt(R_(k-1) 2^63), R_0 = 2^64; tests/test_native.py derives them again. */
 static const uint64_t ROOTS[49] = {
 #include "roots.inc"
 };

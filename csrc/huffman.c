@@ -137,7 +137,7 @@ void huffman_encode(const uint8_t *symbols, size_t n, const uint8_t lengths[256]
     flush_bits(&b);
 }
 
-bool huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t *payload, size_t size)
+void huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t *payload, size_t size)
 {
     uint16_t codes[256] = {0};
     make_codes(lengths, codes);
@@ -146,7 +146,6 @@ bool huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t
             for (unsigned slot = codes[s]; slot < 1u << HUFFMAN_MAX; slot += 1u << lengths[s])
                 d->table[slot] = (uint16_t)(s << 4 | lengths[s]);
     d->bits = (bit_reader){payload, payload + size, 0, 0, false};
-    return true;
 }
 
 bool huffman_decode(huffman_decoder *d, uint8_t *out, size_t n)

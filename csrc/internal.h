@@ -1,5 +1,5 @@
 /* What the modules of the core offer each other. Dependencies point down this list:
- * frame_*, select -> block_* -> planes, tokens, predict, quantize, geometric -> symbols -> rans, huffman -> freqs -> bits, bytes. */
+ * frame_*, select -> block_* -> planes, tokens, predict, lattice, geometric, tile -> symbols -> rans, huffman -> freqs -> bits, bytes. */
 #ifndef SZD_INTERNAL_H
 #define SZD_INTERNAL_H
 #include "bits.h"
@@ -12,8 +12,13 @@
 /* The same function body compiled for several instruction sets; `isa` picks one (SZD_ISA_AUTO: the best there is).
  * Bodies hold no intrinsics and the compiler may not contract or reassociate, so that all give the same bits. */
 #if defined(__x86_64__)
+#if defined(__clang__)
+#define WIDE_VECTORS
+#else
+#define WIDE_VECTORS ",prefer-vector-width=512"
+#endif
 #define TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2")))
-#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,prefer-vector-width=512")))
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2" WIDE_VECTORS)))
 #else
 #define TARGET_AVX2
 #define TARGET_AVX512
@@ -63,7 +68,7 @@ uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256
 void huffman_write_lengths(const uint8_t lengths[256], writer *w);
 bool huffman_read_lengths(reader *r, uint8_t lengths[256]);
 void huffman_encode(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w);
-bool huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t *payload, size_t size);
+void huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t *payload, size_t size);
 bool huffman_decode(huffman_decoder *d, uint8_t *out, size_t n);
 bool huffman_finished(huffman_decoder *d);
 
@@ -98,6 +103,7 @@ typedef struct planes_decoder {
 int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta);
 bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool planes_finished(planes_decoder *d);
+uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough);
 
 /* tokens.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
 typedef struct token_decoder {

@@ -96,6 +96,35 @@ void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
     }
 }
 
+/* The order-0 entropy in bytes of the first m symbols; that of all is no less, since entropy is concave. Rounded down: log2_q16 truncates. */
+static uint64_t entropy_floor(const uint8_t *symbols, size_t m)
+{
+    uint32_t counts[256];
+    uint64_t cost = 0, whole = log2_q16((uint32_t)m);
+    histogram_u8(symbols, m, counts);
+    for (unsigned s = 0; s < 256; s++)
+        if (counts[s]) {
+            uint64_t own = log2_q16(counts[s]) + 1;
+            cost += counts[s] * (whole > own ? whole - own : 0);
+        }
+    return cost >> 19;
+}
+
+/* Lower planes first: in floats they are the least compressible. A symbol has 8 bits at most, so that `enough` tells how many to look at. */
+uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough)
+{
+    enum { PART = 1 << 14 };
+    uint8_t symbols[PART];
+    uint64_t found = 0;
+    for (unsigned plane = 0; plane < bytes; plane++)
+        for (size_t done = 0; done < n && found < enough; done += PART) {
+            size_t part = n - done < PART ? n - done : PART;
+            extract(elements + done * bytes, part, bytes, plane, rotate, false, symbols);
+            found += entropy_floor(symbols, part);
+        }
+    return found;
+}
+
 int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta)
 {
     d->bytes = bytes;

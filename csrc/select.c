@@ -84,7 +84,7 @@ static bool hopeless(const uint64_t cost[3], unsigned samples_seen, unsigned pre
 
 int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t *data, uint8_t *scratch, size_t scratch_size, double *bits)
 {
-    if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || h->elements == 0)
+    if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || h->elements == 0 || h->edge < 2)
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
     lattice *l = take(&scratch, sizeof *l);

@@ -113,7 +113,8 @@ static int begin_huffman(symbol_decoder *d, reader *r)
     const uint8_t *payload = read_bytes(r, size);
     if (!payload)
         return SZD_BLOCK_SHORT;
-    return huffman_begin(&d->u.huffman, lengths, payload, size) ? SZD_OK : SZD_BLOCK_CODES;
+    huffman_begin(&d->u.huffman, lengths, payload, size);
+    return SZD_OK;
 }
 
 int symbols_begin(symbol_decoder *d, reader *r, size_t n)

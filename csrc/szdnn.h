@@ -45,7 +45,7 @@ typedef enum szd_status {
 enum szd_limits {
     SZD_MAX_RANK = 64,
     SZD_MAX_TILE_RANK = 4,
-    SZD_MAX_TILE = 1 << 22,
+    SZD_MAX_TILE = 1 << 17, /* with a predictor */
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_INDEX_ENTRY = 8
 };
@@ -93,7 +93,6 @@ typedef struct szd_header {
 
 typedef struct szd_options {
     uint32_t coder;
-    uint32_t effort;
     uint32_t isa;
 } szd_options;
 
@@ -140,6 +139,10 @@ int szd_encode_block(const szd_header *header, const szd_options *options, const
 int szd_decode_block(const szd_header *header, const szd_options *options, uint64_t block, const uint8_t *payload,
                      size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides);
 int szd_tile_of_block(const szd_header *header, uint64_t block, uint64_t *origin, uint64_t *extent);
+
+/* A proven lower limit of the bytes that block takes losslessly (the order-0 entropy of some of its planes); it stops at
+ * `enough`. */
+int szd_lossless_floor(const szd_header *header, const uint8_t *data, uint64_t block, uint64_t enough, uint64_t *bytes);
 
 /* How a block was coded: its mode (FORMAT.md, section 3), the coder of its main symbol stream, its outliers. */
 int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payload, size_t size, uint8_t *scratch,

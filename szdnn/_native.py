@@ -112,9 +112,9 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(coder: str = "auto", effort: int = 3) -> Any:
+def options(coder: str = "auto") -> Any:
     """szd_options; the instruction set is the module's `isa`."""
-    return ffi.new("szd_options *", {"coder": CODERS[coder], "effort": effort, "isa": ISAS[isa]})
+    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa]})
 
 
 class Encoder:
@@ -145,12 +145,29 @@ class Encoder:
         return {name: bits[number] for name, number in PREDICTORS.items()}
 
 
+def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
+    """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`."""
+    found, part = 0, ffi.new("uint64_t *")
+    for block in range(header.c.blocks):
+        wanted = -(-(enough - found) // (header.c.blocks - block))
+        check(lib.szd_lossless_floor(header.c, pointer(data), block, wanted, part), f"block {block}")
+        found += part[0]
+        if found >= enough:
+            break
+    return found
+
+
+def decode_scratch(header: Header) -> int:
+    """Bytes that each thread needs beside the output."""
+    return int(lib.szd_decode_scratch(header.c))
+
+
 class Decoder:
     """Buffers for one thread that decodes blocks of one frame."""
 
     def __init__(self, header: Header) -> None:
         self._header, self._options = header, options()
-        self._scratch = np.empty(lib.szd_decode_scratch(header.c), dtype=np.uint8)
+        self._scratch = np.empty(decode_scratch(header), dtype=np.uint8)
 
     def decode(self, block: int, payload: Bytes, out: NDArray[Any], first: int, strides: tuple[int, ...]) -> None:
         """Decodes into `out` (C-contiguous), the tile's first element at byte offset `first`, strides in elements."""

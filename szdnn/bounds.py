@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
@@ -20,7 +21,8 @@ def _positive(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise BoundError(f"{name} must be a real number, not {type(value).__name__}")
     number = float(value)
-    if not (math.isfinite(number) and number > 0):
+    # By the bits, since a comparison takes denormals for zero where the processor has been told to.
+    if not 0 < struct.unpack("<Q", struct.pack("<d", number))[0] < 0x7FF0000000000000:
         raise BoundError(
             f"{name} must be finite and greater than zero, not {value!r}; use Lossless() for an exact result"
         )

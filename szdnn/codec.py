@@ -128,16 +128,24 @@ def decompress(
     return decode(parsed, None if out is None else usable_output(parsed, out), threads)
 
 
-def read(frame: Any, slices: Any = ..., *, out: NDArray[Any] | None = None, threads: int | None = None) -> NDArray[Any]:
+def read(
+    frame: Any,
+    slices: Any = ...,
+    *,
+    out: NDArray[Any] | None = None,
+    max_bytes: int | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
     """decompress(frame)[slices] for basic indexing (integers, slices, ..., None), decoding only the blocks it touches.
 
     Always an array, also for a single value (0-d). out: an array of the result's shape and dtype to put it in.
-    Raises as
-    decompress does, and ArgumentError for an index that is out of range or not basic.
+    max_bytes: refuse a
+    result, or a block to be decoded for it, that is larger. Raises as decompress does, and ArgumentError for
+    an index that is out of range or not basic.
     """
     _check_threads(threads)
     parsed = Frame(frame)
-    part = read_part(parsed, slices, threads)
+    part = read_part(parsed, slices, max_bytes, threads)
     if out is None:
         return part
     if not isinstance(out, np.ndarray) or out.shape != part.shape or out.dtype != part.dtype or not out.flags.writeable:

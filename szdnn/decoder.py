@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ from numpy.typing import NDArray
 
 from . import _native
 from .arrays import COMPLEX_CODES, DTYPES
-from .encoder import run_threads, thread_count
+from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
+
+POSITIONS = 1 << 18
 
 
 class Frame:
@@ -78,17 +83,22 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     count, width = header.c.blocks, header.c.element_bytes
     strides = _strides(header.dims)
     flat = _elements_of(frame, out)
-    numbers = itertools.count()
+    waiting = deque(range(count))
 
     def work(_: int) -> None:
         decoder = _native.Decoder(header)
-        while (block := next(numbers)) < count:
+        for block in drain(waiting):
             origin, _extent = header.tile_of(block)
             first = sum(o * s for o, s in zip(origin, strides, strict=True)) * width
             decoder.decode(block, frame.payload(block), flat, first, strides)
 
     if count:
-        run_threads(work, thread_count(threads, count))
+        run_threads(work, min(thread_count(threads, count), justified_threads(frame)))
+
+
+def justified_threads(frame: Frame) -> int:
+    """How many threads' scratch memory a frame of this size justifies: together at most 1 MB and twice the frame."""
+    return max(1, ((1 << 20) + 2 * frame.bytes.size) // _native.decode_scratch(frame.header))
 
 
 def new_output(frame: Frame) -> NDArray[Any]:
@@ -181,8 +191,8 @@ def _single(item: Any, extent: int, axis: int) -> range:
     return range(index, index + 1)
 
 
-def _flat_indices(ranges: list[range], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The C-order positions of the selected values, in rising order."""
+def _axis_indices(ranges: list[range], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The C-order positions that a product of ranges selects from an array of this shape, in rising order."""
     flat = np.zeros((1,), dtype=np.int64)
     for indices, extent in zip(ranges, shape, strict=True):
         along = np.arange(indices.start, indices.stop, indices.step, dtype=np.int64)
@@ -190,40 +200,97 @@ def _flat_indices(ranges: list[range], shape: tuple[int, ...]) -> NDArray[np.int
     return flat
 
 
-def _pick(frame: Frame, elements: NDArray[np.int64]) -> NDArray[Any]:
-    """The elements at these C-order positions; decodes only the tiles they lie in."""
-    header = frame.header
-    dims, edges, width = header.dims, header.tile, header.c.element_bytes
-    where = np.unravel_index(elements, dims)
-    number = np.zeros(elements.shape, dtype=np.int64)
-    for axis, edge in enumerate(edges):
-        number = number * -(-dims[axis] // edge) + where[axis] // edge
-    order = np.argsort(number, kind="stable")
-    blocks, starts = np.unique(number[order], return_index=True)
-    picked = np.empty(elements.shape, dtype=f"V{width}")
-    if elements.size == 0:
-        return picked
-    decoder = _native.Decoder(header)
-    for block, group in zip(blocks.tolist(), np.split(order, starts[1:]), strict=True):
-        origin, extent = header.tile_of(block)
-        tile = np.empty(int(np.prod(extent)) * width, dtype=np.uint8)
-        decoder.decode(block, frame.payload(block), tile, 0, _strides(extent))
-        inside = np.ravel_multi_index(tuple(w[group] - o for w, o in zip(where, origin, strict=True)), extent)
-        picked[group] = tile.view(f"V{width}")[inside]
-    return picked
+def _group_axes(shape: tuple[int, ...], dims: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Which axes of the shape (from, to) make up each axis of the dims that tiles are cut from."""
+    groups: list[tuple[int, int]] = []
+    end = len(shape)
+    for extent in reversed(dims[1:]):
+        start, product = end, 1
+        while product != extent or start == end:
+            start -= 1
+            product *= shape[start]
+        groups.insert(0, (start, end))
+        end = start
+    return [(0, end), *groups]
 
 
-def read_part(frame: Frame, slices: Any, threads: int | None) -> NDArray[Any]:
+class _Tiles:
+    """Decoded tiles of one frame; the last one is kept, since neighbouring parts often share it."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame, self._decoder = frame, _native.Decoder(frame.header)
+        self._kept: tuple[int, NDArray[Any]] = (-1, np.empty(0))
+
+    def __getitem__(self, block: int) -> NDArray[Any]:
+        """The tile as an array of its elements."""
+        if self._kept[0] != block:
+            width = self._frame.header.c.element_bytes
+            _, extent = self._frame.header.tile_of(block)
+            raw = np.empty(int(np.prod(extent)) * width, dtype=np.uint8)
+            self._decoder.decode(block, self._frame.payload(block), raw, 0, _strides(extent))
+            self._kept = (block, raw.view(f"V{width}").reshape(extent))
+        return self._kept[1]
+
+
+def _copy_tiles(frame: Frame, tiles: _Tiles, wanted: list[NDArray[np.int64]], out: NDArray[Any]) -> None:
+    """out[i, j ...] = the element at (wanted[0][i], wanted[1][j] ...) of the dims, tile by tile."""
+    dims, edges = frame.header.dims, frame.header.tile
+    across = [-(-extent // edge) for extent, edge in zip(dims, edges, strict=True)]
+    touched = [np.unique(indices // edge) for indices, edge in zip(wanted, edges, strict=True)]
+    for place in itertools.product(*(axis.tolist() for axis in touched)):
+        block = int(np.ravel_multi_index(place, across))
+        here = [slice(*np.searchsorted(w, (p * e, (p + 1) * e))) for w, p, e in zip(wanted, place, edges, strict=True)]
+        inside = [w[s] - p * e for w, s, p, e in zip(wanted, here, place, edges, strict=True)]
+        out[tuple(here)] = tiles[block][np.ix_(*inside)]
+
+
+def _read_ranges(frame: Frame, ranges: list[range]) -> NDArray[Any]:
+    """The values of a product of ranges, in C order, as one row; decodes only the tiles they lie in."""
+    shape, header = frame.shape, frame.header
+    if header.c.dtype in COMPLEX_CODES:  # tiles are cut from the parts
+        shape, ranges = (*shape, 2), [*ranges, range(2)]
+    groups = _group_axes(shape, header.dims)
+    wanted = [_axis_indices(ranges[start:end], shape[start:end]) for start, end in groups[1:]]
+    lead_start, lead_end = groups[0]
+    rows = int(np.prod([len(r) for r in ranges[lead_start:lead_end]], dtype=object))
+    out = np.empty((rows, *(w.size for w in wanted)), dtype=f"V{header.c.element_bytes}")
+    tiles, done = _Tiles(frame), 0
+    for part in _split_ranges(ranges[lead_start:lead_end]):
+        first = _axis_indices(part, shape[lead_start:lead_end])
+        _copy_tiles(frame, tiles, [first, *wanted], out[done : done + first.size])
+        done += first.size
+    return out.reshape(-1).view(frame.dtype)
+
+
+def _split_ranges(ranges: list[range]) -> Iterator[list[range]]:
+    """Cuts a product of ranges into consecutive ones of at most POSITIONS members, so that lists of positions
+    stay short."""
+    count = math.prod(len(r) for r in ranges)
+    if count <= POSITIONS:
+        if count:
+            yield ranges
+        return
+    axis = next(a for a, r in enumerate(ranges) if len(r) > 1)
+    inner = count // len(ranges[axis])
+    step = max(1, POSITIONS // inner)
+    for start in range(0, len(ranges[axis]), step):
+        yield from _split_ranges([*ranges[:axis], ranges[axis][start : start + step], *ranges[axis + 1 :]])
+
+
+def read_part(frame: Frame, slices: Any, max_bytes: int | None, threads: int | None) -> NDArray[Any]:
     """decompress(frame)[slices], decoding only what is needed."""
     ranges, chosen, after = normalize(slices, frame.shape)
-    count = int(np.prod([len(r) for r in ranges], dtype=object)) if ranges else 1
-    values = int(np.prod(frame.shape, dtype=object)) if frame.shape else 1
-    if 4 * count >= values:
+    count = math.prod(len(r) for r in ranges)
+    whole = 4 * count >= math.prod(frame.shape)
+    tile = math.prod(frame.header.tile) * frame.header.c.element_bytes
+    need = frame.raw_bytes if whole else max(count * frame.dtype.itemsize, tile if count else 0)
+    if max_bytes is not None and need > max_bytes:
+        raise LimitError(f"reading this takes {need} bytes, more than max_bytes={max_bytes}")
+    if whole:
         part = decode(frame, None, threads)[tuple(slice(r.start, r.stop, r.step) for r in ranges)]
+    elif count == 0:
+        part = np.empty(0, dtype=frame.dtype)
     else:
-        positions = _flat_indices(ranges, frame.shape)
-        if frame.header.c.dtype in COMPLEX_CODES:
-            positions = (positions[:, None] * 2 + np.arange(2)).reshape(-1)
-        part = _pick(frame, positions).view(frame.dtype)
+        part = _read_ranges(frame, ranges)
     part = part.reshape([len(r) for r, single in zip(ranges, chosen, strict=True) if not single])
     return np.array(part[after], order="C", copy=True).reshape(part[after].shape)

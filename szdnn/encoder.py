@@ -3,9 +3,10 @@ lossless frames."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import struct
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,8 +23,8 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
 # stays in cache.
 PREDICTED_TILE = 1 << 17
-LOSSLESS_TILE_BYTES = 1 << 30
-LOSSLESS_SAMPLE = 1 << 15
+LOSSLESS_TILE_BYTES = 1 << 31
+SMALL = 1 << 12
 TRIAL_EFFORT = 7
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
@@ -141,29 +142,25 @@ class FrameMaker:
 
     def __init__(self, values: NDArray[Any], code: int, stats: Any, choices: Choices) -> None:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
-        self.options = _native.options(choices.coder, choices.effort)
+        self.options = _native.options(choices.coder)
 
     def make(self, target: Target) -> list[bytes]:
         """The parts of the smallest frame that meets the target: header, then blocks."""
         lossy = self._lossy(target)
         if lossy is None:
             return self.lossless(target)
-        if self._surely_smaller(lossy):
+        if self._surely_smaller(lossy, target):
             return lossy
         exact = self.lossless(target)
         return lossy if total(lossy) <= total(exact) else exact
 
-    def _surely_smaller(self, lossy: list[bytes]) -> bool:
-        """Whether a lossless frame need not be tried: judged by a sample of the values, unless some were stored raw."""
-        if self.stats.finite != self.values.size or self.values.size < 4 * LOSSLESS_SAMPLE:
+    def _surely_smaller(self, lossy: list[bytes], target: Target) -> bool:
+        """Whether no lossless frame can be smaller, by the entropy of some of its byte planes."""
+        if self.values.size < SMALL:
             return False
-        if total(lossy) * 8 < self.values.nbytes:
-            return True
-        flat = self.values.reshape(-1)
-        middle = flat[flat.size // 2 : flat.size // 2 + LOSSLESS_SAMPLE]
-        sample = FrameMaker(middle, self.code, self.stats, self.choices)
-        estimate = total(sample.lossless(Target(Lossless()))) * (flat.size / middle.size)
-        return total(lossy) * 1.25 < estimate
+        header = self._lossless_header(target)
+        header.complete()
+        return _native.lossless_floor(header, self.values, total(lossy)) >= total(lossy)
 
     def _lossy(self, target: Target) -> list[bytes] | None:
         header = self._lattice(target)
@@ -211,11 +208,11 @@ class FrameMaker:
         header.complete()
         count = header.c.blocks
         blocks: list[bytes] = [b""] * count
-        numbers = itertools.count()  # next() is atomic: threads draw the blocks from it
+        waiting = deque(range(count))  # threads draw the blocks from it
 
         def work(_: int) -> None:
             encoder = _native.Encoder(header, self.options, self.values)
-            while (block := next(numbers)) < count:
+            for block in drain(waiting):
                 blocks[block] = encoder.encode(block)
 
         run_threads(work, thread_count(self.choices.threads, count))
@@ -257,6 +254,15 @@ class FrameMaker:
 def _little(part: NDArray[np.uint8], width: int) -> bytes:
     """Elements of `width` bytes in native order as little-endian bytes."""
     return part.view(f"=u{width}").astype(f"<u{width}", copy=False).tobytes()
+
+
+def drain(waiting: deque[int]) -> Iterator[int]:
+    """Takes numbers until there are none; any number of threads may share the queue."""
+    while True:
+        try:
+            yield waiting.popleft()
+        except IndexError:
+            return
 
 
 def run_threads(work: Any, threads: int) -> None:

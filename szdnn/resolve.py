@@ -142,7 +142,7 @@ def _resolve_axis(bound: Abs, values: NDArray[Any]) -> Target:
         raise BoundError(f"Abs: axis {axis} is out of range for a tensor of {values.ndim} dimensions")
     if values.shape[axis] != eps.size:
         raise BoundError(f"Abs: {eps.size} bounds along axis {axis}, which has {values.shape[axis]} indices")
-    return Target(bound, axis_eps=np.clip(eps, None, EPS_MAX))
+    return Target(bound, axis_eps=np.array([min(e, EPS_MAX) for e in eps.tolist()], dtype=np.float64))
 
 
 def check_dtype(bound: Bound, code: int, dtype: np.dtype[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 from . import _native
@@ -26,12 +27,25 @@ def search(bound: Bound, maker: FrameMaker) -> list[bytes]:
     return _search_rmse(bound, maker, _rmse_target(bound, maker))
 
 
+def _power_of_ten(exponent: float) -> float:
+    """10^x by decimal arithmetic: libm's differs from machine to machine, and the frame's bytes shall not."""
+    with localcontext() as context:
+        context.prec = 40
+        return float(Decimal(10) ** Decimal(exponent))
+
+
+def _power_of_two(exponent: float) -> float:
+    """About 2^x: exact at whole numbers, straight lines between."""
+    whole = math.floor(exponent)
+    return math.ldexp(1 + (exponent - whole), whole)
+
+
 def _rmse_target(bound: Bound, maker: FrameMaker) -> float:
     if isinstance(bound, RMSE):
         return bound.v
     assert isinstance(bound, PSNR)
     width = Fraction(maker.stats.max) - Fraction(maker.stats.min)
-    return float_below(width) * 10 ** (-bound.db / 20) * (1 - 2.0**-40) if width > 0 else 0.0
+    return float_below(width) * _power_of_ten(-bound.db / 20) * (1 - 2.0**-40) if width > 0 else 0.0
 
 
 def _rmse(maker: FrameMaker, parts: list[bytes], unit: float) -> float:
@@ -94,7 +108,7 @@ def _search_bits(bound: Bits, maker: FrameMaker) -> list[bytes]:
             f"Bits: {bound.b:g} bits a value cannot be met; the least is {float(bits):.6g} ({total(least)} bytes)"
         )
     bracket = _Bracket(EPS_MIN, coarsest, least)
-    eps = coarsest / 2.0 ** min(50.0, bound.b)
+    eps = coarsest / _power_of_two(min(50.0, bound.b))
     for _ in range(MAX_STEPS):
         if bracket.fits <= bracket.too_fine * 1.005 or total(bracket.best) > 0.998 * limit:
             break
@@ -104,7 +118,7 @@ def _search_bits(bound: Bits, maker: FrameMaker) -> list[bytes]:
             bracket.fits, bracket.best = eps, parts
         else:
             bracket.too_fine = eps
-        guess = eps * 2.0 ** max(-8.0, min(8.0, excess + (0.002 if excess > 0 else 0.0)))
+        guess = eps * _power_of_two(max(-8.0, min(8.0, excess + (0.002 if excess > 0 else 0.0))))
         inside = bracket.too_fine * 1.001 < guess < bracket.fits * 0.999
         eps = guess if inside else math.sqrt(bracket.too_fine) * math.sqrt(bracket.fits)
     return bracket.best

@@ -325,8 +325,12 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         parsers[identifier](header, reader)
         reader.close()
     predicted = header.predictor != 0 and header.kind != LOSSLESS
-    limit = 1 << 22 if predicted else (1 << 31) // header.dtype.size
+    limit = 1 << 17 if predicted else (1 << 31) // header.dtype.size
     require(math.prod(header.tile) <= limit, "the tiles are too large")
+    if header.predictor == REGRESSION:
+        blocks = math.prod(ceil_div(extent, header.edge) for extent in header.tile)
+        coefficients = blocks * (len(header.tile) + 1)
+        require(coefficients <= max(1024, math.prod(header.tile) // 2), "too many coefficients")
 
 
 def parse_bound(_header: Header, reader: Reader) -> None:
@@ -343,7 +347,7 @@ def parse_lattice(header: Header, reader: Reader) -> None:
     """§2, field 2: the step of the linear lattices, and the number of low bits."""
     eps = positive(reader.f64(), "eps")
     header.low_bits = reader.u8()
-    require(header.low_bits <= (26 if header.kind == LINEAR64 else 0), "too many low bits")
+    require(header.low_bits <= (20 if header.kind == LINEAR64 else 0), "too many low bits")
     default = 2 * (eps if header.kind == LINEAR64 else float32_below(eps))
     step = reader.f64() if reader.left() else default
     header.step = positive(step, "the step")
@@ -390,6 +394,7 @@ def parse_tiles(header: Header, reader: Reader) -> None:
     require(math.prod(header.dims) == header.elements, "the dims do not match the number of elements")
     fits = all(1 <= tile <= max(dim, 1) for tile, dim in zip(header.tile, header.dims, strict=True))
     require(fits, "the tiles do not fit")
+    require(math.prod(dim for dim in header.dims if dim) <= 1 << 60, "the dims are too large")
 
 
 def parse_predictor(header: Header, reader: Reader) -> None:

@@ -169,6 +169,32 @@ def test_a_huge_declared_output_is_refused_by_max_bytes():
     np.testing.assert_array_equal(szdnn.read(frame, slice(2**39, 2**39 + 3)), np.zeros(3, np.float32))
 
 
+def _tiles(rank: int, dims: list[bytes], tile: list[bytes]) -> bytes:
+    content = bytes([rank]) + b"".join(dims) + b"".join(tile)
+    return bytes([4, len(content)]) + content
+
+
+def test_a_small_frame_makes_no_large_allocation():
+    """Tiles and coefficients beyond what the format allows are refused before anything is allocated for them."""
+    big, one = b"\x80\x80\x80\x02", b"\x01"  # 2^22
+    lattice = b"\x02\x09" + struct.pack("<dB", 1e-2, 0)
+    for predictor in (b"\x05\x01\x01", b"\x05\x03\x02\x02\x04"):
+        for tiles in (_tiles(1, [big], [big]), _tiles(4, [one] * 3 + [big], [one] * 3 + [big])):
+            assert_refused(
+                forged_frame(0, [1 << 22], fields=lattice + tiles + predictor + b"\0", kind=1, index=bytes(8))
+            )
+    edge = b"\x80\x80\x08"  # 2^17: allowed, but not with five coefficients for each pair of values
+    tiles = _tiles(4, [one] * 3 + [edge], [one] * 3 + [edge])
+    assert_refused(
+        forged_frame(0, [1 << 17], fields=lattice + tiles + b"\x05\x03\x02\x02\x04" + b"\0", kind=1, index=bytes(8))
+    )
+
+
+def test_huge_dims_of_an_empty_tensor():
+    huge = b"\x80" * 9 + b"\x01"  # 2^63
+    assert_refused(forged_frame(2, [0], fields=_tiles(3, [b"\0", huge, huge], [b"\x01"] * 3) + b"\0"))
+
+
 def test_newer_versions_and_unknown_parts_are_unsupported():
     for frame in (
         forged_frame(2, [0], version=1),

@@ -108,13 +108,19 @@ def test_the_rounding_mode_is_ours_and_then_theirs_again(big):
 def test_flushing_denormals_does_not_break_the_bound():
     torch = pytest.importorskip("torch")
     x = (np.random.default_rng(0).integers(-900, 900, 70_000) * 2.0**-149).astype(np.float32)
+    many = np.random.default_rng(0).normal(size=(2, 3000))
     expected = szdnn.compress(x, szdnn.Abs(2.0**-146), threads=1)
     assert torch.set_flush_denormal(True)
     try:
         frame = szdnn.compress(x, szdnn.Abs(2.0**-146), threads=1)
         y = szdnn.decompress(frame, threads=1)
+        axis = szdnn.Abs([1e-310, 1e-2], axis=0)
+        fine = szdnn.compress(many, axis, threads=1)
+        back = szdnn.decompress(fine, threads=1)
     finally:
         torch.set_flush_denormal(False)
+    assert np.abs(many - back)[0].max() <= 1e-310
+    assert np.abs(many - back)[1].max() <= 1e-2
     assert frame == expected
     assert np.abs(x.astype(np.float64) - y.astype(np.float64)).max() <= 2.0**-146
     assert np.count_nonzero(y)

@@ -56,6 +56,17 @@ def test_a_frame_is_never_larger_than_the_lossless_one_nor_that_than_the_values(
     assert len(szdnn.compress(x, bound)) <= len(lossless) + 8
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bound", [szdnn.Abs(1e-3), szdnn.Abs(1e-4), szdnn.Rel(1e-5), szdnn.PointwiseRel(1e-5)])
+def test_few_distinct_values_are_not_paid_for_by_their_spread(dtype, bound):
+    rng = np.random.default_rng(0)
+    few = rng.choice([1.0, 2.0, 3.0, 4.0], 300_000)
+    mixed = few.copy()
+    mixed[140_000:160_000] = rng.normal(size=20_000)
+    for x in (few.astype(dtype), mixed.astype(dtype), (few * 1024).astype(dtype)):
+        assert len(szdnn.compress(x, bound)) <= len(szdnn.compress(x, szdnn.Lossless())) + 8
+
+
 @given(tensors(max_values=400), st.data())
 def test_bounds_along_an_axis(x, data):
     if x.ndim == 0:

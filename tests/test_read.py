@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import hypothesis.strategies as st
@@ -93,6 +94,25 @@ def test_what_is_no_basic_index(index):
     frame = szdnn.compress(np.zeros((10, 10), np.float32), szdnn.Lossless())
     with pytest.raises(szdnn.ArgumentError):
         szdnn.read(frame, index)
+
+
+def test_read_max_bytes():
+    frame = szdnn.compress(np.zeros(1 << 20, np.float32), szdnn.Lossless())
+    assert szdnn.read(frame, 5, max_bytes=1 << 23) == 0
+    for index in (..., slice(0, 10)):
+        with pytest.raises(szdnn.LimitError, match="max_bytes=100"):
+            szdnn.read(frame, index, max_bytes=100)
+
+
+def test_reading_a_part_takes_memory_for_little_more_than_that():
+    x = np.random.default_rng(0).integers(0, 3, 8_000_000, dtype=np.uint8)
+    frame = szdnn.compress(x, szdnn.Lossless())
+    tracemalloc.start()
+    part = szdnn.read(frame, slice(0, None, 5))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(part, x[::5])
+    assert peak < 4 * part.nbytes + (16 << 20)
 
 
 def test_damage_elsewhere_does_not_matter():
