@@ -1,5 +1,4 @@
 """`szdnn compress` and `decompress` on the two real checkpoints, every value checked against its bound from outside."""
-from outside."""
 
 from __future__ import annotations
 

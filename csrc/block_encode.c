@@ -2,6 +2,8 @@
 #include "fpenv.h"
 #include "internal.h"
 
+enum { SMALL_BLOCK = 4096, CLEAR_SAVING = 64 };
+
 size_t szd_block_bound(const szd_header *h)
 {
     return 2 * (size_t)largest_tile(h) * h->element_bytes + 4096;
@@ -142,35 +144,42 @@ static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
     return memcmp(values, values + bytes, (n - 1) * bytes) == 0;
 }
 
-/* The lattice block if it is the smaller; the lossless one is tried only where it might be. */
-static void encode_smallest(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
-                            const uint8_t *values, uint8_t *scratch, writer *w)
+/* The lattice block if it is the smaller; the lossless one is tried unless it is proven not to be by far. Returns how many bytes at
+ * least that choice saves. */
+static int64_t encode_smallest(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
+                               const uint8_t *values, uint8_t *scratch, writer *w)
 {
     size_t n = (size_t)t->count, raw = n * h->element_bytes;
     writer lossy = {w->at, w->end < w->at + raw + 1024 ? w->end : w->at + raw + 1024, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
-    if (ok && n > 4096 && planes_floor(values, n, h->element_bytes, true, lossy_size) >= lossy_size) {
-        w->at = lossy.at;
-        return;
+    if (ok && n > SMALL_BLOCK) {
+        uint64_t floor = planes_floor(values, n, h->element_bytes, true, lossy_size + CLEAR_SAVING);
+        if (floor >= lossy_size + CLEAR_SAVING) {
+            w->at = lossy.at;
+            return (int64_t)(floor - lossy_size);
+        }
     }
     writer lossless = {ok ? lossy.at : w->at, w->end, false};
     uint8_t *from = lossless.at;
     encode_lossless(h, options, values, n, scratch, &lossless);
     size_t size = (size_t)(lossless.at - from);
     w->failed = lossless.failed;
-    if (lossless.failed || lossy_size <= size)
-        size = lossy_size;
-    else
+    if (!lossless.failed && size < lossy_size) {
         memmove(w->at, from, size);
-    w->at += size;
+        w->at += size;
+        return 0;
+    }
+    w->at += lossy_size;
+    return (int64_t)(size - lossy_size);
 }
 
 int szd_encode_block(const szd_header *h, const szd_options *options, const uint8_t *data, uint64_t block,
-                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size)
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size, int64_t *saving)
 {
     tile t;
     *size = 0;
+    *saving = 0;
     if (!tile_of(h, block, &t) || scratch_size < szd_encode_scratch(h) || capacity < szd_block_bound(h))
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
@@ -188,7 +197,7 @@ int szd_encode_block(const szd_header *h, const szd_options *options, const uint
         write_u8(&w, MODE_CONSTANT);
         write_elements(values, 1, h->element_bytes, &w);
     } else {
-        encode_smallest(h, options, &t, first, values, scratch, &w);
+        *saving = encode_smallest(h, options, &t, first, values, scratch, &w);
     }
     fp_leave(saved);
     *size = (size_t)(w.at - out);

@@ -128,12 +128,13 @@ int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *ou
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
 
 /* Blocks. `data` and `out` are the whole tensor's first element, C-contiguous, native byte order, any alignment.
- * szd_encode_block never needs more than szd_block_bound bytes of output. */
+ * szd_encode_block never needs more than szd_block_bound bytes of output. saving: by how many bytes at least the block is smaller
+ * than the same elements stored losslessly in one block. */
 size_t szd_block_bound(const szd_header *header);
 size_t szd_encode_scratch(const szd_header *header);
 size_t szd_decode_scratch(const szd_header *header);
 int szd_encode_block(const szd_header *header, const szd_options *options, const uint8_t *data, uint64_t block,
-                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size);
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size, int64_t *saving);
 /* strides: distance in elements between neighbours along each tile axis in `out`, whose first byte is the tile's first
  * element; the last stride is 1. */
 int szd_decode_block(const szd_header *header, const szd_options *options, uint64_t block, const uint8_t *payload,

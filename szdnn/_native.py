@@ -124,16 +124,16 @@ class Encoder:
         self._header, self._options, self._data = header, opts, data
         self._scratch = np.empty(lib.szd_encode_scratch(header.c), dtype=np.uint8)
         self._out = np.empty(lib.szd_block_bound(header.c), dtype=np.uint8)
-        self._size = ffi.new("size_t *")
+        self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
-    def encode(self, block: int) -> bytes:
-        """One block's bytes."""
+    def encode(self, block: int) -> tuple[bytes, int]:
+        """One block's bytes, and by how many at least it is smaller than the same elements losslessly."""
         status = lib.szd_encode_block(
             self._header.c, self._options, pointer(self._data), block, pointer(self._scratch), self._scratch.size,
-            pointer(self._out), self._out.size, self._size,
+            pointer(self._out), self._out.size, self._size, self._saving,
         )  # fmt: skip
         check(status, f"block {block}")
-        return self._out[: self._size[0]].tobytes()
+        return self._out[: self._size[0]].tobytes(), self._saving[0]
 
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""

@@ -25,6 +25,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 PREDICTED_TILE = 1 << 17
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
+LONGER_HEADER = 64
 TRIAL_EFFORT = 7
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
@@ -38,6 +39,19 @@ class Choices:
     predictor: str
     coder: str
     threads: int | None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A frame's parts; `saving`: how much smaller at least its blocks are than lossless ones of the same tiles."""
+
+    parts: list[bytes]
+    saving: int
+    same_tiles: bool
+
+    def size(self) -> int:
+        """Bytes of the frame."""
+        return total(self.parts)
 
 
 def thread_count(threads: int | None, blocks: int) -> int:
@@ -150,19 +164,26 @@ class FrameMaker:
         if lossy is None:
             return self.lossless(target)
         if self._surely_smaller(lossy, target):
-            return lossy
+            return lossy.parts
         exact = self.lossless(target)
-        return lossy if total(lossy) <= total(exact) else exact
+        return lossy.parts if total(lossy.parts) <= total(exact) else exact
 
-    def _surely_smaller(self, lossy: list[bytes], target: Target) -> bool:
-        """Whether no lossless frame can be smaller, by the entropy of some of its byte planes."""
+    def _surely_smaller(self, lossy: Encoded, target: Target) -> bool:
+        """Whether no lossless frame can be smaller.
+
+        With its tiles, block by block: the lossy blocks' savings pay for the longer header. Otherwise by the
+        entropy of byte planes.
+        """
         if self.values.size < SMALL:
             return False
+        if lossy.same_tiles:
+            return lossy.saving >= LONGER_HEADER
         header = self._lossless_header(target)
         header.complete()
-        return _native.lossless_floor(header, self.values, total(lossy)) >= total(lossy)
+        size = total(lossy.parts)
+        return _native.lossless_floor(header, self.values, size) >= size
 
-    def _lossy(self, target: Target) -> list[bytes] | None:
+    def _lossy(self, target: Target) -> Encoded | None:
         header = self._lattice(target)
         if header is None or self.values.size == 0 or self.stats.constant:
             return None
@@ -171,7 +192,7 @@ class FrameMaker:
             set_predictor(header, self.values.shape, allowed)
             return self._encode(header)
         if self.choices.effort >= TRIAL_EFFORT:
-            return min((self._encode(self._predicted(target, name)) for name in _native.PREDICTORS), key=total)
+            return min((self._encode(self._predicted(target, name)) for name in _native.PREDICTORS), key=Encoded.size)
         return self._encode(self._predicted(target, self._cheapest(target)))
 
     def _lattice(self, target: Target) -> _native.Header | None:
@@ -204,27 +225,29 @@ class FrameMaker:
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
         return best if bits[best] < bits["none"] * 0.99 else "none"
 
-    def _encode(self, header: _native.Header) -> list[bytes]:
+    def _encode(self, header: _native.Header) -> Encoded:
         header.complete()
         count = header.c.blocks
         blocks: list[bytes] = [b""] * count
+        savings = [0] * count
         waiting = deque(range(count))  # threads draw the blocks from it
 
         def work(_: int) -> None:
             encoder = _native.Encoder(header, self.options, self.values)
             for block in drain(waiting):
-                blocks[block] = encoder.encode(block)
+                blocks[block], savings[block] = encoder.encode(block)
 
         run_threads(work, thread_count(self.choices.threads, count))
-        return [write_header(header, blocks), *blocks]
+        parts = [write_header(header, blocks), *blocks]
+        return Encoded(parts, sum(savings), same_tiles=not header.c.predictor)
 
     def lossless(self, target: Target) -> list[bytes]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
-        plain = self._encode(self._lossless_header(target))
+        plain = self._encode(self._lossless_header(target)).parts
         if self.code not in FLOAT_CODES | COMPLEX_CODES and self.values.size > 1:
             header = self._lossless_header(target)
             header.c.predictor = _native.PREDICTORS["lorenzo"]
-            plain = min(plain, self._encode(header), key=total)
+            plain = min(plain, self._encode(header).parts, key=total)
         if len(plain) <= 2 or (total(plain) < self.values.nbytes and not self.stats.constant):
             return plain
         return min(plain, self._encode_large_tiles(target), key=total)

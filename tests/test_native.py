@@ -107,7 +107,7 @@ def test_the_library_reports_small_buffers_as_the_callers_fault():
     with pytest.raises(szdnn.ArgumentError, match="too small"):
         header.write(index, np.zeros(4, np.uint8))
     x, out = np.zeros(10, np.float32), np.zeros(1 << 16, np.uint8)
-    size = _native.ffi.new("size_t *")
+    size, saving = _native.ffi.new("size_t *"), _native.ffi.new("int64_t *")
     status = lib.szd_encode_block(
         header.c,
         _native.options(),
@@ -118,6 +118,7 @@ def test_the_library_reports_small_buffers_as_the_callers_fault():
         _native.pointer(out),
         out.size,
         size,
+        saving,
     )
     assert status == lib.SZD_ARGUMENT
 
