@@ -9,6 +9,7 @@ import sys
 # Each command is a module of this package with configure(parser) and run(args) -> exit code.
 COMMANDS = {
     "weights": "size and speed on pretrained networks, against the rivals",
+    "lossless": "lossless ratios on the networks as float32, bfloat16 and float16, and their floor",
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "soak": "random and adversarial arrays, each value checked against its bound",

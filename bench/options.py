@@ -11,7 +11,7 @@ from bench.rivals.base import Rival
 
 def floats(text: str) -> list[float]:
     """A comma-separated list of numbers."""
-    return [float(part) for part in text.split(",")]
+    return [float(part) for part in text.split(",") if part]
 
 
 def integers(text: str) -> list[int]:

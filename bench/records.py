@@ -68,7 +68,7 @@ def _row(data: str, bound: str, values: int, one: Series, base: Series | None) -
 
 _COLUMNS: list[tuple[str, str, str]] = [
     ("bits_per_value", "bits/value", ".4f"),
-    ("ratio", "ratio", ".2f"),
+    ("ratio", "ratio", ".3f"),
     ("compress_mb_s", "comp MB/s", ".0f"),
     ("decompress_mb_s", "dec MB/s", ".0f"),
     ("max_error_over_eps", "err/eps", ".7f"),

@@ -2,6 +2,7 @@
 #ifndef SZD_BITS_H
 #define SZD_BITS_H
 #include "bytes.h"
+#include <assert.h>
 
 static inline unsigned bit_length(uint64_t v) { return v ? 64u - (unsigned)__builtin_clzll(v) : 0; }
 
@@ -14,6 +15,7 @@ typedef struct bit_writer {
 /* count <= 56, and v < 2^count */
 static inline void put_bits(bit_writer *b, uint64_t v, unsigned count)
 {
+    assert(count <= 56 && v >> count == 0);
     b->acc |= v << b->have;
     b->have += count;
     if (writer_left(b->out) >= 8) {

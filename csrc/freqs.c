@@ -91,6 +91,7 @@ void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)
         for (unsigned s = lo; s <= hi; s++)
             others += s == top ? 0 : t->f[s];
     }
+    assert(others < PROB_SUM && t->f[lo] + (lo == top) && t->f[hi] + (hi == top));
     t->f[top] = (uint16_t)(PROB_SUM - others);
 }
 

@@ -31,6 +31,7 @@ static void make_encoder(const freq_table *t, encoder_table *e)
     uint32_t first = 0;
     for (unsigned s = 0; s < 256; s++) {
         uint32_t f = t->f[s] ? t->f[s] : 1;
+        assert(f < PROB_SUM);
         e->f_first[s] = f << PROB_BITS | (first & (PROB_SUM - 1));
         e->reciprocal[s] = ((uint64_t)1 << 44) / f;
         e->inverse[s] = 1.0f / (float)f;
@@ -144,6 +145,7 @@ bool rans_begin(rans_decoder *d, const freq_table *t, unsigned lanes_log2, const
     for (unsigned s = t->lo; s <= t->hi; s++)
         for (uint32_t i = 0; i < t->f[s]; i++)
             d->table[slot++] = (uint32_t)s << 24 | (uint32_t)t->f[s] << 12 | i;
+    assert(slot == PROB_SUM);
     return true;
 }
 

@@ -150,6 +150,7 @@ static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
     size_t direct = 0;
     for (size_t b = from; b <= to; b++)
         direct += h->bins[b];
+    assert(direct <= n && p->last < WINDOW);
     p->escapes = n > direct;
     if (p->escapes)
         p->counts[0] = (uint32_t)(n - direct);

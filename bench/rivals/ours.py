@@ -16,7 +16,10 @@ class Szdnn(Rival):
 
     package = "szdnn"
     modules = ("szdnn",)
-    ranks = range(65)
+
+    def accepts(self, array: Array) -> bool:
+        """Every dtype and shape."""
+        return True
 
     def __init__(self, effort: int = DEFAULT_EFFORT) -> None:
         self.effort = effort
