@@ -165,31 +165,124 @@ static bool kept(double x, double y, bool same_bits, double eps, double pointwis
     return pointwise > 0 ? within_pointwise(x, y, pointwise) || within(x, y, 0) : within(x, y, eps);
 }
 
-int szd_compare(uint32_t dtype, const uint8_t *original, const uint8_t *decoded, uint64_t count, double eps,
-                double pointwise, double unit, szd_difference *d)
+/* Zeros that did not stay zeros. */
+static uint64_t zeros_lost(const double *x, const double *y, size_t n)
+{
+    uint64_t lost = 0;
+    for (size_t i = 0; i < n; i++)
+        lost += x[i] == 0 && y[i] != 0;
+    return lost;
+}
+
+static uint64_t count_unequal(const uint8_t *p, const uint8_t *r, size_t n, unsigned bytes)
+{
+    uint64_t unequal = 0;
+    if (memcmp(p, r, n * bytes) == 0)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        unequal += memcmp(p + i * bytes, r + i * bytes, bytes) != 0;
+    return unequal;
+}
+
+/* Eight sums side by side, each with its rounding errors (Knuth's TwoSum): they do not wait for each other. */
+typedef struct sum_lanes {
+    double hi[8], lo[8], max[8];
+    uint64_t finite[8];
+} sum_lanes;
+
+/* n is a multiple of 8. Whether some value needs a closer look: an error not below eps, or a value that is not finite. */
+INLINE uint32_t differ_body(const double *x, const double *y, size_t n, double eps, double inverse_unit, sum_lanes *sums)
+{
+    const double huge = 0x1.fffffffffffffp1023;
+    sum_lanes s = *sums;
+    uint32_t doubtful[8] = {0};
+    for (size_t i = 0; i < n; i += 8)
+        for (size_t k = 0; k < 8; k++) {
+            double v = x[i + k], d = v - y[i + k], size = v < 0 ? -v : v, error = d < 0 ? -d : d;
+            bool finite = size <= huge;
+            doubtful[k] |= !(error < eps && finite);
+            error = finite ? error : 0;
+            s.finite[k] += finite;
+            s.max[k] = error > s.max[k] ? error : s.max[k];
+            double scaled = error * inverse_unit, square = scaled * scaled, t = s.hi[k] + square, b = t - s.hi[k];
+            s.lo[k] += (s.hi[k] - (t - b)) + (square - b);
+            s.hi[k] = t;
+        }
+    *sums = s;
+    uint32_t any = 0;
+    for (size_t k = 0; k < 8; k++)
+        any |= doubtful[k];
+    return any;
+}
+
+static uint32_t differ_scalar(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
+TARGET_AVX2 static uint32_t differ_avx2(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
+TARGET_AVX512 static uint32_t differ_avx512(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
+
+/* Up to CHUNK values as doubles, filled up with zeros to a multiple of 8. */
+static size_t load_doubles(uint32_t dtype, const uint8_t *p, size_t n, double *x)
+{
+    float single[CHUNK];
+    if (dtype == DT_F64) {
+        memcpy(x, p, 8 * n);
+    } else {
+        load_floats(dtype, p, n, single);
+        for (size_t i = 0; i < n; i++)
+            x[i] = single[i];
+    }
+    size_t whole = (n + 7) & ~(size_t)7;
+    for (size_t i = n; i < whole; i++)
+        x[i] = 0;
+    return whole;
+}
+
+/* Value by value: what the quick look could not decide. */
+static void look_closer(const uint8_t *p, const uint8_t *r, const double *x, const double *y, size_t n, unsigned bytes, double eps,
+                        double pointwise, szd_difference *d)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool same = memcmp(p + i * bytes, r + i * bytes, bytes) == 0;
+        d->violations += !kept(x[i], y[i], same, eps, pointwise);
+        double allowed = pointwise * magnitude(x[i]), error = magnitude(x[i] - y[i]);
+        if (pointwise > 0 && is_finite(x[i]) && error > 0 && allowed > 0 && error / allowed > d->max_fraction)
+            d->max_fraction = error / allowed;
+    }
+}
+
+int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded, uint64_t count,
+                double eps, double pointwise, double unit, szd_difference *d)
 {
     memset(d, 0, sizeof *d);
-    if (!supported(dtype) || !(unit > 0))
+    if (!supported(dtype) || !(unit >= 0x1p-1000 && unit <= 0x1p1000))
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
     unsigned bytes = dtype_of(dtype).element_bytes;
+    uint32_t isa = isa_resolve(options->isa);
+    double x[CHUNK], y[CHUNK];
+    sum_lanes sums;
+    memset(&sums, 0, sizeof sums);
+    for (uint64_t done = 0; done < count; done += CHUNK) {
+        const uint8_t *p = original + done * bytes, *r = decoded + done * bytes;
+        size_t n = count - done < CHUNK ? (size_t)(count - done) : CHUNK, whole = load_doubles(dtype, p, n, x);
+        load_doubles(dtype, r, n, y);
+        d->unequal += count_unequal(p, r, n, bytes);
+        uint32_t doubtful = (isa >= SZD_ISA_AVX512 ? differ_avx512 : isa == SZD_ISA_AVX2 ? differ_avx2 : differ_scalar)(x, y, whole, eps, 1 / unit, &sums);
+        if (doubtful || pointwise > 0)
+            look_closer(p, r, x, y, n, bytes, eps, pointwise, d);
+        else
+            d->violations += zeros_lost(x, y, n);
+        d->finite -= whole - n;
+    }
     exact_sum squares = {0, 0};
-    for (uint64_t i = 0; i < count; i++) {
-        const uint8_t *p = original + i * bytes, *r = decoded + i * bytes;
-        bool same = memcmp(p, r, bytes) == 0;
-        double x = load_as_double(dtype, p), y = load_as_double(dtype, r);
-        d->unequal += !same;
-        d->violations += !kept(x, y, same, eps, pointwise);
-        if (!is_finite(x))
-            continue;
-        double error = magnitude(x - y), allowed = pointwise > 0 ? pointwise * magnitude(x) : eps;
-        d->finite++;
-        add(&squares, error / unit * (error / unit));
-        d->max_error = error > d->max_error ? error : d->max_error;
-        if (error > 0 && allowed > 0 && error / allowed > d->max_fraction)
-            d->max_fraction = error / allowed;
+    for (unsigned k = 0; k < 8; k++) {
+        d->finite += sums.finite[k];
+        d->max_error = sums.max[k] > d->max_error ? sums.max[k] : d->max_error;
+        add(&squares, sums.hi[k]);
+        add(&squares, sums.lo[k]);
     }
     d->sum_squares = squares.hi + squares.lo;
+    if (!(pointwise > 0) && eps > 0)
+        d->max_fraction = d->max_error / eps;
     fp_leave(saved);
     return SZD_OK;
 }

@@ -157,7 +157,7 @@ int szd_estimate(const szd_header *header, const szd_options *options, const uin
  * (out[2] + out[3]). compare gives its sum of squares in units squared, so that tiny and huge errors do not leave the range. */
 int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data, uint64_t count, szd_stats *stats);
 int szd_moments(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double centre, double *out);
-int szd_compare(uint32_t dtype, const uint8_t *original, const uint8_t *decoded, uint64_t count, double eps,
-                double pointwise, double unit, szd_difference *difference);
+int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded, uint64_t count,
+                double eps, double pointwise, double unit, szd_difference *difference);
 
 #endif

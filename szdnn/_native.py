@@ -220,6 +220,7 @@ def compare(
     """szd_difference of two C-contiguous arrays of one dtype and size; sum_squares is in units squared."""
     found = ffi.new("szd_difference *")
     size = original.size
-    status = lib.szd_compare(dtype_code, pointer(original), pointer(decoded), size, eps, pointwise, unit, found)
+    x, y = pointer(original), pointer(decoded)
+    status = lib.szd_compare(dtype_code, options(), x, y, size, eps, pointwise, unit, found)
     check(status, "comparison")
     return found

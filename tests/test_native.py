@@ -11,9 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
-from tensors import tensors, wide
+from tensors import bits, tensors, wide
 
 import szdnn
+from bench import exact
 from szdnn import _native
 from szdnn.arrays import dtype_code
 from szdnn.resolve import points_per_octave
@@ -88,6 +89,32 @@ def test_statistics_are_what_numpy_says_at_every_instruction_set(x, repeats):
                 _native.isa = name
                 s = _native.stats(dtype_code(x.dtype), x)
                 assert (s.finite, s.zeros, s.min, s.max, s.least_magnitude, s.constant) == expected
+    finally:
+        _native.isa = "auto"
+
+
+@given(tensors(max_values=300), st.integers(0, 2**32), st.sampled_from([1, 30]), st.sampled_from([0.0, 1e-3, 1.0]))
+def test_differences_are_what_numpy_says_at_every_instruction_set(x, seed, repeats, eps):
+    x = np.tile(x.reshape(-1), repeats)
+    rng = np.random.default_rng(seed)
+    with np.errstate(all="ignore"):
+        y = np.where(rng.random(x.shape) < 0.5, x, (wide(x) + eps * rng.normal(size=x.shape)).astype(x.dtype))
+    a, b = wide(x), wide(y)
+    finite = np.isfinite(a)
+    with np.errstate(all="ignore"):
+        error = np.abs(a - b)[finite]
+    try:
+        for name, number in _native.ISAS.items():
+            if number <= _native.ISAS[_native.isa_available()]:
+                _native.isa = name
+                d = _native.compare(dtype_code(x.dtype), x, y, eps, 0.0)
+                bad = ~finite & (bits(x) != bits(y)) | finite & np.where(a == 0, b != 0, exact.beyond(a, b, eps))
+                assert d.finite == finite.sum()
+                assert d.violations == bad.sum()
+                assert d.unequal == np.count_nonzero(bits(x) != bits(y))
+                if np.isfinite(error).all():
+                    assert d.max_error == error.max(initial=0)
+                    np.testing.assert_allclose(d.sum_squares, np.sum(error.astype(np.longdouble) ** 2), rtol=1e-12)
     finally:
         _native.isa = "auto"
 
