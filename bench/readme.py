@@ -15,17 +15,24 @@ RESULTS = ROOT / "bench" / "results"
 Record = dict[str, str]
 
 _WEIGHT_CODECS = {
-    "szdnn-e3": "szdnn",
-    "entropy": "order-0 entropy of the rounded values, no tables",
+    "szdnn": "**szdnn**",
+    "order-0 entropy": "order-0 entropy, tables not counted",
     "sz3": "SZ3, default",
-    "sz3-nopred": "SZ3, no prediction",
+    "sz3-best": "SZ3, best of all its modes",
     "sz2": "SZ2",
     "zfp": "ZFP",
-    "pcodec-ints": "integers + pcodec",
-    "zstd-ints": "integers + zstd",
+    "sperr": "SPERR",
+    "pcodec-ints": "rounded integers + pcodec",
+    "zstd-ints": "rounded integers + zstd",
 }
-_LOSSLESS_CODECS = {"szdnn-e3": "szdnn", "zipnn": "ZipNN", "pcodec": "pcodec", "zstd": "zstd", "fpzip": "fpzip"}
-_FIELD_CODECS = {"szdnn-e3": "szdnn", "sz3": "SZ3", "sz2": "SZ2", "sperr": "SPERR", "zfp": "ZFP"}
+_LOSSLESS_CODECS = {
+    "szdnn-lossless": "**szdnn**",
+    "zipnn": "ZipNN",
+    "pcodec": "pcodec",
+    "fpzip": "fpzip",
+    "zstd": "zstd",
+}
+_FIELD_CODECS = {"szdnn": "**szdnn**", "sz3": "SZ3", "sz2": "SZ2", "sperr": "SPERR", "zfp": "ZFP"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,46 +86,47 @@ def _machine(records: list[Record]) -> str:
     return f"{records[0]['machine']}, {records[0]['date']}"
 
 
-def _bounds(records: list[Record], data: str) -> list[str]:
-    return list(dict.fromkeys(r["bound"] for r in records if r["data"] == data and "ossless" not in r["bound"]))
+def _data(records: list[Record], name: str) -> str:
+    """The full name of a data set, such as "minilm (45 tensors)"."""
+    return next(r["data"] for r in records if r["data"].startswith(name))
 
 
 def weights_table() -> str:
-    """Bits a weight on both networks at each bound, and speeds at the middle one."""
+    """Bits a weight on both networks, and speeds at one bound."""
     records = _records("weights.csv")
-    minilm, net = "minilm", "efficientnet"
-    columns = [(minilm, b) for b in _bounds(records, minilm)] + [(net, b) for b in _bounds(records, net)[::2]]
-    speed_bound = _bounds(records, minilm)[2]
-    header = ["", *(f"{'MiniLM' if d == minilm else 'EfficientNet'} {b}" for d, b in columns), f"MB/s at {speed_bound}"]
+    minilm, net = _data(records, "minilm"), _data(records, "efficientnet")
+    columns = [(minilm, f"rel {r}") for r in ("0.1", "0.03", "0.01", "0.001", "0.0001")]
+    columns += [(net, f"rel {r}") for r in ("0.1", "0.01", "0.001")]
+    labels = [f"{'MiniLM' if data == minilm else 'EfficientNet'} {bound[4:]}" for data, bound in columns]
     lines = []
     for codec, label in _WEIGHT_CODECS.items():
         cells = [_bits(_find(records, data=d, bound=b, codec=codec)) for d, b in columns]
-        lines.append([label, *cells, _speed(_find(records, data=minilm, bound=speed_bound, codec=codec))])
-    note = f"Bits a weight of complete frames; MB/s compress / decompress, one thread ({_machine(records)})."
-    return _markdown(header, lines, note)
+        lines.append([label, *cells, _speed(_find(records, data=minilm, bound="rel 0.01", codec=codec))])
+    note = f"Bits a weight; MB/s compress / decompress on MiniLM at 0.01 ({_machine(records)})."
+    return _markdown(["", *labels, "MB/s"], lines, note)
 
 
 def lossless_table() -> str:
     """Lossless float32 weights."""
-    records = [r for r in _records("weights.csv") if "ossless" in r["bound"]]
-    header = ["lossless", "MiniLM ratio", "EfficientNet ratio", "MB/s on MiniLM"]
+    records = [r for r in _records("weights.csv") if r["bound"] == "lossless"]
+    names = [_data(records, "minilm"), _data(records, "efficientnet")]
     lines = []
     for codec, label in _LOSSLESS_CODECS.items():
-        found = [_find(records, data=data, codec=codec) for data in ("minilm", "efficientnet")]
+        found = [_find(records, data=name, codec=codec) for name in names]
         if any(found):
             lines.append([label, *(f"{float(r['ratio']):.3f}" if r else "-" for r in found), _speed(found[0])])
-    return _markdown(header, lines, f"Compress / decompress, one thread ({_machine(records)}).")
+    note = f"Ratio; MB/s compress / decompress on MiniLM ({_machine(records)})."
+    return _markdown(["lossless float32", "MiniLM", "EfficientNet", "MB/s"], lines, note)
 
 
 def fields_table() -> str:
     """Bits a value on scientific arrays at 1e-3 of the range."""
     records = _records("fields.csv")
     names = list(dict.fromkeys(r["data"] for r in records))
-    bound = "Rel(0.001)"
     lines = []
     for codec, label in _FIELD_CODECS.items():
-        lines.append([label, *(_bits(_find(records, data=name, bound=bound, codec=codec)) for name in names)])
-    return _markdown([bound, *names], lines, f"Bits a value ({_machine(records)}).")
+        lines.append([label, *(_bits(_find(records, data=n, bound="rel 0.001", codec=codec)) for n in names)])
+    return _markdown(["rel 0.001", *names], lines, f"Bits a value ({_machine(records)}).")
 
 
 TABLES: dict[str, Callable[[], str]] = {"weights": weights_table, "lossless": lossless_table, "fields": fields_table}
