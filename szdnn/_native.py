@@ -62,6 +62,13 @@ class Header:
         self._axis_eps: NDArray[np.float64] | None = None
         self._frame: Bytes | None = None
 
+    def copy(self) -> Header:
+        """Another header with the same members."""
+        twin = Header()
+        ffi.memmove(twin.c, self.c, ffi.sizeof("szd_header"))
+        twin._axis_eps = self._axis_eps
+        return twin
+
     def set_axis_eps(self, axis: int, eps: NDArray[np.float64]) -> None:
         """Bounds along an axis, kept alive here."""
         self._axis_eps = np.ascontiguousarray(eps, dtype="<f8")

@@ -25,6 +25,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 PREDICTED_TILE = 1 << 17
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
+SMALLEST_PREDICTED = 64
 LONGER_HEADER = 64
 TRIAL_EFFORT = 7
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
@@ -184,16 +185,15 @@ class FrameMaker:
         return _native.lossless_floor(header, self.values, size) >= size
 
     def _lossy(self, target: Target) -> Encoded | None:
-        header = self._lattice(target)
-        if header is None or self.values.size == 0 or self.stats.constant:
+        lattice = self._lattice(target)
+        if lattice is None or self.values.size == 0 or self.stats.constant:
             return None
         allowed = self.choices.predictor if target.axis_eps is None else "none"
         if allowed != "auto":
-            set_predictor(header, self.values.shape, allowed)
-            return self._encode(header)
+            return self._encode(self._predicted(lattice, allowed))
         if self.choices.effort >= TRIAL_EFFORT:
-            return min((self._encode(self._predicted(target, name)) for name in _native.PREDICTORS), key=Encoded.size)
-        return self._encode(self._predicted(target, self._cheapest(target)))
+            return min((self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS), key=Encoded.size)
+        return self._encode(self._predicted(lattice, self._cheapest(lattice)))
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)
@@ -209,17 +209,16 @@ class FrameMaker:
             return header if set_linear(header.c, self.code, target.eps, self.values) else None
         return None
 
-    def _predicted(self, target: Target, predictor: str) -> _native.Header:
-        header = self._lattice(target)
-        assert header is not None  # the caller has seen that there is one
+    def _predicted(self, lattice: _native.Header, predictor: str) -> _native.Header:
+        header = lattice.copy()
         set_predictor(header, self.values.shape, predictor)
         return header
 
-    def _cheapest(self, target: Target) -> str:
+    def _cheapest(self, lattice: _native.Header) -> str:
         """By the entropy of a sample; no prediction unless another saves at least a hundredth."""
-        if self.choices.effort < 2 or self.values.size < 64:
+        if self.choices.effort < 2 or self.values.size < SMALLEST_PREDICTED:
             return "none"
-        header = self._predicted(target, "regression")
+        header = self._predicted(lattice, "regression")
         header.complete()
         bits = _native.Encoder(header, self.options, self.values).estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])

@@ -67,18 +67,20 @@ def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
     return _finite(flat[:: max(1, flat.size // SAMPLE)])
 
 
-def sample_magnitudes(values: NDArray[Any]) -> NDArray[np.float64]:
-    """|x| of at most SAMPLE evenly spaced finite values, sorted."""
-    return np.sort(np.abs(_sample(values)))
+def _smallest(values: NDArray[np.float64], rank: int) -> float:
+    """The value that `rank` others are at or below."""
+    return float(np.partition(values, rank)[rank])
 
 
 def _is_wide(values: NDArray[Any], width: float) -> bool:
     """Whether the range is over 1000 times the span from the 0.1% to the 99.9% quantile of a sample."""
     if values.size < 100:
         return False
-    picked = np.sort(_sample(values))
+    picked = _sample(values)
     skip = max(1, picked.size // 1000)
-    return picked.size > 2 * skip and width > WIDE_RATIO * (float(picked[-1 - skip]) - float(picked[skip]))
+    if picked.size <= 2 * skip:
+        return False
+    return width > WIDE_RATIO * (_smallest(picked, picked.size - 1 - skip) - _smallest(picked, skip))
 
 
 def _robust_span(values: NDArray[Any]) -> tuple[float, float]:
@@ -179,9 +181,9 @@ def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats:
     roundoff = _UNIT_ROUNDOFF[code]
     points = points_per_octave(r - roundoff if r > 2 * roundoff else r) if r > 2.0**-30 else 2**31
     # The smallest magnitudes but one in a thousand: a few tiny ones shall not move zero far from the rest.
-    sample = sample_magnitudes(values)
+    sample = np.abs(_sample(values))
     sample = sample[sample > 0]
-    low = float(sample[sample.size // 1000]) if sample.size > 1000 else stats.least_magnitude
+    low = _smallest(sample, sample.size // 1000) if sample.size > 1000 else stats.least_magnitude
     if not low > 0:
         return False
     octave = max(math.frexp(low)[1] - 2, -1022)
@@ -203,9 +205,9 @@ def set_linear(header: Any, code: int, eps: float, values: NDArray[Any]) -> bool
     eps = min(eps, EPS_MAX)
     if eps < EPS_MIN:
         return False
-    magnitudes = sample_magnitudes(values)
+    magnitudes = np.abs(_sample(values))
     # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-    reach = 2 * float(magnitudes[-1 - magnitudes.size // 256]) if magnitudes.size else 0.0
+    reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
     eps32 = _float32_below(eps)
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
