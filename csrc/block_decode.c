@@ -1,4 +1,5 @@
-/* One block back to values in their places (FORMAT.md, sections 3, 6 and 7). Nothing is trusted: every length is checked before use. */
+/* One block back to values in their places (FORMAT.md, sections 3, 6 and 7). Nothing is trusted: every length is
+ * checked before use. */
 #include "fpenv.h"
 #include "internal.h"
 
@@ -102,7 +103,8 @@ static int begin_outliers(const szd_header *h, reader *r, uint64_t n, block_deco
     return status ? status : planes_begin(&d->planes, r, o->count, h->element_bytes, true, false);
 }
 
-static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *strides, uint32_t isa, unsigned bytes, block_decoder *d, uint8_t *out)
+static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *strides, uint32_t isa, unsigned bytes,
+                           block_decoder *d, uint8_t *out)
 {
     uint64_t position = 0;
     for (uint64_t i = 0; i < o->count; i++) {
@@ -164,8 +166,10 @@ static void unpack_low_bits(const low_bits *low, uint64_t position, size_t n, ui
         out[i] = low->width ? packed_at(low->at, low->size, (position + i) * low->width, low->width) : 0;
 }
 
-/* The tile's lattice integers, chunk by chunk (`q` NULL) or predicted from a whole tile of residuals, to values in their places. */
-static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t first, uint64_t n, uint32_t isa, const int32_t *q, sink *s)
+/* The tile's lattice integers, chunk by chunk (`q` NULL) or predicted from a whole tile of residuals, to values in
+ * their places. */
+static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t first, uint64_t n, uint32_t isa,
+                            const int32_t *q, sink *s)
 {
     for (uint64_t done = 0; done < n;) {
         size_t part = n - done < CHUNK ? (size_t)(n - done) : CHUNK;
@@ -182,7 +186,8 @@ static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t firs
 }
 
 /* All sections up to the symbols, each ready to be drawn from. */
-static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o, low_bits *low, int32_t *coefficients)
+static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o,
+                         low_bits *low, int32_t *coefficients)
 {
     int status = begin_outliers(h, r, t->count, d, o);
     if (status == SZD_OK)
@@ -192,12 +197,13 @@ static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_de
     return status ? status : tokens_begin(&d->tokens, r, t->count);
 }
 
-static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
-                          block_decoder *d, uint8_t *scratch, const uint64_t *strides, sink *s)
+static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa, block_decoder *d,
+                          uint8_t *scratch, const uint64_t *strides, sink *s)
 {
     outlier_reader o = {0};
     low_bits low;
-    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t)), *q = h->predictor ? take(&scratch, t->count * 4) : NULL;
+    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t)),
+            *q = h->predictor ? take(&scratch, t->count * 4) : NULL;
     int status = begin_lattice(h, t, r, d, &o, &low, coefficients);
     if (status == SZD_OK && q)
         status = tokens_decode(&d->tokens, q, t->count, isa);
@@ -214,7 +220,8 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     return status ? status : decode_outliers(&o, t, strides, isa, h->element_bytes, d, s->out);
 }
 
-static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader *r, uint8_t *scratch, uint8_t *out, const uint64_t *strides)
+static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader *r, uint8_t *scratch, uint8_t *out,
+                       const uint64_t *strides)
 {
     block_decoder *d = take(&scratch, sizeof *d);
     sink s = {runs_begin(t, strides), 0, out, h->element_bytes};
@@ -228,14 +235,10 @@ static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader 
         if (h->kind == SZD_LOSSLESS)
             return SZD_BLOCK_MODE;
         return decode_lattice(h, t, first_element(t, array_strides), r, isa, d, scratch, strides, &s);
-    case MODE_PLANES:
-        return decode_planes(h, r, t->count, isa, d, &s);
-    case MODE_CONSTANT:
-        return decode_constant(r, h->element_bytes, t->count, d, &s);
-    case MODE_RAW:
-        return decode_raw(r, h->element_bytes, t->count, d, &s);
-    default:
-        return SZD_BLOCK_MODE;
+    case MODE_PLANES: return decode_planes(h, r, t->count, isa, d, &s);
+    case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
+    case MODE_RAW: return decode_raw(r, h->element_bytes, t->count, d, &s);
+    default: return SZD_BLOCK_MODE;
     }
 }
 

@@ -4,10 +4,7 @@
 
 enum { SMALL_BLOCK = 4096, CLEAR_SAVING = 64 };
 
-size_t szd_block_bound(const szd_header *h)
-{
-    return 2 * (size_t)largest_tile(h) * h->element_bytes + 4096;
-}
+size_t szd_block_bound(const szd_header *h) { return 2 * (size_t)largest_tile(h) * h->element_bytes + 4096; }
 
 size_t szd_encode_scratch(const szd_header *h)
 {
@@ -41,7 +38,8 @@ static void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
     flush_bits(&b);
 }
 
-static void write_outliers(const outlier_list *o, unsigned bytes, const szd_options *options, uint8_t *scratch, writer *w)
+static void write_outliers(const outlier_list *o, unsigned bytes, const szd_options *options, uint8_t *scratch,
+                           writer *w)
 {
     write_varint(w, o->count);
     if (!o->count)
@@ -52,7 +50,8 @@ static void write_outliers(const outlier_list *o, unsigned bytes, const szd_opti
     planes_encode(o->elements, o->count, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
 }
 
-static void write_coefficients(const szd_header *h, const tile *t, const int32_t *coefficients, uint32_t *scratch, writer *w)
+static void write_coefficients(const szd_header *h, const tile *t, const int32_t *coefficients, uint32_t *scratch,
+                               writer *w)
 {
     size_t each = t->rank + 1, blocks = regression_coefficients(h, t) / each;
     for (size_t j = 0; j < each; j++) {
@@ -66,8 +65,10 @@ static void write_coefficients(const szd_header *h, const tile *t, const int32_t
     }
 }
 
-/* Quantises the tile; an outlier's lattice integer is its neighbour's, which costs the predictors least. False when most are outliers. */
-static bool quantize_tile(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, outlier_list *o)
+/* Quantises the tile; an outlier's lattice integer is its neighbour's, which costs the predictors least. False when
+ * most are outliers. */
+static bool quantize_tile(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low,
+                          outlier_list *o)
 {
     unsigned bytes = dtype_of(l->dtype).element_bytes;
     uint8_t bad[CHUNK];
@@ -125,7 +126,8 @@ static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, wr
     to_little_endian(p, n, bytes);
 }
 
-static void encode_lossless(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n, uint8_t *scratch, writer *w)
+static void encode_lossless(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n,
+                            uint8_t *scratch, writer *w)
 {
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
@@ -144,8 +146,8 @@ static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
     return memcmp(values, values + bytes, (n - 1) * bytes) == 0;
 }
 
-/* The lattice block if it is the smaller; the lossless one is tried unless it is proven not to be by far. Returns how many bytes at
- * least that choice saves. */
+/* The lattice block if it is the smaller; the lossless one is tried unless it is proven not to be by far. Returns how
+ * many bytes at least that choice saves. */
 static int64_t encode_smallest(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
                                const uint8_t *values, uint8_t *scratch, writer *w)
 {
@@ -175,7 +177,8 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
 }
 
 int szd_encode_block(const szd_header *h, const szd_options *options, const uint8_t *data, uint64_t block,
-                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size, int64_t *saving)
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size,
+                     int64_t *saving)
 {
     tile t;
     *size = 0;
@@ -209,6 +212,7 @@ int szd_lossless_floor(const szd_header *h, const uint8_t *data, uint64_t block,
     tile t;
     if (!tile_of(h, block, &t) || t.rank != 1)
         return SZD_ARGUMENT;
-    *bytes = planes_floor(data + t.origin[0] * h->element_bytes, t.count, h->element_bytes, dtype_of(h->dtype).is_float, enough);
+    *bytes = planes_floor(data + t.origin[0] * h->element_bytes, t.count, h->element_bytes, dtype_of(h->dtype).is_float,
+                          enough);
     return SZD_OK;
 }

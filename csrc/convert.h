@@ -1,4 +1,5 @@
-/* Values of the float dtypes as float32, and float32 rounded to the dtypes. Branch-free bodies, one loop a dtype: they vectorise. */
+/* Values of the float dtypes as float32, and float32 rounded to the dtypes. Branch-free bodies, one loop a dtype: they
+ * vectorise. */
 #ifndef SZD_CONVERT_H
 #define SZD_CONVERT_H
 #include "internal.h"

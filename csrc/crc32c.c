@@ -37,8 +37,8 @@ static uint32_t crc_scalar(uint32_t c, const uint8_t *p, size_t size)
     make_tables(t);
     for (; size >= 8; p += 8, size -= 8) {
         uint32_t lo = load_u32(p) ^ c, hi = load_u32(p + 4);
-        c = t[7][lo & 0xff] ^ t[6][lo >> 8 & 0xff] ^ t[5][lo >> 16 & 0xff] ^ t[4][lo >> 24] ^
-            t[3][hi & 0xff] ^ t[2][hi >> 8 & 0xff] ^ t[1][hi >> 16 & 0xff] ^ t[0][hi >> 24];
+        c = t[7][lo & 0xff] ^ t[6][lo >> 8 & 0xff] ^ t[5][lo >> 16 & 0xff] ^ t[4][lo >> 24] ^ t[3][hi & 0xff] ^
+            t[2][hi >> 8 & 0xff] ^ t[1][hi >> 16 & 0xff] ^ t[0][hi >> 24];
     }
     return crc_bitwise(c, p, size);
 }

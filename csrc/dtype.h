@@ -61,8 +61,8 @@ static inline float f16_to_f32(uint16_t h)
     return f32_from_bits(u | (uint32_t)(h & 0x8000) << 16);
 }
 
-/* Round to nearest even. Below 2^-14 the sum with 0.5 makes the float adder do the rounding to a multiple of 2^-24; above,
- * the integer addition of half a unit carries from mantissa to exponent, and past 65504 to infinity. */
+/* Round to nearest even. Below 2^-14 the sum with 0.5 makes the float adder do the rounding to a multiple of 2^-24;
+ * above, the integer addition of half a unit carries from mantissa to exponent, and past 65504 to infinity. */
 static inline uint16_t f32_to_f16(float f)
 {
     uint32_t u = f32_bits(f), magnitude = u & 0x7fffffff;

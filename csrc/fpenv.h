@@ -10,7 +10,8 @@
 #endif
 
 #if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
-#error "szdnn's guarantee needs IEEE arithmetic: no -ffast-math, no excess precision (on 32-bit x86 use -msse2 -mfpmath=sse)"
+#error \
+    "szdnn's guarantee needs IEEE arithmetic: no -ffast-math, no excess precision (on 32-bit x86 use -msse2 -mfpmath=sse)"
 #endif
 
 typedef struct fp_environment {

@@ -34,14 +34,18 @@ static int count_elements(szd_header *h, dtype_info info)
 static int check_bound(const szd_header *h)
 {
     switch (h->kind) {
-    case SZD_LOSSLESS:
-        return SZD_OK;
+    case SZD_LOSSLESS: return SZD_OK;
     case SZD_LINEAR32:
-        return positive(h->eps) && positive(h->step) && (double)(float)h->step == h->step && h->wide_bits == 0 ? SZD_OK : SZD_HEADER_BOUND;
+        return positive(h->eps) && positive(h->step) && (double)(float)h->step == h->step && h->wide_bits == 0
+                   ? SZD_OK
+                   : SZD_HEADER_BOUND;
     case SZD_LINEAR64:
         return positive(h->eps) && positive(h->step) && h->wide_bits <= MAX_WIDE_BITS ? SZD_OK : SZD_HEADER_BOUND;
     default:
-        return h->points_per_octave >= 1 && h->points_per_octave <= INT32_MAX && h->has_signs <= 1 && positive(h->pointwise) ? SZD_OK : SZD_HEADER_BOUND;
+        return h->points_per_octave >= 1 && h->points_per_octave <= INT32_MAX && h->has_signs <= 1 &&
+                       positive(h->pointwise)
+                   ? SZD_OK
+                   : SZD_HEADER_BOUND;
     }
 }
 
@@ -61,7 +65,8 @@ static int check_predictor(const szd_header *h, dtype_info info)
 {
     if (h->predictor > SZD_PREDICT_REGRESSION)
         return SZD_HEADER_PREDICTOR;
-    if (h->kind == SZD_LOSSLESS && h->predictor && (h->predictor != SZD_PREDICT_LORENZO || info.is_float || h->tile_rank != 1))
+    if (h->kind == SZD_LOSSLESS && h->predictor &&
+        (h->predictor != SZD_PREDICT_LORENZO || info.is_float || h->tile_rank != 1))
         return SZD_HEADER_PREDICTOR;
     if (h->predictor == SZD_PREDICT_REGRESSION && (h->edge < 2 || h->edge > 64 || h->fraction_bits > 12))
         return SZD_HEADER_PREDICTOR;

@@ -16,7 +16,9 @@ static int read_bound(reader *r, szd_header *h)
         h->bound_lo = read_f64(r);
         h->bound_hi = read_f64(r);
     }
-    return h->bound_kind >= 1 && h->bound_kind <= MAX_BOUND_KIND && h->bound_flags <= 7 && exponent <= MAX_EXPONENT ? SZD_OK : SZD_HEADER_BOUND;
+    return h->bound_kind >= 1 && h->bound_kind <= MAX_BOUND_KIND && h->bound_flags <= 7 && exponent <= MAX_EXPONENT
+               ? SZD_OK
+               : SZD_HEADER_BOUND;
 }
 
 static int read_lattice(reader *r, szd_header *h)
@@ -80,7 +82,8 @@ static int read_axis(reader *r, szd_header *h)
 
 static int read_field(unsigned id, reader *r, szd_header *h)
 {
-    static int (*const parsers[])(reader *, szd_header *) = {NULL, read_bound, read_lattice, read_geometric, read_tiles, read_predictor, read_axis};
+    static int (*const parsers[])(reader *, szd_header *) = {NULL,       read_bound,     read_lattice, read_geometric,
+                                                             read_tiles, read_predictor, read_axis};
     int status = parsers[id](r, h);
     if (status)
         return status;

@@ -128,7 +128,8 @@ static int complete(szd_header *h)
     writer w = {start, start + sizeof start, false};
     write_start(&plain, &w);
     uint64_t axis = h->has_axis ? 1 + 8 * h->shape[h->axis] : 0;
-    uint64_t size = (uint64_t)(w.at - start) + (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
+    uint64_t size =
+        (uint64_t)(w.at - start) + (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
     h->header_bytes = size;
     return size <= UINT32_MAX ? SZD_OK : SZD_HEADER_TILES;
 }

@@ -29,8 +29,8 @@ static uint32_t round_mantissa(uint32_t f, unsigned mantissa)
     return ((f + (1u << (drop - 1))) >> drop) << drop;
 }
 
-/* Rounding a frequency to m mantissa bits costs about n 4^-m / 17 bits in all (a relative error uniform in +-2^-(m+1)), and
- * each used symbol pays m bits for it. */
+/* Rounding a frequency to m mantissa bits costs about n 4^-m / 17 bits in all (a relative error uniform in +-2^-(m+1)),
+ * and each used symbol pays m bits for it. */
 static unsigned best_mantissa(uint64_t n, unsigned used)
 {
     unsigned best = 0;

@@ -1,4 +1,5 @@
-/* The geometric lattice of PointwiseRel: magnitudes 2^(i/n), in arithmetic that is the same everywhere (FORMAT.md, section 8). */
+/* The geometric lattice of PointwiseRel: magnitudes 2^(i/n), in arithmetic that is the same everywhere (FORMAT.md,
+ * section 8). */
 #include "internal.h"
 
 /* R_k = floor(2^63 2^(2^-k)) by R_k = isqrt(R_(k-1) 2^63), R_0 = 2^64; tests/test_native.py derives them again. */
@@ -68,8 +69,8 @@ double geometric_value(const lattice *l, int32_t q)
     return negative & 1 ? -x : x;
 }
 
-/* log2 of a mantissa in [1, 2) by the series of atanh: sums and products of doubles only, so that the same index is chosen on every
- * machine. Good to about 1e-15; the caller checks what comes of it. */
+/* log2 of a mantissa in [1, 2) by the series of atanh: sums and products of doubles only, so that the same index is
+ * chosen on every machine. Good to about 1e-15; the caller checks what comes of it. */
 static double log2_mantissa(double m)
 {
     double shift = 0;
@@ -77,7 +78,8 @@ static double log2_mantissa(double m)
         m *= 0.5;
         shift = 1;
     }
-    static const double odd[12] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1};
+    static const double odd[12] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                   1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1};
     double z = (m - 1) / (m + 1), z2 = z * z, sum = 0;
     for (int k = 0; k < 12; k++)
         sum = sum * z2 + odd[k];

@@ -1,8 +1,8 @@
 /* Canonical Huffman codes of at most 12 bits (FORMAT.md, section 4).
  *
- * Lengths come from package-merge (Larmore and Hirschberg 1990), which is optimal under the limit: with the symbols sorted by
- * count, list 1 is the symbols, and list l + 1 merges the symbols with the pairs of neighbours in list l. The first 2u - 2
- * items of list 12 (u: the used symbols) hold each symbol as often as its code has bits.
+ * Lengths come from package-merge (Larmore and Hirschberg 1990), which is optimal under the limit: with the symbols
+ * sorted by count, list 1 is the symbols, and list l + 1 merges the symbols with the pairs of neighbours in list l. The
+ * first 2u - 2 items of list 12 (u: the used symbols) hold each symbol as often as its code has bits.
  */
 #include "internal.h"
 
@@ -64,7 +64,8 @@ uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256
     uint64_t cost = 16, previous = 8;
     for (unsigned s = 0; s < 256; s++)
         if (lengths[s]) {
-            cost += (uint64_t)counts[s] * lengths[s] + exp_golomb_bits(zigzag((int64_t)lengths[s] - (int64_t)previous), 0);
+            cost +=
+                (uint64_t)counts[s] * lengths[s] + exp_golomb_bits(zigzag((int64_t)lengths[s] - (int64_t)previous), 0);
             previous = lengths[s];
         }
     return cost;

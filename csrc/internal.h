@@ -1,5 +1,6 @@
 /* What the modules of the core offer each other. Dependencies point down this list:
- * frame_*, select -> block_* -> planes, tokens, predict, lattice, geometric, tile -> symbols -> rans, huffman -> freqs -> bits, bytes. */
+ * frame_*, select -> block_* -> planes, tokens, predict, lattice, geometric, tile -> symbols -> rans, huffman -> freqs
+ * -> bits, bytes. */
 #ifndef SZD_INTERNAL_H
 #define SZD_INTERNAL_H
 #include "bits.h"
@@ -23,6 +24,8 @@
 #define TARGET_AVX2
 #define TARGET_AVX512
 #endif
+/* The variant of a function for an instruction set. */
+#define PICK(isa, name) ((isa) >= SZD_ISA_AVX512 ? name##_avx512 : (isa) == SZD_ISA_AVX2 ? name##_avx2 : name##_scalar)
 #define INLINE static inline __attribute__((always_inline))
 
 uint32_t isa_resolve(uint32_t isa);
@@ -51,8 +54,8 @@ typedef struct rans_decoder {
     const uint8_t *at, *end;
 } rans_decoder;
 unsigned rans_lanes_log2(uint64_t payload_bits);
-void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa, uint8_t *scratch,
-                 writer *w);
+void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa,
+                 uint8_t *scratch, writer *w);
 bool rans_begin(rans_decoder *d, const freq_table *t, unsigned lanes_log2, const uint8_t *payload, size_t size);
 bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool rans_finished(const rans_decoder *d);
@@ -83,8 +86,8 @@ typedef struct symbol_decoder {
     } u;
 } symbol_decoder;
 size_t symbols_scratch(size_t n);
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa, uint8_t *scratch,
-                    writer *w);
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
+                    uint8_t *scratch, writer *w);
 int symbols_begin(symbol_decoder *d, reader *r, size_t n);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
@@ -129,7 +132,15 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
 /* frame.c */
 static const uint8_t MAGIC[4] = {0xF5, 'S', 'Z', 'D'};
 enum { VERSION = 0, PROLOGUE = 9 };
-enum field_id { FIELD_BOUND = 1, FIELD_LATTICE = 2, FIELD_GEOMETRIC = 3, FIELD_TILES = 4, FIELD_PREDICTOR = 5, FIELD_AXIS = 6, FIELD_LAST = 6 };
+enum field_id {
+    FIELD_BOUND = 1,
+    FIELD_LATTICE = 2,
+    FIELD_GEOMETRIC = 3,
+    FIELD_TILES = 4,
+    FIELD_PREDICTOR = 5,
+    FIELD_AXIS = 6,
+    FIELD_LAST = 6
+};
 enum { FLAG_RANGE = 2 };
 bool positive(double v);
 int check_header(szd_header *h);
@@ -201,7 +212,7 @@ typedef struct lattice {
     int32_t first;
     uint32_t has_signs;
     double pointwise;
-    uint32_t cached; /* geometric: how many mantissas are worked out */
+    uint32_t cached;         /* geometric: how many mantissas are worked out */
     uint64_t powers[6][256]; /* T_p of FORMAT.md, section 8 */
     uint64_t mantissas[GEOMETRIC_CACHE];
 } lattice;
@@ -210,9 +221,12 @@ double load_as_double(uint32_t dtype, const uint8_t *p);
 bool within(double x, double y, double eps);
 bool within_pointwise(double x, double y, double r);
 void lattice_begin(lattice *l, const szd_header *h, uint32_t isa);
-/* bad[i] is set where the reconstruction would break the bound; returns how many. `first` is the index of the first element. */
-size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad);
-void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n, uint8_t *values);
+/* bad[i] is set where the reconstruction would break the bound; returns how many. `first` is the index of the first
+ * element. */
+size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low,
+                        uint8_t *bad);
+void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n,
+                         uint8_t *values);
 
 /* select.c */
 size_t estimate_scratch(void);

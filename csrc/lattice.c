@@ -1,14 +1,14 @@
 /* Values to lattice integers and back (FORMAT.md, section 6, step 6). The only stage that knows the dtype.
  *
- * The encoder reconstructs with the decoder's own function and compares: a value is good when |x - x'| < eps in floating point,
- * which is sound since rounding is monotonic; at equality, and for the rare value that the quick test refuses, the difference and its
- * rounding error (TwoSum) decide exactly.
+ * The encoder reconstructs with the decoder's own function and compares: a value is good when |x - x'| < eps in
+ * floating point, which is sound since rounding is monotonic; at equality, and for the rare value that the quick test
+ * refuses, the difference and its rounding error (TwoSum) decide exactly.
  */
 #include "convert.h"
 #include "internal.h"
 
-#define ROUND32 12582912.0f          /* 1.5 2^23: adding it rounds a float of magnitude below 2^22 to an integer */
-#define ROUND64 6755399441055744.0   /* 1.5 2^52: the same for doubles below 2^51 */
+#define ROUND32 12582912.0f            /* 1.5 2^23: adding it rounds a float of magnitude below 2^22 to an integer */
+#define ROUND64 6755399441055744.0     /* 1.5 2^52: the same for doubles below 2^51 */
 #define HIGH_LIMIT ((double)(1 << 30)) /* of the high part of a lattice integer */
 
 void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
@@ -61,7 +61,8 @@ bool within(double x, double y, double eps)
     return (d < 0 ? -error : error) <= 0;
 }
 
-/* |x - y| <= r |x| for y of x's sign and magnitude. The strict test is sound by monotonic rounding; equality is refused unless both are zero. */
+/* |x - y| <= r |x| for y of x's sign and magnitude. The strict test is sound by monotonic rounding; equality is refused
+ * unless both are zero. */
 bool within_pointwise(double x, double y, double r)
 {
     double d = x - y, magnitude = d < 0 ? -d : d;
@@ -74,22 +75,15 @@ double load_as_double(uint32_t dtype, const uint8_t *p)
     float single;
     double d;
     switch (dtype) {
-    case DT_F16:
-        memcpy(&half, p, 2);
-        return f16_to_f32(half);
-    case DT_BF16:
-        memcpy(&half, p, 2);
-        return bf16_to_f32(half);
-    case DT_F32:
-        memcpy(&single, p, 4);
-        return single;
-    default:
-        memcpy(&d, p, 8);
-        return d;
+    case DT_F16: memcpy(&half, p, 2); return f16_to_f32(half);
+    case DT_BF16: memcpy(&half, p, 2); return bf16_to_f32(half);
+    case DT_F32: memcpy(&single, p, 4); return single;
+    default: memcpy(&d, p, 8); return d;
     }
 }
 
-INLINE size_t quantize32_loop(uint32_t dtype, const float *x, size_t n, float step, float inverse, float eps, int32_t *q, uint8_t *bad)
+INLINE size_t quantize32_loop(uint32_t dtype, const float *x, size_t n, float step, float inverse, float eps,
+                              int32_t *q, uint8_t *bad)
 {
     const float limit = 0x1p22f - 1;
     uint32_t worst = 0;
@@ -113,12 +107,9 @@ INLINE size_t quantize32_body(const lattice *l, const uint8_t *values, size_t n,
     float x[CHUNK];
     load_floats(l->dtype, values, n, x);
     switch (l->dtype) {
-    case DT_F32:
-        return quantize32_loop(DT_F32, x, n, l->step32, l->inverse32, l->eps32, q, bad);
-    case DT_BF16:
-        return quantize32_loop(DT_BF16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
-    default:
-        return quantize32_loop(DT_F16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    case DT_F32: return quantize32_loop(DT_F32, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    case DT_BF16: return quantize32_loop(DT_BF16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    default: return quantize32_loop(DT_F16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
     }
 }
 
@@ -130,16 +121,34 @@ INLINE void reconstruct32_body(const lattice *l, const int32_t *q, size_t n, uin
     store_floats(l->dtype, x, n, values);
 }
 
-static size_t quantize32_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
-TARGET_AVX2 static size_t quantize32_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
-TARGET_AVX512 static size_t quantize32_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad) { return quantize32_body(l, v, n, q, bad); }
-static void reconstruct32_scalar(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
-TARGET_AVX2 static void reconstruct32_avx2(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
-TARGET_AVX512 static void reconstruct32_avx512(const lattice *l, const int32_t *q, size_t n, uint8_t *v) { reconstruct32_body(l, q, n, v); }
+static size_t quantize32_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)
+{
+    return quantize32_body(l, v, n, q, bad);
+}
+TARGET_AVX2 static size_t quantize32_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)
+{
+    return quantize32_body(l, v, n, q, bad);
+}
+TARGET_AVX512 static size_t quantize32_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)
+{
+    return quantize32_body(l, v, n, q, bad);
+}
+static void reconstruct32_scalar(const lattice *l, const int32_t *q, size_t n, uint8_t *v)
+{
+    reconstruct32_body(l, q, n, v);
+}
+TARGET_AVX2 static void reconstruct32_avx2(const lattice *l, const int32_t *q, size_t n, uint8_t *v)
+{
+    reconstruct32_body(l, q, n, v);
+}
+TARGET_AVX512 static void reconstruct32_avx512(const lattice *l, const int32_t *q, size_t n, uint8_t *v)
+{
+    reconstruct32_body(l, q, n, v);
+}
 
 static size_t quantize32(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)
 {
-    return (l->isa >= SZD_ISA_AVX512 ? quantize32_avx512 : l->isa == SZD_ISA_AVX2 ? quantize32_avx2 : quantize32_scalar)(l, v, n, q, bad);
+    return PICK(l->isa, quantize32)(l, v, n, q, bad);
 }
 
 /* The bound and step of one element: along an axis, or the frame's. */
@@ -151,10 +160,7 @@ static double eps_at(const lattice *l, uint64_t index)
 static double step_at(const lattice *l, uint64_t index) { return l->axis_eps ? 2 * eps_at(l, index) : l->step; }
 
 /* A double rounded to the dtype, as a double again. */
-static double stored64(uint32_t dtype, double x)
-{
-    return dtype == DT_F64 ? x : (double)as_stored(dtype, (float)x);
-}
+static double stored64(uint32_t dtype, double x) { return dtype == DT_F64 ? x : (double)as_stored(dtype, (float)x); }
 
 static double linear64_value(const lattice *l, int32_t high, uint32_t low, double step)
 {
@@ -180,7 +186,8 @@ static void quantize_axis(const lattice *l, const uint8_t *values, uint64_t firs
 }
 
 /* Whether any value was refused by the quick test, for one step and float64 or float32 values. */
-INLINE size_t quantize64_loop(const lattice *l, bool is_double, const double *x, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+INLINE size_t quantize64_loop(const lattice *l, bool is_double, const double *x, size_t n, int32_t *q, uint32_t *low,
+                              uint8_t *bad)
 {
     const double limit = limit64(l), inverse = l->inverse, step = l->step, eps = l->eps;
     const unsigned wide = l->wide_bits;
@@ -202,7 +209,8 @@ INLINE size_t quantize64_loop(const lattice *l, bool is_double, const double *x,
     return worst;
 }
 
-INLINE size_t quantize64_body(const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+INLINE size_t quantize64_body(const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint32_t *low,
+                              uint8_t *bad)
 {
     double x[CHUNK];
     float single[CHUNK];
@@ -219,13 +227,24 @@ INLINE size_t quantize64_body(const lattice *l, const uint8_t *values, size_t n,
     return refused || l->dtype != DT_F32;
 }
 
-static size_t quantize64_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
-TARGET_AVX2 static size_t quantize64_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
-TARGET_AVX512 static size_t quantize64_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad) { return quantize64_body(l, v, n, q, low, bad); }
+static size_t quantize64_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+{
+    return quantize64_body(l, v, n, q, low, bad);
+}
+TARGET_AVX2 static size_t quantize64_avx2(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low,
+                                          uint8_t *bad)
+{
+    return quantize64_body(l, v, n, q, low, bad);
+}
+TARGET_AVX512 static size_t quantize64_avx512(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low,
+                                              uint8_t *bad)
+{
+    return quantize64_body(l, v, n, q, low, bad);
+}
 
 static size_t quantize64(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
 {
-    return (l->isa >= SZD_ISA_AVX512 ? quantize64_avx512 : l->isa == SZD_ISA_AVX2 ? quantize64_avx2 : quantize64_scalar)(l, v, n, q, low, bad);
+    return PICK(l->isa, quantize64)(l, v, n, q, low, bad);
 }
 
 static void quantize_geometric(const lattice *l, const uint8_t *values, size_t n, int32_t *q)
@@ -239,12 +258,9 @@ static void quantize_geometric(const lattice *l, const uint8_t *values, size_t n
 static double value_of(const lattice *l, int32_t q, uint32_t low, uint64_t index)
 {
     switch (l->kind) {
-    case SZD_LINEAR32:
-        return as_stored(l->dtype, (float)q * l->step32);
-    case SZD_LINEAR64:
-        return linear64_value(l, q, low, step_at(l, index));
-    default:
-        return stored64(l->dtype, geometric_value(l, q));
+    case SZD_LINEAR32: return as_stored(l->dtype, (float)q * l->step32);
+    case SZD_LINEAR64: return linear64_value(l, q, low, step_at(l, index));
+    default: return stored64(l->dtype, geometric_value(l, q));
     }
 }
 
@@ -255,7 +271,8 @@ static bool is_zero_pattern(double x)
     return u == 0;
 }
 
-/* The promise for one value: within the bound; zeros stay zeros, under PointwiseRel with their sign; NaN and infinities are refused. */
+/* The promise for one value: within the bound; zeros stay zeros, under PointwiseRel with their sign; NaN and infinities
+ * are refused. */
 static bool acceptable(const lattice *l, double x, double y, uint64_t index)
 {
     if (l->kind == SZD_GEOMETRIC) /* geometric_index gives 0, a zero, to what it cannot represent */
@@ -266,7 +283,8 @@ static bool acceptable(const lattice *l, double x, double y, uint64_t index)
 }
 
 /* Lattice integers, and in bad[] which of them the quick test refuses; zero if none. */
-static size_t quantize_quickly(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+static size_t quantize_quickly(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q,
+                               uint32_t *low, uint8_t *bad)
 {
     if (l->kind == SZD_LINEAR32)
         return quantize32(l, values, n, q, bad);
@@ -280,7 +298,8 @@ static size_t quantize_quickly(const lattice *l, const uint8_t *values, uint64_t
     return n;
 }
 
-size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low, uint8_t *bad)
+size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low,
+                        uint8_t *bad)
 {
     if (!quantize_quickly(l, values, first, n, q, low, bad))
         return 0;
@@ -288,7 +307,8 @@ size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first,
     size_t refused = 0;
     for (size_t i = 0; i < n; i++)
         if (bad[i]) {
-            double x = load_as_double(l->dtype, values + i * bytes), y = value_of(l, q[i], l->wide_bits ? low[i] : 0, first + i);
+            double x = load_as_double(l->dtype, values + i * bytes),
+                   y = value_of(l, q[i], l->wide_bits ? low[i] : 0, first + i);
             bad[i] = !acceptable(l, x, y, first + i);
             refused += bad[i];
         }
@@ -324,18 +344,30 @@ INLINE void reconstruct64_body(const lattice *l, const int32_t *q, const uint32_
     store_floats(l->dtype, single, n, values);
 }
 
-static void reconstruct64_scalar(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
-TARGET_AVX2 static void reconstruct64_avx2(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
-TARGET_AVX512 static void reconstruct64_avx512(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v) { reconstruct64_body(l, q, low, n, v); }
+static void reconstruct64_scalar(const lattice *l, const int32_t *q, const uint32_t *low, size_t n, uint8_t *v)
+{
+    reconstruct64_body(l, q, low, n, v);
+}
+TARGET_AVX2 static void reconstruct64_avx2(const lattice *l, const int32_t *q, const uint32_t *low, size_t n,
+                                           uint8_t *v)
+{
+    reconstruct64_body(l, q, low, n, v);
+}
+TARGET_AVX512 static void reconstruct64_avx512(const lattice *l, const int32_t *q, const uint32_t *low, size_t n,
+                                               uint8_t *v)
+{
+    reconstruct64_body(l, q, low, n, v);
+}
 
-void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n, uint8_t *values)
+void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low, uint64_t first, size_t n,
+                         uint8_t *values)
 {
     if (l->kind == SZD_LINEAR32) {
-        (l->isa >= SZD_ISA_AVX512 ? reconstruct32_avx512 : l->isa == SZD_ISA_AVX2 ? reconstruct32_avx2 : reconstruct32_scalar)(l, q, n, values);
+        PICK(l->isa, reconstruct32)(l, q, n, values);
         return;
     }
     if (l->kind == SZD_LINEAR64 && !l->axis_eps) {
-        (l->isa >= SZD_ISA_AVX512 ? reconstruct64_avx512 : l->isa == SZD_ISA_AVX2 ? reconstruct64_avx2 : reconstruct64_scalar)(l, q, low, n, values);
+        PICK(l->isa, reconstruct64)(l, q, low, n, values);
         return;
     }
     unsigned bytes = dtype_of(l->dtype).element_bytes;

@@ -1,5 +1,5 @@
-/* Elements losslessly (FORMAT.md, section 5): each byte of the (rotated or differenced) elements is a stream of its own. The
- * exponent's bytes compress to their entropy; the mantissa's stay raw where nothing is to be had. */
+/* Elements losslessly (FORMAT.md, section 5): each byte of the (rotated or differenced) elements is a stream of its
+ * own. The exponent's bytes compress to their entropy; the mantissa's stay raw where nothing is to be had. */
 #include "internal.h"
 
 size_t planes_scratch(size_t n) { return n + symbols_scratch(n); }
@@ -10,17 +10,10 @@ INLINE uint64_t load_element(const uint8_t *p, unsigned bytes)
     uint16_t h;
     uint32_t s;
     switch (bytes) {
-    case 1:
-        return p[0];
-    case 2:
-        memcpy(&h, p, 2);
-        return h;
-    case 4:
-        memcpy(&s, p, 4);
-        return s;
-    default:
-        memcpy(&u8v, p, 8);
-        return u8v;
+    case 1: return p[0];
+    case 2: memcpy(&h, p, 2); return h;
+    case 4: memcpy(&s, p, 4); return s;
+    default: memcpy(&u8v, p, 8); return u8v;
     }
 }
 
@@ -29,17 +22,10 @@ INLINE void store_element(uint8_t *p, uint64_t u, unsigned bytes)
     uint16_t h = (uint16_t)u;
     uint32_t s = (uint32_t)u;
     switch (bytes) {
-    case 1:
-        p[0] = (uint8_t)u;
-        break;
-    case 2:
-        memcpy(p, &h, 2);
-        break;
-    case 4:
-        memcpy(p, &s, 4);
-        break;
-    default:
-        memcpy(p, &u, 8);
+    case 1: p[0] = (uint8_t)u; break;
+    case 2: memcpy(p, &h, 2); break;
+    case 4: memcpy(p, &s, 4); break;
+    default: memcpy(p, &u, 8);
     }
 }
 
@@ -55,7 +41,8 @@ INLINE uint64_t zigzag_width(uint64_t d, unsigned bytes)
 INLINE uint64_t rotate_left(uint64_t u, unsigned bytes) { return (u << 1 | u >> (8 * bytes - 1)) & mask_of(bytes); }
 INLINE uint64_t rotate_right(uint64_t u, unsigned bytes) { return u >> 1 | (u & 1) << (8 * bytes - 1); }
 
-INLINE void extract_plane(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, bool rotate, bool delta, uint8_t *out)
+INLINE void extract_plane(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, bool rotate, bool delta,
+                          uint8_t *out)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t u = load_element(elements + i * bytes, bytes);
@@ -68,20 +55,14 @@ INLINE void extract_plane(const uint8_t *elements, size_t n, unsigned bytes, uns
 }
 
 /* The width as a constant, so that each loop is compiled for its own. */
-static void extract(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, bool rotate, bool delta, uint8_t *out)
+static void extract(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, bool rotate, bool delta,
+                    uint8_t *out)
 {
     switch (bytes) {
-    case 1:
-        extract_plane(elements, n, 1, plane, rotate, delta, out);
-        break;
-    case 2:
-        extract_plane(elements, n, 2, plane, rotate, delta, out);
-        break;
-    case 4:
-        extract_plane(elements, n, 4, plane, rotate, delta, out);
-        break;
-    default:
-        extract_plane(elements, n, 8, plane, rotate, delta, out);
+    case 1: extract_plane(elements, n, 1, plane, rotate, delta, out); break;
+    case 2: extract_plane(elements, n, 2, plane, rotate, delta, out); break;
+    case 4: extract_plane(elements, n, 4, plane, rotate, delta, out); break;
+    default: extract_plane(elements, n, 8, plane, rotate, delta, out);
     }
 }
 
@@ -96,7 +77,8 @@ void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
     }
 }
 
-/* The order-0 entropy in bytes of the first m symbols; that of all is no less, since entropy is concave. Rounded down: log2_q16 truncates. */
+/* The order-0 entropy in bytes of the first m symbols; that of all is no less, since entropy is concave. Rounded down:
+ * log2_q16 truncates. */
 static uint64_t entropy_floor(const uint8_t *symbols, size_t m)
 {
     uint32_t counts[256];
@@ -110,7 +92,8 @@ static uint64_t entropy_floor(const uint8_t *symbols, size_t m)
     return cost >> 19;
 }
 
-/* Lower planes first: in floats they are the least compressible. A symbol has 8 bits at most, so that `enough` tells how many to look at. */
+/* Lower planes first: in floats they are the least compressible. A symbol has 8 bits at most, so that `enough` tells
+ * how many to look at. */
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough)
 {
     enum { PART = 1 << 14 };
@@ -169,17 +152,10 @@ bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
             if (!symbols_decode(&d->planes[plane], d->buffer[plane], part, isa))
                 return false;
         switch (d->bytes) {
-        case 1:
-            join(d, to, part, 1);
-            break;
-        case 2:
-            join(d, to, part, 2);
-            break;
-        case 4:
-            join(d, to, part, 4);
-            break;
-        default:
-            join(d, to, part, 8);
+        case 1: join(d, to, part, 1); break;
+        case 2: join(d, to, part, 2); break;
+        case 4: join(d, to, part, 4); break;
+        default: join(d, to, part, 8);
         }
         if (d->delta)
             sum_up(d, to, part, d->bytes);

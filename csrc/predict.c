@@ -1,5 +1,5 @@
-/* Prediction on lattice integers, a whole tile at a time, in place. All of it is exact integer arithmetic modulo 2^32, so that the
- * decoder undoes it whatever the values. */
+/* Prediction on lattice integers, a whole tile at a time, in place. All of it is exact integer arithmetic modulo 2^32,
+ * so that the decoder undoes it whatever the values. */
 #include "internal.h"
 
 static void add_rows(uint32_t *row, const uint32_t *other, size_t n)
@@ -47,8 +47,8 @@ void lorenzo_backward(int32_t *q, const tile *t)
     }
 }
 
-/* Regression (Liang et al. 2018, section IV): a plane a sub-block. Ranks below four are seen as four with leading extents of one;
- * `lead` of them have no slope of their own. */
+/* Regression (Liang et al. 2018, section IV): a plane a sub-block. Ranks below four are seen as four with leading
+ * extents of one; `lead` of them have no slope of their own. */
 typedef struct sub_grid {
     unsigned lead;
     size_t extent[4], stride[4], blocks[4], edge;
@@ -93,8 +93,8 @@ static int32_t fixed_point(double v, unsigned bits)
     return (int32_t)(scaled + (scaled < 0 ? -0.5 : 0.5));
 }
 
-/* Least squares on a full grid: the axes are orthogonal, so each slope is its own moment over the sum of squared distances
- * from the middle, n (s^2 - 1) / 12. c[0] is the value at the sub-block's first corner. */
+/* Least squares on a full grid: the axes are orthogonal, so each slope is its own moment over the sum of squared
+ * distances from the middle, n (s^2 - 1) / 12. c[0] is the value at the sub-block's first corner. */
 static void fit_block(const sub_grid *g, const int32_t *q, const size_t size[4], unsigned bits, int32_t *c)
 {
     double sum = 0, moment[4] = {0}, corner;
@@ -135,7 +135,8 @@ void regression_fit(const szd_header *h, const tile *t, const int32_t *q, int32_
 }
 
 /* q += sign x plane over one sub-block */
-static void add_plane(const sub_grid *g, const size_t size[4], const int32_t *c, unsigned bits, int32_t sign, uint32_t *q)
+static void add_plane(const sub_grid *g, const size_t size[4], const int32_t *c, unsigned bits, int32_t sign,
+                      uint32_t *q)
 {
     int64_t slope[4] = {0};
     for (unsigned a = g->lead; a < 4; a++)

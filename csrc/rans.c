@@ -1,11 +1,12 @@
-/* Interleaved rANS: 32-bit states in [2^16, 2^32), renormalised 16 bits at a time, 12-bit frequencies (FORMAT.md, section 4).
+/* Interleaved rANS: 32-bit states in [2^16, 2^32), renormalised 16 bits at a time, 12-bit frequencies (FORMAT.md,
+ * section 4).
  *
- * Three things surprise at first. The encoder runs backwards, so that the decoder may run forwards. It writes backwards, into
- * the end of its scratch. And symbol i belongs to lane i mod L: the lanes are independent but for sharing one stream of words
- * in the order of the symbols, which lets a processor work on many at once.
+ * Three things surprise at first. The encoder runs backwards, so that the decoder may run forwards. It writes
+ * backwards, into the end of its scratch. And symbol i belongs to lane i mod L: the lanes are independent but for
+ * sharing one stream of words in the order of the symbols, which lets a processor work on many at once.
  *
- * Encoding s with frequency f and first slot c maps x to (x / f) 4096 + c + x mod f; before that, x must be below f 2^20, so that
- * the result stays below 2^32.
+ * Encoding s with frequency f and first slot c maps x to (x / f) 4096 + c + x mod f; before that, x must be below f
+ * 2^20, so that the result stays below 2^32.
  */
 #include "internal.h"
 #if defined(__x86_64__)
@@ -39,7 +40,8 @@ static void make_encoder(const freq_table *t, encoder_table *e)
     }
 }
 
-/* x / f by the reciprocal: since x < f 2^20 and f < 2^12, the product's error is below 1, so q is at most one too small. */
+/* x / f by the reciprocal: since x < f 2^20 and f < 2^12, the product's error is below 1, so q is at most one too
+ * small. */
 static inline uint32_t encode_step(uint32_t x, const encoder_table *e, uint8_t s)
 {
     uint32_t f = e->f_first[s] >> PROB_BITS, first = e->f_first[s] & (PROB_SUM - 1);
@@ -49,7 +51,8 @@ static inline uint32_t encode_step(uint32_t x, const encoder_table *e, uint8_t s
 }
 
 /* Symbols [from, to), backwards; returns where the words start. */
-static uint8_t *encode_scalar(const encoder_table *e, const uint8_t *symbols, size_t from, size_t to, uint32_t *state, size_t lanes, uint8_t *at)
+static uint8_t *encode_scalar(const encoder_table *e, const uint8_t *symbols, size_t from, size_t to, uint32_t *state,
+                              size_t lanes, uint8_t *at)
 {
     for (size_t i = to; i-- > from;) {
         uint32_t x = state[i & (lanes - 1)];
@@ -63,9 +66,10 @@ static uint8_t *encode_scalar(const encoder_table *e, const uint8_t *symbols, si
 }
 
 #if defined(__x86_64__)
-/* encode_step for 16 lanes. The quotient is below 2^20, so that the error of a float product stays below 1 and q is off by at most
- * one, either way. The words of the lanes that must shrink are stored side by side in lane order. */
-TARGET_AVX512 static inline __m512i encode_sixteen(__m512i x, const encoder_table *e, const uint8_t *symbols, uint8_t **at)
+/* encode_step for 16 lanes. The quotient is below 2^20, so that the error of a float product stays below 1 and q is off
+ * by at most one, either way. The words of the lanes that must shrink are stored side by side in lane order. */
+TARGET_AVX512 static inline __m512i encode_sixteen(__m512i x, const encoder_table *e, const uint8_t *symbols,
+                                                   uint8_t **at)
 {
     __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)symbols));
     __m512i entry = _mm512_i32gather_epi32(s, e->f_first, 4), f = _mm512_srli_epi32(entry, PROB_BITS);
@@ -76,7 +80,8 @@ TARGET_AVX512 static inline __m512i encode_sixteen(__m512i x, const encoder_tabl
     _mm256_mask_storeu_epi16(*at, (__mmask16)((1u << words) - 1), low);
     x = _mm512_mask_srli_epi32(x, emit, x, 16);
     __m512i q = _mm512_cvttps_epu32(_mm512_mul_ps(_mm512_cvtepu32_ps(x), _mm512_i32gather_ps(s, e->inverse, 4)));
-    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(q, f)), zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(q, f)), zero = _mm512_setzero_si512(),
+            one = _mm512_set1_epi32(1);
     __mmask16 over = _mm512_cmplt_epi32_mask(rest, zero);
     q = _mm512_mask_sub_epi32(q, over, q, one);
     rest = _mm512_mask_add_epi32(rest, over, rest, f);
@@ -88,7 +93,8 @@ TARGET_AVX512 static inline __m512i encode_sixteen(__m512i x, const encoder_tabl
 }
 
 /* encode_scalar for whole groups of 32 lanes. */
-TARGET_AVX512 static uint8_t *encode_avx512(const encoder_table *e, const uint8_t *symbols, size_t groups, uint32_t *state, uint8_t *at)
+TARGET_AVX512 static uint8_t *encode_avx512(const encoder_table *e, const uint8_t *symbols, size_t groups,
+                                            uint32_t *state, uint8_t *at)
 {
     __m512i lower = _mm512_loadu_si512(state), upper = _mm512_loadu_si512(state + 16);
     for (size_t g = groups; g-- > 0;) {
@@ -101,7 +107,8 @@ TARGET_AVX512 static uint8_t *encode_avx512(const encoder_table *e, const uint8_
 }
 #endif
 
-void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa, uint8_t *scratch, writer *w)
+void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa,
+                 uint8_t *scratch, writer *w)
 {
     encoder_table table;
     make_encoder(t, &table);
@@ -190,18 +197,19 @@ static size_t decode_groups(rans_decoder *d, uint8_t *out, size_t n)
 }
 
 #if defined(__x86_64__)
-/* decode_groups for 32 lanes in two vectors: gathered table entries, words handed to the lanes that need them in lane order. */
-#define RANS_HALF(x, out_bytes)                                                                                        \
-    do {                                                                                                               \
-        __m512i e = _mm512_i32gather_epi32(_mm512_and_si512(x, slot_mask), d->table, 4);                               \
-        _mm_storeu_si128((__m128i *)(void *)(out_bytes), _mm512_cvtepi32_epi8(_mm512_srli_epi32(e, 24)));              \
-        __m512i f = _mm512_and_si512(_mm512_srli_epi32(e, 12), slot_mask);                                             \
-        x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, PROB_BITS)), _mm512_and_si512(e, slot_mask));  \
-        __mmask16 more = _mm512_cmplt_epu32_mask(x, state_min);                                                        \
-        __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)at));                  \
-        words = _mm512_maskz_expand_epi32(more, words);                                                                \
-        x = _mm512_mask_or_epi32(x, more, _mm512_slli_epi32(x, 16), words);                                            \
-        at += 2 * (size_t)__builtin_popcount(more);                                                                    \
+/* decode_groups for 32 lanes in two vectors: gathered table entries, words handed to the lanes that need them in lane
+ * order. */
+#define RANS_HALF(x, out_bytes)                                                                                       \
+    do {                                                                                                              \
+        __m512i e = _mm512_i32gather_epi32(_mm512_and_si512(x, slot_mask), d->table, 4);                              \
+        _mm_storeu_si128((__m128i *)(void *)(out_bytes), _mm512_cvtepi32_epi8(_mm512_srli_epi32(e, 24)));             \
+        __m512i f = _mm512_and_si512(_mm512_srli_epi32(e, 12), slot_mask);                                            \
+        x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, PROB_BITS)), _mm512_and_si512(e, slot_mask)); \
+        __mmask16 more = _mm512_cmplt_epu32_mask(x, state_min);                                                       \
+        __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)at));                 \
+        words = _mm512_maskz_expand_epi32(more, words);                                                               \
+        x = _mm512_mask_or_epi32(x, more, _mm512_slli_epi32(x, 16), words);                                           \
+        at += 2 * (size_t)__builtin_popcount(more);                                                                   \
     } while (0)
 
 TARGET_AVX512 static size_t decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n)

@@ -1,10 +1,12 @@
-/* Which predictor is cheapest: measured on a few small tiles spread over the tensor, by the entropy of what each leaves. */
+/* Which predictor is cheapest: measured on a few small tiles spread over the tensor, by the entropy of what each
+ * leaves. */
 #include "fpenv.h"
 #include "internal.h"
 
 enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 13 };
 
-/* A tile of about SAMPLE_VALUES values, of the frame's own proportions, at sample s of SAMPLES along the tensor's diagonal. */
+/* A tile of about SAMPLE_VALUES values, of the frame's own proportions, at sample s of SAMPLES along the tensor's
+ * diagonal. */
 static tile sample_tile(const szd_header *h, unsigned s)
 {
     tile t = {h->tile_rank, {0}, {0}, 1};
@@ -28,7 +30,8 @@ static tile sample_tile(const szd_header *h, unsigned s)
     return t;
 }
 
-static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t *data, const tile *t, uint8_t *values, int32_t *q, uint32_t *low)
+static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t *data, const tile *t, uint8_t *values,
+                            int32_t *q, uint32_t *low)
 {
     uint64_t strides[SZD_MAX_TILE_RANK], first;
     uint8_t bad[CHUNK];
@@ -44,8 +47,8 @@ static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t
     }
 }
 
-static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predictor, const int32_t *q, uint32_t isa, int32_t *work,
-                              uint8_t *scratch)
+static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predictor, const int32_t *q, uint32_t isa,
+                              int32_t *work, uint8_t *scratch)
 {
     size_t n = (size_t)t->count;
     memcpy(work, q, n * 4);
@@ -66,11 +69,12 @@ static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predi
 /* Lattice; integers; a copy with the coefficients; a chunk's low bits; values; histograms. */
 size_t estimate_scratch(void)
 {
-    return sizeof(lattice) + 4 * 7 * SAMPLE_VALUES + 4 * CHUNK + 8 * SAMPLE_VALUES + tokens_scratch(SAMPLE_VALUES) + 6 * 64;
+    return sizeof(lattice) + 4 * 7 * SAMPLE_VALUES + 4 * CHUNK + 8 * SAMPLE_VALUES + tokens_scratch(SAMPLE_VALUES) +
+           6 * 64;
 }
 
-/* After the first sample: not worth a second look where no prediction is cheaper by a tenth (weights), and none itself where both
- * others are out of the running. */
+/* After the first sample: not worth a second look where no prediction is cheaper by a tenth (weights), and none itself
+ * where both others are out of the running. */
 static bool hopeless(const uint64_t cost[3], unsigned samples_seen, unsigned predictor)
 {
     uint64_t limit = cost[SZD_PREDICT_NONE] + cost[SZD_PREDICT_NONE] / 10;
@@ -82,7 +86,8 @@ static bool hopeless(const uint64_t cost[3], unsigned samples_seen, unsigned pre
     return predictor == SZD_PREDICT_LORENZO ? !lorenzo : !regression;
 }
 
-int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t *data, uint8_t *scratch, size_t scratch_size, double *bits)
+int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                 size_t scratch_size, double *bits)
 {
     if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || h->elements == 0 || h->edge < 2)
         return SZD_ARGUMENT;

@@ -29,43 +29,43 @@ static void look(uint32_t dtype, const uint8_t *data, uint64_t count, extremes *
     }
 }
 
-/* The loop over many, for both widths. Sixteen accumulators of each kind: a loop over them vectorises, where one would have to be
- * reassociated. */
-#define LOOK(name, type, huge, target)                                                          \
-    target static void name(const type *x, size_t groups, lanes_##type *a)                      \
-    {                                                                                           \
-        lanes_##type l = *a;                                                                    \
-        for (size_t g = 0; g < groups; g++)                                                     \
-            for (size_t k = 0; k < 16; k++) {                                                   \
-                type v = x[16 * g + k], m = v < 0 ? -v : v;                                     \
-                bool finite = m <= (huge), zero = v == 0;                                       \
+/* The loop over many, for both widths. Sixteen accumulators of each kind: a loop over them vectorises, where one would
+ * have to be reassociated. */
+#define LOOK(name, type, huge, target)                                                                  \
+    target static void name(const type *x, size_t groups, lanes_##type *a)                              \
+    {                                                                                                   \
+        lanes_##type l = *a;                                                                            \
+        for (size_t g = 0; g < groups; g++)                                                             \
+            for (size_t k = 0; k < 16; k++) {                                                           \
+                type v = x[16 * g + k], m = v < 0 ? -v : v;                                             \
+                bool finite = m <= (huge), zero = v == 0;                                               \
                 type low = finite ? v : (huge), high = finite ? v : -(huge), small = zero ? (huge) : m; \
-                l.finite[k] += finite;                                                          \
-                l.zeros[k] += zero;                                                             \
-                l.min[k] = low < l.min[k] ? low : l.min[k];                                     \
-                l.max[k] = high > l.max[k] ? high : l.max[k];                                   \
-                l.least[k] = small < l.least[k] ? small : l.least[k];                           \
-            }                                                                                   \
-        *a = l;                                                                                 \
+                l.finite[k] += finite;                                                                  \
+                l.zeros[k] += zero;                                                                     \
+                l.min[k] = low < l.min[k] ? low : l.min[k];                                             \
+                l.max[k] = high > l.max[k] ? high : l.max[k];                                           \
+                l.least[k] = small < l.least[k] ? small : l.least[k];                                   \
+            }                                                                                           \
+        *a = l;                                                                                         \
     }
-#define LOOK_TYPE(type, huge)                                                                   \
-    typedef struct lanes_##type {                                                               \
-        type min[16], max[16], least[16];                                                       \
-        uint32_t finite[16], zeros[16];                                                         \
-    } lanes_##type;                                                                             \
-    LOOK(look_##type##_scalar, type, huge, )                                                    \
-    LOOK(look_##type##_avx2, type, huge, TARGET_AVX2)                                           \
-    LOOK(look_##type##_avx512, type, huge, TARGET_AVX512)                                       \
-    static void look_##type(const type *x, size_t n, uint32_t isa, extremes *e)                 \
-    {                                                                                           \
-        lanes_##type a;                                                                         \
-        memset(&a, 0, sizeof a);                                                                \
-        for (size_t k = 0; k < 16; k++) {                                                       \
-            a.min[k] = a.least[k] = (huge);                                                     \
-            a.max[k] = -(huge);                                                                 \
-        }                                                                                       \
-        (isa >= SZD_ISA_AVX512 ? look_##type##_avx512 : isa == SZD_ISA_AVX2 ? look_##type##_avx2 : look_##type##_scalar)(x, n / 16, &a); \
-        for (size_t k = 0; k < 16; k++)                                                         \
+#define LOOK_TYPE(type, huge)                                                                          \
+    typedef struct lanes_##type {                                                                      \
+        type min[16], max[16], least[16];                                                              \
+        uint32_t finite[16], zeros[16];                                                                \
+    } lanes_##type;                                                                                    \
+    LOOK(look_##type##_scalar, type, huge, )                                                           \
+    LOOK(look_##type##_avx2, type, huge, TARGET_AVX2)                                                  \
+    LOOK(look_##type##_avx512, type, huge, TARGET_AVX512)                                              \
+    static void look_##type(const type *x, size_t n, uint32_t isa, extremes *e)                        \
+    {                                                                                                  \
+        lanes_##type a;                                                                                \
+        memset(&a, 0, sizeof a);                                                                       \
+        for (size_t k = 0; k < 16; k++) {                                                              \
+            a.min[k] = a.least[k] = (huge);                                                            \
+            a.max[k] = -(huge);                                                                        \
+        }                                                                                              \
+        PICK(isa, look_##type)(x, n / 16, &a);                                                         \
+        for (size_t k = 0; k < 16; k++)                                                                \
             merge(e, a.finite[k], a.zeros[k], (double)a.min[k], (double)a.max[k], (double)a.least[k]); \
     }
 
@@ -113,7 +113,8 @@ int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data
     uint64_t whole = count & ~(uint64_t)15;
     look_chunks(dtype, data, whole, isa_resolve(options->isa), &e);
     look(dtype, data + whole * bytes, count - whole, &e);
-    *stats = (szd_stats){e.finite, e.zeros, e.finite ? e.min : 0, e.finite ? e.max : 0, e.finite > e.zeros ? e.least : 0, 1};
+    *stats =
+        (szd_stats){e.finite, e.zeros, e.finite ? e.min : 0, e.finite ? e.max : 0, e.finite > e.zeros ? e.least : 0, 1};
     if (count > 1)
         stats->constant = memcmp(data, data + bytes, (size_t)(count - 1) * bytes) == 0;
     fp_leave(saved);
@@ -190,8 +191,10 @@ typedef struct sum_lanes {
     uint64_t finite[8];
 } sum_lanes;
 
-/* n is a multiple of 8. Whether some value needs a closer look: an error not below eps, or a value that is not finite. */
-INLINE uint32_t differ_body(const double *x, const double *y, size_t n, double eps, double inverse_unit, sum_lanes *sums)
+/* n is a multiple of 8. Whether some value needs a closer look: an error not below eps, or a value that is not finite.
+ */
+INLINE uint32_t differ_body(const double *x, const double *y, size_t n, double eps, double inverse_unit,
+                            sum_lanes *sums)
 {
     const double huge = 0x1.fffffffffffffp1023;
     sum_lanes s = *sums;
@@ -215,9 +218,19 @@ INLINE uint32_t differ_body(const double *x, const double *y, size_t n, double e
     return any;
 }
 
-static uint32_t differ_scalar(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
-TARGET_AVX2 static uint32_t differ_avx2(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
-TARGET_AVX512 static uint32_t differ_avx512(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s) { return differ_body(x, y, n, eps, u, s); }
+static uint32_t differ_scalar(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s)
+{
+    return differ_body(x, y, n, eps, u, s);
+}
+TARGET_AVX2 static uint32_t differ_avx2(const double *x, const double *y, size_t n, double eps, double u, sum_lanes *s)
+{
+    return differ_body(x, y, n, eps, u, s);
+}
+TARGET_AVX512 static uint32_t differ_avx512(const double *x, const double *y, size_t n, double eps, double u,
+                                            sum_lanes *s)
+{
+    return differ_body(x, y, n, eps, u, s);
+}
 
 /* Up to CHUNK values as doubles, filled up with zeros to a multiple of 8. */
 static size_t load_doubles(uint32_t dtype, const uint8_t *p, size_t n, double *x)
@@ -237,8 +250,8 @@ static size_t load_doubles(uint32_t dtype, const uint8_t *p, size_t n, double *x
 }
 
 /* Value by value: what the quick look could not decide. */
-static void look_closer(const uint8_t *p, const uint8_t *r, const double *x, const double *y, size_t n, unsigned bytes, double eps,
-                        double pointwise, szd_difference *d)
+static void look_closer(const uint8_t *p, const uint8_t *r, const double *x, const double *y, size_t n, unsigned bytes,
+                        double eps, double pointwise, szd_difference *d)
 {
     for (size_t i = 0; i < n; i++) {
         bool same = memcmp(p + i * bytes, r + i * bytes, bytes) == 0;
@@ -249,8 +262,8 @@ static void look_closer(const uint8_t *p, const uint8_t *r, const double *x, con
     }
 }
 
-int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded, uint64_t count,
-                double eps, double pointwise, double unit, szd_difference *d)
+int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded,
+                uint64_t count, double eps, double pointwise, double unit, szd_difference *d)
 {
     memset(d, 0, sizeof *d);
     if (!supported(dtype) || !(unit >= 0x1p-1000 && unit <= 0x1p1000))
@@ -266,7 +279,7 @@ int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *origi
         size_t n = count - done < CHUNK ? (size_t)(count - done) : CHUNK, whole = load_doubles(dtype, p, n, x);
         load_doubles(dtype, r, n, y);
         d->unequal += count_unequal(p, r, n, bytes);
-        uint32_t doubtful = (isa >= SZD_ISA_AVX512 ? differ_avx512 : isa == SZD_ISA_AVX2 ? differ_avx2 : differ_scalar)(x, y, whole, eps, 1 / unit, &sums);
+        uint32_t doubtful = PICK(isa, differ)(x, y, whole, eps, 1 / unit, &sums);
         if (doubtful || pointwise > 0)
             look_closer(p, r, x, y, n, bytes, eps, pointwise, d);
         else

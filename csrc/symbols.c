@@ -56,8 +56,8 @@ static void write_raw(const uint8_t *symbols, size_t n, writer *w)
     write_bytes(w, symbols, n);
 }
 
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa, uint8_t *scratch,
-                    writer *w)
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
+                    uint8_t *scratch, writer *w)
 {
     if (n == 0)
         return;
@@ -125,18 +125,11 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n)
         return SZD_OK;
     d->coder = read_u8(r);
     switch (d->coder) {
-    case STREAM_CONSTANT:
-        d->constant = read_u8(r);
-        break;
-    case STREAM_RAW:
-        d->raw = read_bytes(r, n);
-        break;
-    case STREAM_HUFFMAN:
-        return begin_huffman(d, r);
-    case STREAM_RANS:
-        return begin_rans(d, r);
-    default:
-        return SZD_BLOCK_CODES;
+    case STREAM_CONSTANT: d->constant = read_u8(r); break;
+    case STREAM_RAW: d->raw = read_bytes(r, n); break;
+    case STREAM_HUFFMAN: return begin_huffman(d, r);
+    case STREAM_RANS: return begin_rans(d, r);
+    default: return SZD_BLOCK_CODES;
     }
     return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
 }
@@ -144,28 +137,21 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n)
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
 {
     switch (d->coder) {
-    case STREAM_CONSTANT:
-        memset(out, d->constant, n);
-        return true;
+    case STREAM_CONSTANT: memset(out, d->constant, n); return true;
     case STREAM_RAW:
         memcpy(out, d->raw, n);
         d->raw += n;
         return true;
-    case STREAM_HUFFMAN:
-        return huffman_decode(&d->u.huffman, out, n);
-    default:
-        return rans_decode(&d->u.rans, out, n, isa);
+    case STREAM_HUFFMAN: return huffman_decode(&d->u.huffman, out, n);
+    default: return rans_decode(&d->u.rans, out, n, isa);
     }
 }
 
 bool symbols_finished(symbol_decoder *d)
 {
     switch (d->coder) {
-    case STREAM_HUFFMAN:
-        return huffman_finished(&d->u.huffman);
-    case STREAM_RANS:
-        return rans_finished(&d->u.rans);
-    default:
-        return true;
+    case STREAM_HUFFMAN: return huffman_finished(&d->u.huffman);
+    case STREAM_RANS: return rans_finished(&d->u.rans);
+    default: return true;
     }
 }

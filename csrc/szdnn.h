@@ -64,7 +64,7 @@ typedef struct szd_header {
     uint32_t kind;
     uint32_t bound_kind;
     uint32_t bound_flags;
-    int64_t bound_digits;    /* the bound's parameter as a decimal: digits x 10^exponent */
+    int64_t bound_digits; /* the bound's parameter as a decimal: digits x 10^exponent */
     int32_t bound_exponent;
     double bound_lo;
     double bound_hi;
@@ -122,27 +122,29 @@ uint32_t szd_isa_available(void);
 uint32_t szd_crc32c(const uint8_t *data, size_t size);
 
 /* Headers. `complete` checks a filled header and derives the rest; `write` needs the block index (SZD_INDEX_ENTRY
- * bytes a block, little-endian length then CRC); `read` checks everything in the header, its CRC and the frame's length. */
+ * bytes a block, little-endian length then CRC); `read` checks everything in the header, its CRC and the frame's
+ * length. */
 int szd_header_complete(szd_header *header);
 int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
 
 /* Blocks. `data` and `out` are the whole tensor's first element, C-contiguous, native byte order, any alignment.
- * szd_encode_block never needs more than szd_block_bound bytes of output. saving: by how many bytes at least the block is smaller
- * than the same elements stored losslessly in one block. */
+ * szd_encode_block never needs more than szd_block_bound bytes of output. saving: by how many bytes at least the block
+ * is smaller than the same elements stored losslessly in one block. */
 size_t szd_block_bound(const szd_header *header);
 size_t szd_encode_scratch(const szd_header *header);
 size_t szd_decode_scratch(const szd_header *header);
 int szd_encode_block(const szd_header *header, const szd_options *options, const uint8_t *data, uint64_t block,
-                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size, int64_t *saving);
+                     uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size,
+                     int64_t *saving);
 /* strides: distance in elements between neighbours along each tile axis in `out`, whose first byte is the tile's first
  * element; the last stride is 1. */
 int szd_decode_block(const szd_header *header, const szd_options *options, uint64_t block, const uint8_t *payload,
                      size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides);
 int szd_tile_of_block(const szd_header *header, uint64_t block, uint64_t *origin, uint64_t *extent);
 
-/* A proven lower limit of the bytes that block takes losslessly (the order-0 entropy of some of its planes); it stops at
- * `enough`. */
+/* A proven lower limit of the bytes that block takes losslessly (the order-0 entropy of some of its planes); it stops
+ * at `enough`. */
 int szd_lossless_floor(const szd_header *header, const uint8_t *data, uint64_t block, uint64_t enough, uint64_t *bytes);
 
 /* How a block was coded: its mode (FORMAT.md, section 3), the coder of its main symbol stream, its outliers. */
@@ -154,10 +156,11 @@ int szd_estimate(const szd_header *header, const szd_options *options, const uin
                  size_t scratch_size, double *bits_per_value);
 
 /* Measuring. With d = x / unit - centre over the finite values, moments gives the sum of d (out[0] + out[1]) and of d^2
- * (out[2] + out[3]). compare gives its sum of squares in units squared, so that tiny and huge errors do not leave the range. */
+ * (out[2] + out[3]). compare gives its sum of squares in units squared, so that tiny and huge errors do not leave the
+ * range. */
 int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data, uint64_t count, szd_stats *stats);
 int szd_moments(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double centre, double *out);
-int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded, uint64_t count,
-                double eps, double pointwise, double unit, szd_difference *difference);
+int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded,
+                uint64_t count, double eps, double pointwise, double unit, szd_difference *difference);
 
 #endif

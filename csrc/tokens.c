@@ -1,5 +1,5 @@
-/* Residuals as symbols (FORMAT.md, section 6, step 4): the k low bits raw, the high part relative to `base` as one of at most
- * 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
+/* Residuals as symbols (FORMAT.md, section 6, step 4): the k low bits raw, the high part relative to `base` as one of
+ * at most 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
 #include "internal.h"
 
 enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24, ORDERS = 32, ORDER_SAMPLE = 32 };
@@ -47,7 +47,8 @@ static void sample_shape(const int32_t *r, size_t n, int32_t *centre, uint32_t *
     *deviation = median_u32(sample, count);
 }
 
-/* The median deviation is about 0.67 standard deviations. Raw bits cost nothing measurable while the high part still spans some eight. */
+/* The median deviation is about 0.67 standard deviations. Raw bits cost nothing measurable while the high part still
+ * spans some eight. */
 static unsigned choose_k(uint32_t deviation, size_t n)
 {
     uint32_t least = n < 16384 ? 4 : 12; /* fewer symbols where a table must pay for itself */
@@ -65,7 +66,8 @@ INLINE void find_bins(const int32_t *r, size_t n, unsigned k, int32_t first, uin
     }
 }
 
-INLINE void find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, uint32_t first, uint32_t last, uint8_t *symbols)
+INLINE void find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, uint32_t first, uint32_t last,
+                         uint8_t *symbols)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t s = (uint32_t)(r[i] >> k) - base;
@@ -73,15 +75,16 @@ INLINE void find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, 
     }
 }
 
-/* The two loops over all residuals, for each instruction set. Modulo 2^32 throughout, as the decoder's sum of base and symbol is. */
-#define RESIDUAL_LOOPS(suffix, target)                                                                                         \
-    target static void find_bins_##suffix(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins)               \
-    {                                                                                                                          \
-        find_bins(r, n, k, first, bins);                                                                                       \
-    }                                                                                                                          \
-    target static void find_symbols_##suffix(const int32_t *r, size_t n, const token_plan *p, uint8_t *symbols)                \
-    {                                                                                                                          \
-        find_symbols(r, n, p->k, (uint32_t)p->base, p->first, p->last, symbols);                                               \
+/* The two loops over all residuals, for each instruction set. Modulo 2^32 throughout, as the decoder's sum of base and
+ * symbol is. */
+#define RESIDUAL_LOOPS(suffix, target)                                                                           \
+    target static void find_bins_##suffix(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins) \
+    {                                                                                                            \
+        find_bins(r, n, k, first, bins);                                                                         \
+    }                                                                                                            \
+    target static void find_symbols_##suffix(const int32_t *r, size_t n, const token_plan *p, uint8_t *symbols)  \
+    {                                                                                                            \
+        find_symbols(r, n, p->k, (uint32_t)p->base, p->first, p->last, symbols);                                 \
     }
 RESIDUAL_LOOPS(scalar, )
 RESIDUAL_LOOPS(avx2, TARGET_AVX2)
@@ -94,7 +97,7 @@ static void count_high_parts(const int32_t *r, size_t n, unsigned k, uint32_t is
     memset(part, 0, sizeof part);
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t count = n - done < CHUNK ? n - done : CHUNK, i = 0;
-        (isa >= SZD_ISA_AVX512 ? find_bins_avx512 : isa == SZD_ISA_AVX2 ? find_bins_avx2 : find_bins_scalar)(r + done, count, k, h->first, bins);
+        PICK(isa, find_bins)(r + done, count, k, h->first, bins);
         for (; i + 4 <= count; i += 4)
             for (size_t j = 0; j < 4; j++)
                 part[j][bins[i + j]]++;
@@ -122,8 +125,9 @@ static size_t best_window(const token_histogram *h, size_t width)
     return start;
 }
 
-/* A symbol must take at least 1/4096 of the probability. If it occurs c times among n, a place in the table costs about 4 bits and
- * what it takes from the others, 1.44 (n / 4096 - c) bits; an escape costs some 7 bits more than the 12 of the rarest symbol. */
+/* A symbol must take at least 1/4096 of the probability. If it occurs c times among n, a place in the table costs about
+ * 4 bits and what it takes from the others, 1.44 (n / 4096 - c) bits; an escape costs some 7 bits more than the 12 of
+ * the rarest symbol. */
 static bool worth_a_place(uint32_t count, size_t n) { return (uint64_t)count * 8 > n / 2841 + 4; }
 
 static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
@@ -219,7 +223,7 @@ void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t 
     token_plan *p = (token_plan *)(void *)(h + 1);
     make_plan(residuals, n, isa, h, p);
     plan_tokens(h, n, p);
-    (isa >= SZD_ISA_AVX512 ? find_symbols_avx512 : isa == SZD_ISA_AVX2 ? find_symbols_avx2 : find_symbols_scalar)(residuals, n, p, symbols);
+    PICK(isa, find_symbols)(residuals, n, p, symbols);
     write_u8(w, p->k);
     write_varint(w, zigzag(p->base));
     write_u8(w, p->escapes);
