@@ -190,6 +190,16 @@ def test_a_small_frame_makes_no_large_allocation():
     )
 
 
+@pytest.mark.parametrize("predictor", ["none", "lorenzo", "regression"])
+@pytest.mark.parametrize("shape", [(1 << 20,), (2, 1 << 19), (70000, 3), (64, 64, 300), (3, 3, 400, 400)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_decoding_takes_less_than_a_megabyte_beside_the_output(predictor, shape, dtype):
+    x = RNG.normal(size=shape).astype(dtype)
+    frame = szdnn.compress(x, szdnn.Abs(0.5), predictor=predictor)
+    header = _native.Header.read(np.frombuffer(frame, np.uint8))
+    assert _native.decode_scratch(header) < 1 << 20
+
+
 def test_huge_dims_of_an_empty_tensor():
     huge = b"\x80" * 9 + b"\x01"  # 2^63
     assert_refused(forged_frame(2, [0], fields=_tiles(3, [b"\0", huge, huge], [b"\x01"] * 3) + b"\0"))
