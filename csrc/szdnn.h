@@ -31,7 +31,6 @@ typedef enum szd_status {
     SZD_HEADER_BOUND = 47,
     SZD_HEADER_PREDICTOR = 48,
     /* damaged: one block */
-    SZD_BLOCK_CRC = 60,
     SZD_BLOCK_MODE = 61,
     SZD_BLOCK_SHORT = 62,
     SZD_BLOCK_TRAILING = 63,
@@ -128,9 +127,10 @@ int szd_header_complete(szd_header *header);
 int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
 
-/* Blocks. `data` and `out` are the whole tensor's first element, C-contiguous, native byte order, any alignment.
- * szd_encode_block never needs more than szd_block_bound bytes of output. saving: by how many bytes at least the block
- * is smaller than the same elements stored losslessly in one block. */
+/* Blocks. Before a block is decoded, its bytes' szd_crc32c is to be compared with its index entry's. `data` and `out`
+ * are the whole tensor's first element, C-contiguous, native byte order, any alignment. szd_encode_block never needs
+ * more than szd_block_bound bytes of output. saving: by how many bytes at least the block is smaller than the same
+ * elements stored losslessly in one block. */
 size_t szd_block_bound(const szd_header *header);
 size_t szd_encode_scratch(const szd_header *header);
 size_t szd_decode_scratch(const szd_header *header);
