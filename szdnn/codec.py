@@ -35,10 +35,9 @@ class _NoStats:
 
     def __init__(self, values: NDArray[Any]) -> None:
         flat = values.reshape(-1).view(np.uint8)
-        width = values.dtype.itemsize if values.dtype.kind != "c" else values.dtype.itemsize // 2
-        self.constant = bool(flat.size) and bytes(flat[:width]) * 2 == bytes(flat[-width:]) * 2 and bool(
-            np.array_equal(flat[width:], flat[:-width])
-        )  # fmt: skip
+        element = values.dtype.itemsize // (2 if values.dtype.kind == "c" else 1)
+        # All elements are equal where each equals the one before it.
+        self.constant = bool(flat.size) and np.array_equal(flat[element:], flat[:-element])
 
 
 def _check_choices(effort: int, predictor: str, coder: str, threads: int | None) -> Choices:
@@ -71,21 +70,25 @@ def _frame_parts(array: Any, bound: Bound, choices: Choices) -> list[bytes]:
 
 
 def compress(
-    array: Any, bound: Bound, *, effort: int = 3, predictor: str = "auto", coder: str = "auto", out: Any = None,
+    array: Any,
+    bound: Bound,
+    *,
+    effort: int = 3,
+    predictor: str = "auto",
+    coder: str = "auto",
+    out: Any = None,
     threads: int | None = None,
-) -> bytes | memoryview:  # fmt: skip
+) -> bytes | memoryview:
     """Compresses one tensor into a frame (csrc/FORMAT.md).
 
     array: NumPy array, torch tensor (f16, bf16, f32, f64), DLPack object or buffer, of any shape, strides and
-    byte order; other
-        dtypes (integers, bool, float8, complex) only with Lossless().
+        byte order; other dtypes (integers, bool, float8, complex) only with Lossless().
     bound: Abs, Rel, Std, PointwiseRel, PSNR, RMSE, Bits or Lossless. NaN and infinities come back bit for bit,
-    zeros as zeros. Where a
-        bound leaves nothing to gain (eps below the values' precision, a constant tensor under Rel or Std) the
-        frame is lossless.
+        zeros as zeros. Where a bound leaves nothing to gain (eps below the values' precision, a constant tensor
+        under Rel or Std) the frame is lossless.
     effort: 1 (fast: no prediction) to 9 (smallest: tries every predictor on all the data).
     predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003) or "regression" (block-wise plane fit, Liang et
-    al. 2018).
+        al. 2018).
     coder: "auto", "rans" or "huffman".
     out: a writable contiguous buffer to put the frame in; then a memoryview of the part that was filled is returned.
     threads: how many at most; None: as many as there are processors. The bytes do not depend on it.
@@ -118,9 +121,11 @@ def decompress(
 ) -> NDArray[Any]:
     """The tensor of a frame, as a NumPy array (ml_dtypes' dtypes for bfloat16 and float8).
 
-    frame: bytes or a contiguous buffer. out: an array of the frame's dtype and shape to decode into.
-    max_bytes: refuse, before
-    anything is allocated, an output larger than this. Raises CorruptFrame, UnsupportedFrame, LimitError, ArgumentError.
+    frame: bytes or a contiguous buffer.
+    out: an array of the frame's dtype and shape to decode into.
+    max_bytes: refuse, before anything is allocated, an output larger than this.
+
+    Raises CorruptFrame, UnsupportedFrame, LimitError, ArgumentError.
     """
     _check_threads(threads)
     parsed = Frame(frame)
@@ -138,10 +143,11 @@ def read(
 ) -> NDArray[Any]:
     """decompress(frame)[slices] for basic indexing (integers, slices, ..., None), decoding only the blocks it touches.
 
-    Always an array, also for a single value (0-d). out: an array of the result's shape and dtype to put it in.
-    max_bytes: refuse a
-    result, or a block to be decoded for it, that is larger. Raises as decompress does, and ArgumentError for
-    an index that is out of range or not basic.
+    Always an array, also for a single value (0-d).
+    out: an array of the result's shape and dtype to put it in.
+    max_bytes: refuse a result, or a block to be decoded for it, that is larger.
+
+    Raises as decompress does, and ArgumentError for an index that is out of range or not basic.
     """
     _check_threads(threads)
     parsed = Frame(frame)

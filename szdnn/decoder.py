@@ -140,8 +140,8 @@ def decode(frame: Frame, out: NDArray[Any] | None, threads: int | None) -> NDArr
 def normalize(slices: Any, shape: tuple[int, ...]) -> tuple[list[range], list[bool], tuple[Any, ...]]:
     """Basic indexing as, for each axis, the range of indices in rising order and whether an integer chose it.
 
-    The third value undoes negative steps and adds new axes: an index for the array of the ranges (integers'
-    axes removed).
+    The third value undoes negative steps and adds new axes: an index for the array of the ranges, without the
+    axes of integers.
     """
     items = list(slices) if isinstance(slices, tuple) else [slices]
     if sum(item is Ellipsis for item in items) > 1:

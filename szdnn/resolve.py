@@ -116,8 +116,7 @@ def deviation(code: int, values: NDArray[Any], stats: Any) -> float:
     """The standard deviation of the finite values, rounded down by 2^-40.
 
     Two passes (Chan, Golub, LeVeque 1983, the corrected one): the sum of the differences from a rounded mean
-    is not zero, and counts where
-    values differ by few units in the last place.
+    is not zero, and counts where values differ by few units in the last place.
     """
     if stats.finite == 0 or stats.min == stats.max:
         return 0.0
