@@ -1,8 +1,8 @@
 """Builds the C core into szdnn/ as the extension module szdnn._core (cffi, API mode, limited API).
 
 Hatchling calls the hook for wheels and editable installs; `python build.py` rebuilds in place.
-SZDNN_SANITIZE=1 builds with
-assertions, AddressSanitizer and UndefinedBehaviorSanitizer, SZDNN_WERROR=1 with warnings as errors.
+SZDNN_SANITIZE=1 builds with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, SZDNN_WERROR=1 with
+warnings as errors.
 """
 
 from __future__ import annotations

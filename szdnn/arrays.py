@@ -56,11 +56,10 @@ def _torch_to_numpy(tensor: Any) -> NDArray[Any]:
 
 
 def as_array(source: Any) -> NDArray[Any]:
-    """A NumPy array, torch tensor, DLPack object, buffer or nested list of numbers as a C-contiguous native array.
+    """A NumPy array, torch tensor, DLPack object or buffer as a C-contiguous array in native byte order.
 
     Copies only where strides or byte order require it. Raises ArgumentError for what holds no such array,
-    BoundError for a dtype that
-    has no code.
+    BoundError for a dtype that has no code.
     """
     if type(source).__module__.split(".")[0] == "torch" and hasattr(source, "detach"):
         array = _torch_to_numpy(source)
