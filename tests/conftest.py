@@ -1,4 +1,4 @@
-"""Shared settings: hypothesis without deadlines, `bench` importable beside the installed package, the data folder."""
+"""Shared settings: hypothesis profiles (SZDNN_HYPOTHESIS=quick or long), where bench is, the data folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # at the end: szdnn is the installed one
 
-settings.register_profile(
-    "szdnn", deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-settings.register_profile(
-    "quick", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+for name, examples in {"quick": 40, "szdnn": 300, "long": 5000}.items():
+    # On CI the same examples each time: what is new there shall be the change, not the dice.
+    settings.register_profile(
+        name, deadline=None, max_examples=examples, suppress_health_check=CHECKS, derandomize="CI" in os.environ
+    )
 settings.load_profile(os.environ.get("SZDNN_HYPOTHESIS", "szdnn"))
 
 
