@@ -60,6 +60,22 @@ static inline unsigned exp_golomb_bits(uint64_t u, unsigned g)
     return 2 * bit_length(u + ((uint64_t)1 << g)) - 1 - g;
 }
 
+enum { EXP_GOLOMB_ORDERS = 32 };
+
+static inline void add_exp_golomb_costs(uint64_t costs[EXP_GOLOMB_ORDERS], uint64_t u)
+{
+    for (unsigned g = 0; g < EXP_GOLOMB_ORDERS; g++)
+        costs[g] += exp_golomb_bits(u, g);
+}
+
+static inline unsigned cheapest_order(const uint64_t costs[EXP_GOLOMB_ORDERS])
+{
+    unsigned order = 0;
+    for (unsigned g = 1; g < EXP_GOLOMB_ORDERS; g++)
+        order = costs[g] < costs[order] ? g : order;
+    return order;
+}
+
 typedef struct bit_reader {
     const uint8_t *at;
     const uint8_t *end;

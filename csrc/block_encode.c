@@ -23,13 +23,10 @@ typedef struct outlier_list {
 
 static void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
 {
-    uint64_t costs[32] = {0};
-    unsigned order = 0;
-    for (unsigned g = 0; g < 32; g++) {
-        for (size_t i = 0; i < n; i++)
-            costs[g] += exp_golomb_bits(values[i], g);
-        order = costs[g] < costs[order] ? g : order;
-    }
+    uint64_t costs[EXP_GOLOMB_ORDERS] = {0};
+    for (size_t i = 0; i < n; i++)
+        add_exp_golomb_costs(costs, values[i]);
+    unsigned order = cheapest_order(costs);
     write_u8(w, order);
     write_varint(w, (costs[order] + 7) / 8);
     bit_writer b = {w, 0, 0};

@@ -168,11 +168,12 @@ static double linear64_value(const lattice *l, int32_t high, uint32_t low, doubl
     return stored64(l->dtype, (double)whole * step);
 }
 
-INLINE int64_t round64(double t, double limit)
+/* The nearest integer, kept within the limit. */
+INLINE double round64(double t, double limit)
 {
     t = t < limit ? t : limit; /* NaN too */
     t = t > -limit ? t : -limit;
-    return (int64_t)((t + ROUND64) - ROUND64);
+    return (t + ROUND64) - ROUND64;
 }
 
 static double limit64(const lattice *l) { return (HIGH_LIMIT - 1) * (double)(1u << l->wide_bits); }
@@ -194,10 +195,7 @@ INLINE size_t quantize64_loop(const lattice *l, bool is_double, const double *x,
     const uint32_t mask = (1u << wide) - 1;
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {
-        double t = x[i] * inverse;
-        t = t < limit ? t : limit;
-        t = t > -limit ? t : -limit;
-        double rounded = (t + ROUND64) - ROUND64, y = rounded * step;
+        double rounded = round64(x[i] * inverse, limit), y = rounded * step;
         double error = x[i] - (is_double ? y : (double)(float)y);
         uint32_t refused = !((error < 0 ? -error : error) < eps);
         int64_t whole = (int64_t)rounded;

@@ -2,7 +2,7 @@
  * at most 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
 #include "internal.h"
 
-enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24, ORDERS = 32, ORDER_SAMPLE = 32 };
+enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24, ORDER_SAMPLE = 32 };
 
 typedef struct token_plan {
     unsigned k;
@@ -138,10 +138,9 @@ static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
     while (!h->bins[hi])
         hi--;
     bool rare = hi - lo >= WINDOW || hi == BINS - 1 || !worth_a_place(h->bins[lo], n) || !worth_a_place(h->bins[hi], n);
-    size_t start = rare ? best_window(h, WINDOW - 1) : lo, shift = rare ? 1 : 0, end = start + WINDOW - 1 - shift;
-    end = end < BINS - 2 || !rare ? end : BINS - 2;
-    end = end < BINS - 1 ? end : BINS - 1;
-    size_t from = start, to = end;
+    size_t start = rare ? best_window(h, WINDOW - 1) : lo, shift = rare ? 1 : 0;
+    size_t end = start + WINDOW - 1 - shift, last = rare ? BINS - 2 : BINS - 1;
+    size_t from = start, to = end < last ? end : last;
     while (from < to && !worth_a_place(h->bins[from], n))
         from++;
     while (to > from && !worth_a_place(h->bins[to], n))
@@ -170,15 +169,11 @@ static size_t next_escape(const uint8_t *symbols, size_t i, size_t n)
 /* The order that is cheapest for the first escapes. */
 static unsigned escape_order(const int32_t *r, size_t n, unsigned k, const uint8_t *symbols)
 {
-    uint64_t costs[ORDERS] = {0};
+    uint64_t costs[EXP_GOLOMB_ORDERS] = {0};
     size_t i = next_escape(symbols, 0, n);
     for (unsigned seen = 0; i < n && seen < ORDER_SAMPLE; seen++, i = next_escape(symbols, i + 1, n))
-        for (unsigned g = 0; g < ORDERS; g++)
-            costs[g] += exp_golomb_bits(zigzag(r[i] >> k), g);
-    unsigned order = 0;
-    for (unsigned g = 1; g < ORDERS; g++)
-        order = costs[g] < costs[order] ? g : order;
-    return order;
+        add_exp_golomb_costs(costs, zigzag(r[i] >> k));
+    return cheapest_order(costs);
 }
 
 static void write_escapes(const int32_t *r, size_t n, const token_plan *p, const uint8_t *symbols, writer *w)

@@ -43,6 +43,7 @@ class _Group(click.Group):
     """A command group that turns the errors users meet into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; exits with 1 on szdnn's and the system's errors, 130 on Ctrl-C."""
         try:
             with _terminable():
                 return super().invoke(ctx)

@@ -72,17 +72,12 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def _elements_of(frame: Frame, array: NDArray[Any]) -> NDArray[Any]:
-    """A C-contiguous array as flat bytes."""
-    return array.reshape(-1).view(np.uint8)
-
-
 def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
     header = frame.header
     count, width = header.c.blocks, header.c.element_bytes
     strides = _strides(header.dims)
-    flat = _elements_of(frame, out)
+    flat = out.reshape(-1).view(np.uint8)
     waiting = deque(range(count))
 
     def work(_: int) -> None:

@@ -198,7 +198,8 @@ class FrameMaker:
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)
         if target.axis_eps is not None:
-            header.c.kind, header.c.eps = _native.LINEAR64, float(target.axis_eps.max(initial=1.0))
+            header.c.kind = _native.LINEAR64
+            header.c.eps = float(target.axis_eps.max()) if target.axis_eps.size else 1.0
             header.c.step = 2 * header.c.eps
             axis = target.bound.axis % self.values.ndim  # type: ignore[attr-defined]
             header.set_axis_eps(axis, target.axis_eps)

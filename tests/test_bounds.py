@@ -83,7 +83,9 @@ def test_info_tells_the_bound_back(bound):
 def test_info_tells_axis_bounds_back():
     x = np.random.default_rng(0).normal(size=(4, 4096)).astype(np.float32)
     bound = Abs([1e-2, 1e-3, 0.1, 1 / 3], axis=0)
-    assert szdnn.info(szdnn.compress(x, bound)).bound == bound
+    info = szdnn.info(szdnn.compress(x, bound))
+    assert info.bound == bound
+    assert info.eps == 1 / 3  # the largest
     assert szdnn.info(szdnn.compress(x, Abs([1e-2] * 4096, axis=-1))).bound == Abs([1e-2] * 4096, axis=1)
 
 
