@@ -23,7 +23,8 @@ size_t szd_decode_scratch(const szd_header *h)
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
-    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + 4 * 64;
+    size_t symbols = h->kind == SZD_LOSSLESS ? 0 : symbols_decode_scratch(n);
+    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + symbols + 5 * 64;
 }
 
 static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder *d, sink *s)
@@ -187,14 +188,14 @@ static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t firs
 
 /* All sections up to the symbols, each ready to be drawn from. */
 static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o,
-                         low_bits *low, int32_t *coefficients)
+                         low_bits *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
 {
     int status = begin_outliers(h, r, t->count, d, o);
     if (status == SZD_OK)
         status = begin_low_bits(r, t->count, h->wide_bits, low);
     if (status == SZD_OK && h->predictor == SZD_PREDICT_REGRESSION)
         status = read_coefficients(h, t, r, coefficients);
-    return status ? status : tokens_begin(&d->tokens, r, t->count);
+    return status ? status : tokens_begin(&d->tokens, r, t->count, isa, scratch);
 }
 
 static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa, block_decoder *d,
@@ -204,7 +205,7 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     low_bits low;
     int32_t *coefficients = take(&scratch, coefficient_bytes(h, t)),
             *q = h->predictor ? take(&scratch, t->count * 4) : NULL;
-    int status = begin_lattice(h, t, r, d, &o, &low, coefficients);
+    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, aligned64(scratch));
     if (status == SZD_OK && q)
         status = tokens_decode(&d->tokens, q, t->count, isa);
     if (status)
@@ -273,7 +274,8 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     if (*mode == MODE_CONSTANT || *mode == MODE_RAW) {
         status = SZD_OK;
     } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
-        status = begin_lattice(h, &t, &r, d, &o, &low, take(&scratch, coefficient_bytes(h, &t)));
+        int32_t *coefficients = take(&scratch, coefficient_bytes(h, &t));
+        status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
         status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false);

@@ -10,7 +10,8 @@ size_t szd_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), b = h->element_bytes;
     size_t coding = tokens_scratch(n) > planes_scratch(n) ? tokens_scratch(n) : planes_scratch(n);
-    size_t values = n * b + n * 4 + n * 4 + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
+    size_t q = (h->predictor ? n : CHUNK) * 4, low = n * 4;
+    size_t values = n * b + q + low + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64, sampling = estimate_scratch();
     return all > sampling ? all : sampling;
 }
@@ -62,27 +63,95 @@ static void write_coefficients(const szd_header *h, const tile *t, const int32_t
     }
 }
 
-/* Quantises the tile; an outlier's lattice integer is its neighbour's, which costs the predictors least. False when
- * most are outliers. */
-static bool quantize_tile(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low,
-                          outlier_list *o)
+/* Part of a tile; an outlier's lattice integer is its neighbour's, which costs the predictors least. */
+static void quantize_part(const lattice *l, const uint8_t *values, uint64_t first, size_t from, size_t n, int32_t *q,
+                          uint32_t *low, outlier_list *o)
 {
     unsigned bytes = dtype_of(l->dtype).element_bytes;
     uint8_t bad[CHUNK];
-    o->count = 0;
+    values += from * bytes;
+    if (!lattice_quantize(l, values, first + from, n, q, low, bad))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (bad[i]) {
+            q[i] = i ? q[i - 1] : 0;
+            memcpy(o->elements + o->count * bytes, values + i * bytes, bytes);
+            o->positions[o->count++] = (uint32_t)(from + i);
+        }
+}
+
+/* Short runs spread over the tile. */
+static size_t quantize_sample(const lattice *l, const uint8_t *values, uint64_t first, size_t n,
+                              int32_t sample[TOKEN_SAMPLE])
+{
+    enum { RUN = 32 };
+    unsigned bytes = dtype_of(l->dtype).element_bytes;
+    uint8_t bad[RUN];
+    uint32_t low[RUN];
+    size_t parts = n < TOKEN_SAMPLE ? n / RUN : TOKEN_SAMPLE / RUN;
+    for (size_t k = 0; k < parts; k++) {
+        size_t at = parts > 1 ? (n - RUN) * k / (parts - 1) : 0;
+        lattice_quantize(l, values + at * bytes, first + at, RUN, sample + k * RUN, low, bad);
+    }
+    if (parts)
+        return parts * RUN;
+    lattice_quantize(l, values, first, n, sample, low, bad);
+    return n;
+}
+
+typedef struct lattice_job {
+    const szd_header *h;
+    const tile *t;
+    const uint8_t *values;
+    uint64_t first;
+    lattice *l;
+    uint32_t *low;
+    outlier_list outliers;
+    token_encoder tokens;
+} lattice_job;
+
+static bool hopeless(const lattice_job *j) { return j->outliers.count > j->t->count / 2 && j->outliers.count > 16; }
+
+/* Chunk by chunk from values to tokens, all in the first-level cache. False when most are outliers. */
+static bool tokens_of_values(lattice_job *j, uint8_t *scratch)
+{
+    int32_t *q = take(&scratch, CHUNK * 4), sample[TOKEN_SAMPLE];
+    uint32_t spare[CHUNK];
+    size_t n = (size_t)j->t->count;
+    size_t count = quantize_sample(j->l, j->values, j->first, n, sample);
+    tokens_begin_encoding(&j->tokens, sample, count, n, scratch);
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t part = n - done < CHUNK ? n - done : CHUNK;
-        if (!lattice_quantize(l, values + done * bytes, first + done, part, q + done, low ? low + done : NULL, bad))
-            continue;
-        for (size_t i = done; i < done + part; i++)
-            if (bad[i - done]) {
-                q[i] = i ? q[i - 1] : 0;
-                memcpy(o->elements + o->count * bytes, values + i * bytes, bytes);
-                o->positions[o->count++] = (uint32_t)i;
-            }
-        if (o->count > n / 2 && o->count > 16)
+        quantize_part(j->l, j->values, j->first, done, part, q, j->low ? j->low + done : spare, &j->outliers);
+        if (hopeless(j))
+            return false;
+        tokens_add(&j->tokens, q, part, j->l->isa);
+    }
+    return true;
+}
+
+/* The whole tile's lattice integers, predicted; the regression's coefficients go to `side`. */
+static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coefficients)
+{
+    size_t n = (size_t)j->t->count;
+    int32_t *q = take(&scratch, n * 4), sample[TOKEN_SAMPLE];
+    uint32_t spare[CHUNK];
+    for (size_t done = 0; done < n; done += CHUNK) {
+        size_t part = n - done < CHUNK ? n - done : CHUNK;
+        quantize_part(j->l, j->values, j->first, done, part, q + done, j->low ? j->low + done : spare, &j->outliers);
+        if (hopeless(j))
             return false;
     }
+    if (j->h->predictor == SZD_PREDICT_LORENZO) {
+        lorenzo_forward(q, j->t);
+    } else {
+        *coefficients = take(&scratch, regression_coefficients(j->h, j->t) * 4);
+        regression_fit(j->h, j->t, q, *coefficients);
+        regression_apply(j->h, j->t, *coefficients, -1, q);
+    }
+    tokens_begin_encoding(&j->tokens, sample, tokens_sample(q, n, sample), n, scratch);
+    for (size_t done = 0; done < n; done += CHUNK)
+        tokens_add(&j->tokens, q + done, n - done < CHUNK ? n - done : CHUNK, j->l->isa);
     return true;
 }
 
@@ -90,27 +159,21 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
                            const uint8_t *values, uint8_t *scratch, writer *w)
 {
     size_t n = (size_t)t->count;
-    lattice *l = take(&scratch, sizeof *l);
-    int32_t *q = take(&scratch, n * 4);
-    uint32_t *low = h->wide_bits ? take(&scratch, n * 4) : NULL;
-    uint32_t *zeros = h->kind == SZD_LINEAR64 && !low ? take(&scratch, n * 4) : low;
-    outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
-    lattice_begin(l, h, options->isa);
-    if (!quantize_tile(l, values, first, n, q, zeros, &o))
+    lattice_job j = {.h = h, .t = t, .values = values, .first = first};
+    int32_t *coefficients = NULL;
+    j.l = take(&scratch, sizeof *j.l);
+    j.low = h->wide_bits ? take(&scratch, n * 4) : NULL;
+    j.outliers = (outlier_list){0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
+    lattice_begin(j.l, h, options->isa);
+    if (!(h->predictor ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, scratch)))
         return false;
     write_u8(w, MODE_LATTICE);
-    write_outliers(&o, h->element_bytes, options, scratch, w);
-    if (low)
-        write_packed(low, n, h->wide_bits, w);
-    if (h->predictor == SZD_PREDICT_LORENZO)
-        lorenzo_forward(q, t);
-    if (h->predictor == SZD_PREDICT_REGRESSION) {
-        int32_t *coefficients = take(&scratch, regression_coefficients(h, t) * 4);
-        regression_fit(h, t, q, coefficients);
-        regression_apply(h, t, coefficients, -1, q);
-        write_coefficients(h, t, coefficients, (uint32_t *)(void *)aligned64(scratch), w);
-    }
-    tokens_encode(q, n, options->coder, isa_resolve(options->isa), aligned64(scratch), w);
+    write_outliers(&j.outliers, h->element_bytes, options, j.tokens.rest, w);
+    if (j.low)
+        write_packed(j.low, n, h->wide_bits, w);
+    if (coefficients)
+        write_coefficients(h, t, coefficients, (uint32_t *)(void *)j.tokens.rest, w);
+    tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
     return !w->failed;
 }
 

@@ -77,7 +77,8 @@ static void default_tiles(szd_header *h)
 {
     h->tile_rank = 1;
     h->dims[0] = h->elements;
-    h->tile[0] = h->elements < SZD_DEFAULT_TILE ? (h->elements ? h->elements : 1) : SZD_DEFAULT_TILE;
+    uint64_t most = SZD_DEFAULT_TILE - SZD_DEFAULT_TILE % row_length(h);
+    h->tile[0] = h->elements < most ? (h->elements ? h->elements : 1) : most;
 }
 
 bool tiles_are_default(const szd_header *h)

@@ -149,12 +149,15 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
         return SZD_TRUNCATED;
     if (frame[4] != VERSION)
         return SZD_NEW_VERSION;
-    uint32_t header_bytes = load_u32(frame + 5);
+    reader r = {frame + PROLOGUE, frame + size, false};
+    uint64_t header_bytes = read_varint(&r);
     if (header_bytes > size)
         return SZD_TRUNCATED;
-    if (header_bytes < PROLOGUE + 4 || load_u32(frame + header_bytes - 4) != szd_crc32c(frame, header_bytes - 4))
+    size_t so_far = (size_t)(r.at - frame);
+    if (r.failed || header_bytes < so_far + 4 ||
+        load_u32(frame + header_bytes - 4) != szd_crc32c(frame, (size_t)header_bytes - 4))
         return SZD_HEADER_CRC;
-    reader r = {frame + PROLOGUE, frame + header_bytes - 4, false};
+    r.end = frame + header_bytes - 4;
     fp_environment saved = fp_enter();
     int status = read_start(&r, h);
     if (status == SZD_OK)

@@ -103,9 +103,7 @@ static void write_start(const szd_header *h, writer *w)
 {
     write_bytes(w, MAGIC, sizeof MAGIC);
     write_u8(w, VERSION);
-    uint8_t *size = write_room(w, 4);
-    if (size)
-        store_u32(size, (uint32_t)h->header_bytes);
+    write_varint(w, h->header_bytes);
     write_u8(w, h->dtype);
     write_u8(w, h->rank);
     for (unsigned a = 0; a < h->rank; a++)
@@ -125,12 +123,15 @@ static int complete(szd_header *h)
     uint8_t start[START_BOUND];
     szd_header plain = *h;
     plain.has_axis = 0;
+    plain.header_bytes = 0; /* which takes one byte */
     writer w = {start, start + sizeof start, false};
     write_start(&plain, &w);
     uint64_t axis = h->has_axis ? 1 + 8 * h->shape[h->axis] : 0;
     uint64_t size =
         (uint64_t)(w.at - start) + (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
     h->header_bytes = size;
+    while (h->header_bytes != size - 1 + varint_size(h->header_bytes)) /* the length counts itself */
+        h->header_bytes = size - 1 + varint_size(h->header_bytes);
     return size <= UINT32_MAX ? SZD_OK : SZD_HEADER_TILES;
 }
 

@@ -2,21 +2,19 @@
  * numbers costs more than it saves. Symbols whose count is zero get frequency zero; every other at least 1. */
 #include "internal.h"
 
-/* log2(v) in 1/65536, truncated: integers only, so that choices made with it are the same on every machine. v > 0. */
+enum { PLACE_ORDER = 2 }; /* of the Exp-Golomb codes of a table's top and ends */
+
+/* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
+ * choices made with it are the same on every machine. v > 0. */
 uint32_t log2_q16(uint32_t v)
 {
+    static const uint32_t logs[257] = {
+#include "log2.inc"
+    };
     unsigned whole = bit_length(v) - 1;
-    uint64_t m = (uint64_t)v << (31 - whole); /* v / 2^whole as a Q31 in [1, 2) */
-    uint32_t result = whole;
-    for (int i = 0; i < 16; i++) {
-        m = m * m >> 31;
-        result <<= 1;
-        if (m >> 32) {
-            m >>= 1;
-            result |= 1;
-        }
-    }
-    return result;
+    uint32_t m = (uint32_t)((uint64_t)v << (31 - whole)) << 1; /* the fraction of v / 2^whole, in 2^-32 */
+    uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
+    return (whole << 16) + logs[i] + ((logs[i + 1] - logs[i]) * rest >> 16);
 }
 
 /* Keeps the `mantissa` bits below the leading one, rounded. */
@@ -62,7 +60,7 @@ static void shrink(freq_table *t, uint32_t excess)
     }
 }
 
-void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)
+static void fit_explicit(const uint32_t counts[256], uint64_t n, freq_table *t)
 {
     memset(t, 0, sizeof *t);
     unsigned used = 0, lo = 256, hi = 0, top = 0;
@@ -104,28 +102,45 @@ uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
             cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
             used++;
         }
-    return (cost >> 16) + 28 + used * (2u + t->mantissa);
+    unsigned places = exp_golomb_bits(t->top - t->lo, PLACE_ORDER) + exp_golomb_bits(t->hi - t->top, PLACE_ORDER);
+    return (cost >> 16) + 7 + places + (t->smooth ? t->smooth : used * (2u + t->mantissa));
 }
 
-void freqs_write(const freq_table *t, writer *w)
+void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)
 {
-    bit_writer b = {w, 0, 0};
-    put_bits(&b, t->lo, 8);
-    put_bits(&b, t->hi, 8);
-    put_bits(&b, t->top, 8);
-    put_bits(&b, t->mantissa, 4);
+    freq_table other;
+    fit_explicit(counts, n, t);
+    if (smooth_fit(counts, n, &other) && freqs_cost_bits(counts, &other) < freqs_cost_bits(counts, t))
+        *t = other;
+}
+
+static void write_explicit(const freq_table *t, bit_writer *b)
+{
     int64_t previous = 6;
     for (unsigned s = t->lo; s <= t->hi; s++) {
         if (s == t->top)
             continue;
         unsigned length = bit_length(t->f[s]);
-        put_exp_golomb(&b, zigzag((int64_t)length - previous), 0);
+        put_exp_golomb(b, zigzag((int64_t)length - previous), 0);
         previous = length;
         if (length > 1) {
             unsigned kept = length - 1 < t->mantissa ? length - 1 : t->mantissa;
-            put_bits(&b, (t->f[s] - (1u << (length - 1))) >> (length - 1 - kept), kept);
+            put_bits(b, (t->f[s] - (1u << (length - 1))) >> (length - 1 - kept), kept);
         }
     }
+}
+
+void freqs_write(const freq_table *t, uint8_t expected_top, writer *w)
+{
+    bit_writer b = {w, 0, 0};
+    put_exp_golomb(&b, zigzag((int64_t)t->top - expected_top), PLACE_ORDER);
+    put_exp_golomb(&b, t->top - t->lo, PLACE_ORDER);
+    put_exp_golomb(&b, t->hi - t->top, PLACE_ORDER);
+    put_bits(&b, t->smooth ? SMOOTH_TABLE : t->mantissa, 4);
+    if (t->smooth)
+        smooth_write(t, &b);
+    else
+        write_explicit(t, &b);
     flush_bits(&b);
 }
 
@@ -137,34 +152,53 @@ static unsigned next_length(bit_reader *b, unsigned previous)
     return length < 0 || length > PROB_BITS ? PROB_BITS + 1 : (unsigned)length;
 }
 
-bool freqs_read(reader *r, freq_table *t)
+static bool read_explicit(bit_reader *b, freq_table *t)
 {
-    bit_reader b = {r->at, r->end, 0, 0, false};
-    memset(t, 0, sizeof *t);
-    t->lo = (uint8_t)get_bits(&b, 8);
-    t->hi = (uint8_t)get_bits(&b, 8);
-    t->top = (uint8_t)get_bits(&b, 8);
-    t->mantissa = (uint8_t)get_bits(&b, 4);
-    if (b.failed || t->lo >= t->hi || t->top < t->lo || t->top > t->hi)
-        return false;
     uint32_t sum = 0;
     unsigned length = 6;
     for (unsigned s = t->lo; s <= t->hi; s++) {
         if (s == t->top)
             continue;
-        length = next_length(&b, length);
-        if (length > PROB_BITS || b.failed)
+        length = next_length(b, length);
+        if (length > PROB_BITS || b->failed)
             return false;
         if (length == 0)
             continue;
         unsigned kept = length - 1 < t->mantissa ? length - 1 : t->mantissa;
-        uint32_t f = (1u << (length - 1)) + ((uint32_t)get_bits(&b, kept) << (length - 1 - kept));
+        uint32_t f = (1u << (length - 1)) + ((uint32_t)get_bits(b, kept) << (length - 1 - kept));
         t->f[s] = (uint16_t)f;
         sum += f;
     }
-    r->at = end_bits(&b);
-    if (b.failed || sum >= PROB_SUM)
+    if (b->failed || sum >= PROB_SUM)
         return false;
     t->f[t->top] = (uint16_t)(PROB_SUM - sum);
     return t->f[t->lo] && t->f[t->hi];
+}
+
+/* Where the table's symbols lie. */
+static bool read_places(bit_reader *b, uint8_t expected_top, freq_table *t)
+{
+    uint64_t top = get_exp_golomb(b, PLACE_ORDER), below = get_exp_golomb(b, PLACE_ORDER),
+             above = get_exp_golomb(b, PLACE_ORDER);
+    if (b->failed || top > 510 || below > 255 || above > 255 || below + above == 0)
+        return false;
+    int64_t at = expected_top + unzigzag(top);
+    if (at - (int64_t)below < 0 || at + (int64_t)above > 255)
+        return false;
+    t->top = (uint8_t)at;
+    t->lo = (uint8_t)(at - (int64_t)below);
+    t->hi = (uint8_t)(at + (int64_t)above);
+    return true;
+}
+
+bool freqs_read(reader *r, uint8_t expected_top, freq_table *t)
+{
+    bit_reader b = {r->at, r->end, 0, 0, false};
+    memset(t, 0, sizeof *t);
+    if (!read_places(&b, expected_top, t))
+        return false;
+    t->mantissa = (uint8_t)get_bits(&b, 4);
+    bool ok = t->mantissa == SMOOTH_TABLE ? smooth_read(&b, t) : read_explicit(&b, t);
+    r->at = end_bits(&b);
+    return ok && !b.failed;
 }

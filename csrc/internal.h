@@ -19,7 +19,9 @@
 #define WIDE_VECTORS ",prefer-vector-width=512"
 #endif
 #define TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2")))
-#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2" WIDE_VECTORS)))
+#define TARGET_AVX512 \
+    __attribute__((   \
+        target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2,popcnt" WIDE_VECTORS)))
 #else
 #define TARGET_AVX2
 #define TARGET_AVX512
@@ -36,28 +38,52 @@ void histogram_u8(const uint8_t *symbols, size_t n, uint32_t counts[256]);
 
 /* freqs.c: frequencies that sum to 4096, and their table in the frame */
 enum { PROB_BITS = 12, PROB_SUM = 1 << PROB_BITS };
+enum { SMOOTH_KNOTS = 16, SMOOTH_TABLE = 15 };
+typedef struct smooth_table {
+    uint8_t lo, hi, centre, unit, order;
+    int32_t coded[2][SMOOTH_KNOTS]; /* right and left of the centre, in 2^-(unit + 2) */
+    int32_t knots[2][SMOOTH_KNOTS]; /* the same in 1/256 */
+} smooth_table;
 typedef struct freq_table {
     uint16_t f[256];
     uint8_t lo, hi, top, mantissa;
+    uint32_t smooth;    /* bits that the table takes if it is an interpolated one, otherwise 0 */
+    smooth_table knots; /* for writing those */
 } freq_table;
 uint32_t log2_q16(uint32_t v);
 void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t);
 uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t);
-void freqs_write(const freq_table *t, writer *w);
-bool freqs_read(reader *r, freq_table *t);
+/* expected_top: the symbol that the table before had on top */
+enum { FIRST_TOP = 128 };
+void freqs_write(const freq_table *t, uint8_t expected_top, writer *w);
+bool freqs_read(reader *r, uint8_t expected_top, freq_table *t);
+
+/* smooth.c */
+bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out);
+void smooth_write(const freq_table *t, bit_writer *b);
+bool smooth_read(bit_reader *b, freq_table *t);
 
 /* rans.c */
+enum { RANS_LANES_LOG2 = 6 }; /* at most 64 lanes */
+typedef struct rans_segment {
+    const uint8_t *symbols;
+    size_t n;
+    const freq_table *table;
+} rans_segment;
 typedef struct rans_decoder {
     uint32_t table[PROB_SUM]; /* symbol << 24 | frequency << 12 | slot - first slot */
-    uint32_t state[32];
+    uint32_t state[1 << RANS_LANES_LOG2];
     unsigned lanes, lane;
     const uint8_t *at, *end;
 } rans_decoder;
 unsigned rans_lanes_log2(uint64_t payload_bits);
-void rans_encode(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa,
-                 uint8_t *scratch, writer *w);
-bool rans_begin(rans_decoder *d, const freq_table *t, unsigned lanes_log2, const uint8_t *payload, size_t size);
+/* carry: 2 bytes a lane that the states bring along, or NULL */
+void rans_encode(const rans_segment *segments, size_t count, unsigned lanes_log2, const uint8_t *carry, uint32_t isa,
+                 uint8_t *scratch, size_t scratch_size, writer *w);
+bool rans_begin(rans_decoder *d, unsigned lanes_log2, const uint8_t *payload, size_t size);
+void rans_use(rans_decoder *d, const freq_table *t);
 bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa);
+bool rans_carried(const rans_decoder *d, uint8_t *carry);
 bool rans_finished(const rans_decoder *d);
 
 /* huffman.c */
@@ -77,7 +103,7 @@ bool huffman_finished(huffman_decoder *d);
 
 /* symbols.c: a stream of bytes by whichever coder is smallest (FORMAT.md, section 4) */
 typedef struct symbol_decoder {
-    unsigned coder;
+    unsigned coder, from; /* as stored; what is drawn from: composite streams are decoded at once, then copied */
     uint8_t constant;
     const uint8_t *raw;
     union {
@@ -85,10 +111,20 @@ typedef struct symbol_decoder {
         huffman_decoder huffman;
     } u;
 } symbol_decoder;
+/* What a stream's symbols are: rows of `width` (0: no rows), `zero` the symbol from which magnitudes count, and whether
+ * a composite coder is allowed at all. */
+typedef struct symbol_shape {
+    bool composite;
+    size_t width;
+    uint8_t zero;
+} symbol_shape;
 size_t symbols_scratch(size_t n);
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
-                    uint8_t *scratch, writer *w);
-int symbols_begin(symbol_decoder *d, reader *r, size_t n);
+size_t symbols_decode_scratch(size_t n);
+void symbols_encode(const uint8_t *symbols, size_t n, symbol_shape shape, const uint32_t counts[256], uint32_t coder,
+                    uint32_t isa, uint8_t *scratch, writer *w);
+/* scratch: symbols_decode_scratch(n) bytes that live as long as the decoder, or NULL where composite coders are not
+ * allowed. */
+int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
 
@@ -121,9 +157,26 @@ typedef struct token_decoder {
     symbol_decoder symbols;
     uint8_t buffer[CHUNK];
 } token_decoder;
+enum { TOKEN_SAMPLE = 512 };
+typedef struct token_encoder {
+    unsigned k;
+    int32_t base;
+    size_t n, escapes;
+    uint8_t *symbols; /* 0: the next escape */
+    int32_t *escaped; /* the escapes' high parts */
+    uint8_t *low, *low_at;
+    uint64_t bits; /* the last `have` low bits, not stored yet */
+    unsigned have;
+    uint8_t *rest;
+} token_encoder;
 size_t tokens_scratch(size_t n);
-void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
-int tokens_begin(token_decoder *d, reader *r, size_t n);
+size_t tokens_sample(const int32_t *r, size_t n, int32_t sample[TOKEN_SAMPLE]);
+/* n residuals in all will be added, distributed as the sample's `count`. */
+void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, uint8_t *scratch);
+void tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
+/* width: of the rows that the residuals form, or 0 */
+void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w);
+int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
 bool tokens_finished(token_decoder *d);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
@@ -131,7 +184,7 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
 
 /* frame.c */
 static const uint8_t MAGIC[4] = {0xF5, 'S', 'Z', 'D'};
-enum { VERSION = 0, PROLOGUE = 9 };
+enum { VERSION = 0, PROLOGUE = 5 };
 enum field_id {
     FIELD_BOUND = 1,
     FIELD_LATTICE = 2,
@@ -167,7 +220,10 @@ typedef struct sink {
     uint8_t *out;
     unsigned bytes;
 } sink;
+enum { LONGEST_ROW = 1 << 14 };
 bool tile_of(const szd_header *h, uint64_t block, tile *t);
+uint64_t row_length(const szd_header *h);
+size_t row_width(const szd_header *h, const tile *t);
 uint64_t largest_tile(const szd_header *h);
 size_t stride_of(const tile *t, unsigned a);
 void tile_strides(const szd_header *h, uint64_t strides[SZD_MAX_TILE_RANK]);

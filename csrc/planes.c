@@ -73,7 +73,7 @@ void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
         uint32_t counts[256];
         extract(elements, n, bytes, plane, rotate, delta, scratch);
         histogram_u8(scratch, n, counts);
-        symbols_encode(scratch, n, counts, coder, isa, scratch + n, w);
+        symbols_encode(scratch, n, (symbol_shape){0}, counts, coder, isa, scratch + n, w);
     }
 }
 
@@ -115,7 +115,7 @@ int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool ro
     d->delta = delta;
     d->previous = 0;
     for (unsigned plane = 0; plane < bytes; plane++) {
-        int status = symbols_begin(&d->planes[plane], r, n);
+        int status = symbols_begin(&d->planes[plane], r, n, SZD_ISA_SCALAR, NULL);
         if (status)
             return status;
     }

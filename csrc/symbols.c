@@ -1,20 +1,79 @@
-/* A stream of bytes by whichever coder is smallest (FORMAT.md, section 4). */
-#include "internal.h"
+/* A stream of bytes by whichever coder is smallest (FORMAT.md, section 4). Plain streams have one table; composite ones
+ * sort their symbols first, by class or by whether they are the commonest one, into plain parts. */
+#include "classes.h"
 
-enum { STREAM_CONSTANT = 0, STREAM_RAW = 1, STREAM_HUFFMAN = SZD_CODER_HUFFMAN, STREAM_RANS = SZD_CODER_RANS };
-enum { SMALL_STREAM = 8192 }; /* below this many symbols, whether Huffman's smaller table pays is worked out */
+enum {
+    STREAM_CONSTANT = 0,
+    STREAM_RAW = 1,
+    STREAM_HUFFMAN = SZD_CODER_HUFFMAN,
+    STREAM_RANS = SZD_CODER_RANS,
+    STREAM_CLASSES = 4,
+    STREAM_DOMINANT = 5
+};
+enum {
+    SMALL_STREAM = 8192, /* below this many symbols, whether Huffman's smaller table pays is worked out */
+    LEAST_COMPOSITE = 512,
+    MOST_COMPOSITE = SZD_DEFAULT_TILE,
+    LEAST_WIDTH = 8,
+    COUNT_ORDER = 7,    /* of the Exp-Golomb codes of how many rows or columns have a level */
+    LEVELS_ROOM = 4096, /* beyond a byte a level: what their two streams have besides */
+    MOST_WIDTH = LONGEST_ROW
+};
 
-/* rANS writes its words backwards from the end of this: at most 12 bits a symbol, and one word too many. */
-size_t symbols_scratch(size_t n) { return 2 * n + 64; }
+/* rANS writes its words backwards from the end of its part: at most 12 bits a symbol, and one word too many. */
+static size_t rans_scratch(size_t n) { return 2 * n + 64; }
 
-static bool one_symbol(const uint32_t counts[256], uint8_t first, size_t n) { return counts[first] == n; }
-
-/* Bytes of the stream by rANS, its tables and lanes counted; bits rounded up. */
-static uint64_t rans_size(const uint32_t counts[256], const freq_table *t, unsigned *lanes_log2)
+/* Of a composite stream: the sorted symbols, sums and levels of rows and columns, the order of the columns. */
+size_t symbols_scratch(size_t n)
 {
-    uint64_t bits = freqs_cost_bits(counts, t);
-    *lanes_log2 = rans_lanes_log2(bits);
-    return bits / 8 + (4u << *lanes_log2) + 3;
+    size_t lines = n / LEAST_WIDTH + MOST_WIDTH + 1;
+    return 2 * rans_scratch(n) + n + CLASS_GAPS + 6 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
+}
+
+size_t symbols_decode_scratch(size_t n)
+{
+    size_t most = n < MOST_COMPOSITE ? n : MOST_COMPOSITE, lines = most / LEAST_WIDTH + MOST_WIDTH + 1;
+    return 2 * most + CLASS_GAPS + 2 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
+}
+
+typedef struct plain_plan {
+    unsigned coder, lanes_log2;
+    uint64_t bytes;
+    freq_table table;
+    uint8_t lengths[256];
+} plain_plan;
+
+/* How to code n >= 1 symbols with these counts as a plain stream. */
+static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, plain_plan *p)
+{
+    unsigned first = 0;
+    while (!counts[first])
+        first++;
+    *p = (plain_plan){.coder = STREAM_RAW, .bytes = n + 1};
+    if (counts[first] == n) {
+        p->coder = STREAM_CONSTANT;
+        p->bytes = 2;
+        p->table.lo = (uint8_t)first;
+        return;
+    }
+    if (coder != SZD_CODER_HUFFMAN) {
+        freqs_fit(counts, n, &p->table);
+        uint64_t bits = freqs_cost_bits(counts, &p->table);
+        p->lanes_log2 = rans_lanes_log2(bits);
+        uint64_t bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 3;
+        if (bytes < p->bytes) {
+            p->coder = STREAM_RANS;
+            p->bytes = bytes;
+        }
+    }
+    if (coder == SZD_CODER_HUFFMAN || (coder == SZD_CODER_AUTO && n < SMALL_STREAM)) {
+        huffman_fit(counts, p->lengths);
+        uint64_t bytes = huffman_cost_bits(counts, p->lengths) / 8 + 3;
+        if (bytes < p->bytes) {
+            p->coder = STREAM_HUFFMAN;
+            p->bytes = bytes;
+        }
+    }
 }
 
 /* The payload's length is not known until it is written: leave the longest varint's room, then close up. */
@@ -30,78 +89,272 @@ static void close_payload(writer *w, uint8_t *room, unsigned reserved)
     w->at = room + used + size;
 }
 
-static void write_rans(const uint8_t *symbols, size_t n, const freq_table *t, unsigned lanes_log2, uint32_t isa,
-                       uint8_t *scratch, writer *w)
+static void write_rans(const rans_segment *segments, size_t count, size_t n, unsigned lanes_log2, const uint8_t *carry,
+                       uint32_t isa, uint8_t *scratch, writer *w)
 {
-    write_u8(w, STREAM_RANS);
-    freqs_write(t, w);
     write_u8(w, lanes_log2);
     uint8_t *room = write_room(w, 5);
-    rans_encode(symbols, n, t, lanes_log2, isa, scratch, w);
+    rans_encode(segments, count, lanes_log2, carry, isa, scratch, rans_scratch(n), w);
     close_payload(w, room, 5);
 }
 
 static void write_huffman(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w)
 {
-    write_u8(w, STREAM_HUFFMAN);
     huffman_write_lengths(lengths, w);
     uint8_t *room = write_room(w, 5);
     huffman_encode(symbols, n, lengths, w);
     close_payload(w, room, 5);
 }
 
-static void write_raw(const uint8_t *symbols, size_t n, writer *w)
+static void write_plain(const uint8_t *symbols, size_t n, const plain_plan *p, uint32_t isa, uint8_t *scratch,
+                        writer *w)
 {
-    write_u8(w, STREAM_RAW);
-    write_bytes(w, symbols, n);
+    writer start = *w;
+    write_u8(w, p->coder);
+    if (p->coder == STREAM_CONSTANT) {
+        write_u8(w, p->table.lo);
+    } else if (p->coder == STREAM_RANS) {
+        freqs_write(&p->table, FIRST_TOP, w);
+        write_rans(&(rans_segment){symbols, n, &p->table}, 1, n, p->lanes_log2, NULL, isa, scratch, w);
+    } else if (p->coder == STREAM_HUFFMAN) {
+        write_huffman(symbols, n, p->lengths, w);
+    }
+    if (p->coder == STREAM_RAW || w->failed || (size_t)(w->at - start.at) > n + 1) { /* the estimate was too low */
+        *w = start;
+        write_u8(w, STREAM_RAW);
+        write_bytes(w, symbols, n);
+    }
 }
 
-void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
-                    uint8_t *scratch, writer *w)
+static void encode_plain(const uint8_t *symbols, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
 {
+    uint32_t counts[256];
+    plain_plan p;
+    histogram_u8(symbols, n, counts);
+    plan_plain(counts, n, SZD_CODER_AUTO, &p);
+    write_plain(symbols, n, &p, isa, scratch, w);
+}
+
+typedef struct class_plan {
+    class_map map;
+    size_t sizes[MAX_CLASSES];
+    uint8_t *sorted;
+    plain_plan parts[MAX_CLASSES]; /* of the classes that are not empty: constant or rANS */
+    uint8_t *levels;               /* the streams of rows' and columns' levels */
+    size_t levels_size;
+    unsigned lanes_log2;
+    uint64_t bytes;
+} class_plan;
+
+/* A class's table whatever it costs: its symbols share a stream with the others. */
+static uint64_t plan_class(const uint8_t *symbols, size_t n, plain_plan *p)
+{
+    uint32_t counts[256];
+    histogram_u8(symbols, n, counts);
+    if (counts[symbols[0]] == n) {
+        p->coder = STREAM_CONSTANT;
+        p->table.lo = symbols[0];
+        return 16;
+    }
+    p->coder = STREAM_RANS;
+    freqs_fit(counts, n, &p->table);
+    return freqs_cost_bits(counts, &p->table) + 8 + 4;
+}
+
+/* The levels' streams; false where the buffer is too small for them. */
+static bool encode_levels(class_plan *p, uint32_t isa, uint8_t *scratch, size_t capacity)
+{
+    writer w = {p->levels, p->levels + capacity, false};
+    if (p->map.row_levels > 1)
+        encode_plain(p->map.row_level, p->map.rows, isa, scratch, &w);
+    if (p->map.column_levels > 1)
+        encode_plain(p->map.column_level, p->map.width, isa, scratch, &w);
+    p->levels_size = (size_t)(w.at - p->levels);
+    return !w.failed;
+}
+
+/* Lanes that bring levels along cost next to nothing. */
+static unsigned class_lanes(uint64_t bits, size_t levels_size)
+{
+    unsigned alone = rans_lanes_log2(bits), log2 = RANS_LANES_LOG2;
+    while (log2 > alone && (bits < (uint64_t)(log2 == 6 ? 5000 : 2600) << log2 || levels_size < (size_t)2 << log2))
+        log2--;
+    return log2;
+}
+
+/* False where classes do not pay. */
+static bool plan_classes(const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa, uint64_t limit,
+                         uint8_t *scratch, class_plan *p)
+{
+    if (n < LEAST_COMPOSITE || n > MOST_COMPOSITE || width < LEAST_WIDTH || width > MOST_WIDTH || n % width)
+        return false;
+    size_t lines = n / width + width;
+    p->sorted = take(&scratch, n + CLASS_GAPS);
+    uint32_t *sums = take(&scratch, lines * 4);
+    p->map.row_level = take(&scratch, lines);
+    p->map.column_level = p->map.row_level + lines - width;
+    if (!classes_choose(symbols, n / width, width, zero, isa, sums, &p->map))
+        return false;
+    classes_sizes(&p->map, p->sizes);
+    classes_split(&p->map, symbols, p->sorted, isa, aligned64(scratch));
+    uint64_t bits = 0;
+    const uint8_t *part = p->sorted;
+    for (size_t k = 0; k < class_count(&p->map); part += p->sizes[k] + CLASS_GAP, k++)
+        bits += p->sizes[k] ? plan_class(part, p->sizes[k], p->parts + k) : 0;
+    uint8_t *rest = aligned64(scratch + lines + LEVELS_ROOM);
+    p->levels = scratch;
+    if (!encode_levels(p, isa, rest, lines + LEVELS_ROOM))
+        return false;
+    p->lanes_log2 = class_lanes(bits, p->levels_size);
+    size_t carried = p->levels_size < (size_t)2 << p->lanes_log2 ? p->levels_size : (size_t)2 << p->lanes_log2;
+    p->bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 18 + p->levels_size - carried;
+    return p->bytes < limit;
+}
+
+/* How many rows and columns there are of each level but the last. */
+static void write_level_counts(const class_map *m, writer *w)
+{
+    bit_writer b = {w, 0, 0};
+    for (unsigned l = 0; l + 1 < m->row_levels; l++)
+        put_exp_golomb(&b, m->rows_of[l], COUNT_ORDER);
+    for (unsigned l = 0; l + 1 < m->column_levels; l++)
+        put_exp_golomb(&b, m->columns_of[l], COUNT_ORDER);
+    flush_bits(&b);
+}
+
+static void write_classes(const class_plan *p, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
+{
+    const class_map *m = &p->map;
+    rans_segment segments[MAX_CLASSES];
+    size_t count = 0;
+    uint8_t top = FIRST_TOP;
+    const uint8_t *part = p->sorted;
+    write_u8(w, STREAM_CLASSES);
+    write_varint(w, m->width);
+    write_u8(w, (m->row_levels - 1) | (m->column_levels - 1) << 4);
+    write_varint(w, p->levels_size);
+    write_level_counts(m, w);
+    for (size_t k = 0; k < class_count(m); part += p->sizes[k] + CLASS_GAP, k++) {
+        if (!p->sizes[k])
+            continue;
+        write_u8(w, p->parts[k].coder);
+        if (p->parts[k].coder == STREAM_CONSTANT) {
+            write_u8(w, p->parts[k].table.lo);
+        } else {
+            freqs_write(&p->parts[k].table, top, w);
+            top = p->parts[k].table.top;
+            segments[count++] = (rans_segment){part, p->sizes[k], &p->parts[k].table};
+        }
+    }
+    uint8_t carry[2 << RANS_LANES_LOG2] = {0};
+    size_t room = (size_t)2 << p->lanes_log2, carried = p->levels_size < room ? p->levels_size : room;
+    memcpy(carry, p->levels, carried);
+    write_rans(segments, count, n, p->lanes_log2, carry, isa, scratch, w);
+    write_bytes(w, p->levels + carried, p->levels_size - carried);
+}
+
+/* Where one symbol has almost all of the probability, 12 bits are too few for the others': first whether it is that
+ * one, then which of the others. */
+typedef struct dominant_plan {
+    uint8_t top;
+    plain_plan flags, others;
+    uint64_t bytes;
+} dominant_plan;
+
+static bool plan_dominant(const uint32_t counts[256], size_t n, uint64_t limit, dominant_plan *p)
+{
+    unsigned top = 0;
+    for (unsigned s = 1; s < 256; s++)
+        top = counts[s] > counts[top] ? s : top;
+    if (n < LEAST_COMPOSITE || n > MOST_COMPOSITE || counts[top] < n - n / 8 || counts[top] == n)
+        return false;
+    uint32_t others[256], flags[256] = {counts[top], (uint32_t)(n - counts[top])};
+    memcpy(others, counts, sizeof others);
+    others[top] = 0;
+    p->top = (uint8_t)top;
+    plan_plain(flags, n, SZD_CODER_AUTO, &p->flags);
+    plan_plain(others, n - counts[top], SZD_CODER_AUTO, &p->others);
+    p->bytes = 4 + p->flags.bytes + p->others.bytes;
+    return p->bytes < limit;
+}
+
+static void write_dominant(const uint8_t *symbols, size_t n, const dominant_plan *p, uint32_t isa, uint8_t *scratch,
+                           writer *w)
+{
+    uint8_t *flags = take(&scratch, n), *others = take(&scratch, n / 8 + 1), *rest = aligned64(scratch);
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        flags[i] = symbols[i] != p->top;
+        others[m] = symbols[i];
+        m += flags[i];
+    }
+    write_u8(w, STREAM_DOMINANT);
+    write_u8(w, p->top);
+    write_varint(w, m);
+    write_plain(others, m, &p->others, isa, rest, w);
+    write_plain(flags, n, &p->flags, isa, rest, w);
+}
+
+void symbols_encode(const uint8_t *symbols, size_t n, symbol_shape shape, const uint32_t counts[256], uint32_t coder,
+                    uint32_t isa, uint8_t *scratch, writer *w)
+{
+    plain_plan plain;
+    dominant_plan dominant;
+    class_plan classes;
     if (n == 0)
         return;
-    if (one_symbol(counts, symbols[0], n)) {
-        write_u8(w, STREAM_CONSTANT);
-        write_u8(w, symbols[0]);
-        return;
-    }
-    uint8_t lengths[256];
-    uint64_t huffman_bytes = UINT64_MAX, rans_bytes = UINT64_MAX;
-    if (coder == SZD_CODER_HUFFMAN || (coder == SZD_CODER_AUTO && n < SMALL_STREAM)) {
-        huffman_fit(counts, lengths);
-        huffman_bytes = huffman_cost_bits(counts, lengths) / 8 + 3;
-    }
-    freq_table t;
-    unsigned lanes_log2 = 0;
-    if (coder != SZD_CODER_HUFFMAN) {
-        freqs_fit(counts, n, &t);
-        rans_bytes = rans_size(counts, &t, &lanes_log2);
-    }
+    plan_plain(counts, n, coder, &plain);
+    bool composite = shape.composite && coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
+    uint8_t *sorting = scratch + rans_scratch(n);
+    uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
+    bool by_dominant = composite && plan_dominant(counts, n, limit, &dominant);
+    limit = by_dominant ? dominant.bytes : limit;
     writer start = *w;
-    if ((rans_bytes < huffman_bytes ? rans_bytes : huffman_bytes) >= n)
-        write_raw(symbols, n, w);
-    else if (rans_bytes < huffman_bytes)
-        write_rans(symbols, n, &t, lanes_log2, isa, scratch, w);
+    if (composite && shape.width && plan_classes(symbols, n, shape.width, shape.zero, isa, limit, sorting, &classes))
+        write_classes(&classes, n, isa, scratch, w);
+    else if (by_dominant)
+        write_dominant(symbols, n, &dominant, isa, scratch, w);
     else
-        write_huffman(symbols, n, lengths, w);
-    if (w->failed || (size_t)(w->at - start.at) > n + 1) { /* the estimate was too low */
+        write_plain(symbols, n, &plain, isa, scratch, w);
+    if (w->failed || (size_t)(w->at - start.at) > n + 1) {
         *w = start;
-        write_raw(symbols, n, w);
+        write_u8(w, STREAM_RAW);
+        write_bytes(w, symbols, n);
     }
+}
+
+static const uint8_t *read_payload(reader *r)
+{
+    uint64_t size = read_varint(r);
+    return read_bytes(r, size);
+}
+
+static int begin_payload(rans_decoder *d, reader *r)
+{
+    unsigned lanes_log2 = read_u8(r);
+    const uint8_t *payload = read_payload(r);
+    if (!payload)
+        return SZD_BLOCK_SHORT;
+    size_t size = (size_t)(r->at - payload);
+    return lanes_log2 <= RANS_LANES_LOG2 && rans_begin(d, lanes_log2, payload, size) ? SZD_OK : SZD_BLOCK_CODES;
+}
+
+static int read_table(reader *r, uint8_t expected_top, freq_table *t)
+{
+    if (freqs_read(r, expected_top, t))
+        return SZD_OK;
+    return r->at == r->end ? SZD_BLOCK_SHORT : SZD_BLOCK_TABLE;
 }
 
 static int begin_rans(symbol_decoder *d, reader *r)
 {
     freq_table t;
-    if (!freqs_read(r, &t))
-        return r->at == r->end ? SZD_BLOCK_SHORT : SZD_BLOCK_TABLE;
-    unsigned lanes_log2 = read_u8(r);
-    uint64_t size = read_varint(r);
-    const uint8_t *payload = read_bytes(r, size);
-    if (!payload)
-        return SZD_BLOCK_SHORT;
-    return lanes_log2 <= 5 && rans_begin(&d->u.rans, &t, lanes_log2, payload, size) ? SZD_OK : SZD_BLOCK_CODES;
+    int status = read_table(r, FIRST_TOP, &t);
+    if (status == SZD_OK)
+        status = begin_payload(&d->u.rans, r);
+    if (status == SZD_OK)
+        rans_use(&d->u.rans, &t);
+    return status;
 }
 
 static int begin_huffman(symbol_decoder *d, reader *r)
@@ -109,22 +362,17 @@ static int begin_huffman(symbol_decoder *d, reader *r)
     uint8_t lengths[256];
     if (!huffman_read_lengths(r, lengths))
         return r->at == r->end ? SZD_BLOCK_SHORT : SZD_BLOCK_TABLE;
-    uint64_t size = read_varint(r);
-    const uint8_t *payload = read_bytes(r, size);
+    const uint8_t *payload = read_payload(r);
     if (!payload)
         return SZD_BLOCK_SHORT;
-    huffman_begin(&d->u.huffman, lengths, payload, size);
+    huffman_begin(&d->u.huffman, lengths, payload, (size_t)(r->at - payload));
     return SZD_OK;
 }
 
-int symbols_begin(symbol_decoder *d, reader *r, size_t n)
+static int begin_plain(symbol_decoder *d, unsigned coder, reader *r, size_t n)
 {
-    d->coder = STREAM_CONSTANT;
-    d->constant = 0;
-    if (n == 0)
-        return SZD_OK;
-    d->coder = read_u8(r);
-    switch (d->coder) {
+    d->coder = d->from = coder;
+    switch (coder) {
     case STREAM_CONSTANT: d->constant = read_u8(r); break;
     case STREAM_RAW: d->raw = read_bytes(r, n); break;
     case STREAM_HUFFMAN: return begin_huffman(d, r);
@@ -134,9 +382,192 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n)
     return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
 }
 
+/* A whole plain stream, which has to end well. */
+static int decode_plain(symbol_decoder *d, reader *r, size_t n, uint8_t *out, uint32_t isa)
+{
+    int status = begin_plain(d, read_u8(r), r, n);
+    if (status)
+        return status;
+    return symbols_decode(d, out, n, isa) && symbols_finished(d) ? SZD_OK : SZD_BLOCK_CODES;
+}
+
+static int decode_levels(symbol_decoder *d, reader *r, class_map *m, uint32_t isa)
+{
+    int status = SZD_OK;
+    memset(m->row_level, 0, m->rows);
+    memset(m->column_level, 0, m->width);
+    if (m->row_levels > 1)
+        status = decode_plain(d, r, m->rows, m->row_level, isa);
+    if (status == SZD_OK && m->column_levels > 1)
+        status = decode_plain(d, r, m->width, m->column_level, isa);
+    return status ? status : classes_valid(m) ? SZD_OK : SZD_BLOCK_CODES;
+}
+
+/* The levels, of which the rANS states brought the first bytes and the rest follows. */
+static int read_levels(symbol_decoder *d, reader *r, size_t size, class_map *m, uint32_t isa, uint8_t *scratch)
+{
+    size_t room = 2 * d->u.rans.lanes, carried = size < room ? size : room;
+    uint8_t *levels = scratch;
+    const uint8_t *rest = read_bytes(r, size - carried);
+    if (!rest)
+        return SZD_BLOCK_SHORT;
+    if (!rans_carried(&d->u.rans, levels))
+        return SZD_BLOCK_CODES;
+    for (size_t i = carried; i < room; i++)
+        if (levels[i])
+            return SZD_BLOCK_CODES;
+    memcpy(levels + carried, rest, size - carried);
+    reader inner = {levels, levels + size, false};
+    int status = decode_levels(d, &inner, m, isa);
+    return status ? status : reader_left(&inner) ? SZD_BLOCK_CODES : SZD_OK;
+}
+
+typedef struct class_tables {
+    bool constant[MAX_CLASSES];
+    uint8_t symbol[MAX_CLASSES];
+    freq_table table[MAX_CLASSES];
+} class_tables;
+
+static int read_class_tables(reader *r, size_t count, const size_t *sizes, class_tables *t)
+{
+    uint8_t top = FIRST_TOP;
+    for (size_t k = 0; k < count; k++) {
+        if (!sizes[k])
+            continue;
+        unsigned coder = read_u8(r);
+        t->constant[k] = coder == STREAM_CONSTANT;
+        if (coder != STREAM_CONSTANT && coder != STREAM_RANS)
+            return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_CODES;
+        t->symbol[k] = t->constant[k] ? read_u8(r) : 0;
+        int status = t->constant[k] ? SZD_OK : read_table(r, top, t->table + k);
+        if (status || r->failed)
+            return status ? status : SZD_BLOCK_SHORT;
+        top = t->constant[k] ? top : t->table[k].top;
+    }
+    return SZD_OK;
+}
+
+static int decode_sorted(rans_decoder *d, const class_map *m, const size_t *sizes, const class_tables *t, uint32_t isa,
+                         uint8_t *sorted)
+{
+    for (size_t k = 0; k < class_count(m); sorted += sizes[k] + CLASS_GAP, k++) {
+        if (sizes[k] && t->constant[k]) {
+            memset(sorted, t->symbol[k], sizes[k]);
+        } else if (sizes[k]) {
+            rans_use(d, t->table + k);
+            if (!rans_decode(d, sorted, sizes[k], isa))
+                return SZD_BLOCK_CODES;
+        }
+    }
+    return SZD_OK;
+}
+
+static bool read_counts(bit_reader *b, size_t total, unsigned levels, size_t *counts)
+{
+    for (unsigned l = 0; l + 1 < levels; l++) {
+        uint64_t count = get_exp_golomb(b, COUNT_ORDER);
+        if (b->failed || count > total)
+            return false;
+        counts[l] = (size_t)count;
+        total -= (size_t)count;
+    }
+    counts[levels - 1] = total;
+    return true;
+}
+
+static bool read_level_counts(reader *r, class_map *m)
+{
+    bit_reader b = {r->at, r->end, 0, 0, false};
+    bool ok = read_counts(&b, m->rows, m->row_levels, m->rows_of) &&
+              read_counts(&b, m->width, m->column_levels, m->columns_of);
+    r->at = end_bits(&b);
+    return ok && !b.failed;
+}
+
+static int decode_classes(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch, uint8_t *out)
+{
+    uint64_t width = read_varint(r);
+    unsigned levels = read_u8(r);
+    uint64_t levels_size = read_varint(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (width < LEAST_WIDTH || width > MOST_WIDTH || width > n || n % width || levels == 0 || levels & 0x88)
+        return SZD_BLOCK_CODES;
+    class_map m = {.width = (size_t)width, .rows = n / (size_t)width};
+    m.row_levels = (levels & 7) + 1;
+    m.column_levels = (levels >> 4) + 1;
+    if (levels_size > m.rows + m.width + LEVELS_ROOM)
+        return SZD_BLOCK_CODES;
+    uint8_t *sorted = take(&scratch, n + CLASS_GAPS);
+    m.row_level = take(&scratch, m.rows + m.width);
+    m.column_level = m.row_level + m.rows;
+    size_t sizes[MAX_CLASSES];
+    class_tables t;
+    if (!read_level_counts(r, &m))
+        return r->at == r->end ? SZD_BLOCK_SHORT : SZD_BLOCK_CODES;
+    classes_sizes(&m, sizes);
+    int status = read_class_tables(r, class_count(&m), sizes, &t);
+    if (status == SZD_OK)
+        status = begin_payload(&d->u.rans, r);
+    if (status == SZD_OK)
+        status = decode_sorted(&d->u.rans, &m, sizes, &t, isa, sorted);
+    if (status == SZD_OK)
+        status = read_levels(d, r, (size_t)levels_size, &m, isa, aligned64(scratch));
+    if (status)
+        return status;
+    classes_merge(&m, sorted, out, isa, aligned64(scratch));
+    return SZD_OK;
+}
+
+static int decode_dominant(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch, uint8_t *out)
+{
+    uint8_t top = read_u8(r), *others = take(&scratch, n + 1);
+    uint64_t m = read_varint(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (m < 1 || m >= n)
+        return SZD_BLOCK_CODES;
+    int status = decode_plain(d, r, (size_t)m, others, isa);
+    if (status == SZD_OK)
+        status = decode_plain(d, r, n, out, isa);
+    if (status)
+        return status;
+    size_t used = 0;
+    unsigned all = 0;
+    for (size_t i = 0; i < n; i++) { /* `others` has room for n, should there be too many flags */
+        unsigned flag = out[i];
+        all |= flag;
+        out[i] = flag ? others[used] : top;
+        used += flag & 1;
+    }
+    return all > 1 || used != m ? SZD_BLOCK_CODES : SZD_OK;
+}
+
+int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    d->coder = d->from = STREAM_CONSTANT;
+    d->constant = 0;
+    if (n == 0)
+        return SZD_OK;
+    unsigned coder = read_u8(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (coder < STREAM_CLASSES)
+        return begin_plain(d, coder, r, n);
+    if (coder > STREAM_DOMINANT || !scratch || n > MOST_COMPOSITE)
+        return SZD_BLOCK_CODES;
+    uint8_t *out = take(&scratch, n);
+    int status = coder == STREAM_CLASSES ? decode_classes(d, r, n, isa, scratch, out)
+                                         : decode_dominant(d, r, n, isa, scratch, out);
+    d->coder = coder;
+    d->from = STREAM_RAW;
+    d->raw = out;
+    return status;
+}
+
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
 {
-    switch (d->coder) {
+    switch (d->from) {
     case STREAM_CONSTANT: memset(out, d->constant, n); return true;
     case STREAM_RAW:
         memcpy(out, d->raw, n);
@@ -149,7 +580,7 @@ bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
 
 bool symbols_finished(symbol_decoder *d)
 {
-    switch (d->coder) {
+    switch (d->from) {
     case STREAM_HUFFMAN: return huffman_finished(&d->u.huffman);
     case STREAM_RANS: return rans_finished(&d->u.rans);
     default: return true;

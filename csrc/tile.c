@@ -18,6 +18,27 @@ bool tile_of(const szd_header *h, uint64_t block, tile *t)
     return true;
 }
 
+/* The elements of the tensor's rows: of its axes from the first one after axis 0 from which on they are few enough. */
+uint64_t row_length(const szd_header *h)
+{
+    uint64_t row = 1;
+    for (unsigned a = h->rank; a-- > 1;) {
+        if (h->shape[a] == 0 || h->shape[a] > LONGEST_ROW / row)
+            break;
+        row *= h->shape[a];
+    }
+    return row;
+}
+
+/* The width of the rows that a tile's elements form, 0 if none. */
+size_t row_width(const szd_header *h, const tile *t)
+{
+    if (t->rank > 1)
+        return (size_t)t->extent[t->rank - 1];
+    uint64_t row = row_length(h);
+    return row > 1 && t->origin[0] % row == 0 ? (size_t)row : 0;
+}
+
 /* The distance between neighbours along axis a of a tile in its own order. */
 size_t stride_of(const tile *t, unsigned a)
 {

@@ -2,30 +2,16 @@
  * at most 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
 #include "internal.h"
 
-enum { BINS = 1024, SAMPLE = 512, WINDOW = 256, MAX_K = 24, ORDER_SAMPLE = 32 };
+enum { WINDOW = 256, MAX_K = 24, ORDER_SAMPLE = 32 };
 
-typedef struct token_plan {
-    unsigned k;
-    int32_t base;
-    bool escapes;
-    uint32_t first, last;    /* the symbols that stand for high parts, in [0, 255]; with escapes, first is at least 1 */
-    uint32_t counts[WINDOW]; /* of the symbols as they will be coded */
-} token_plan;
-
-typedef struct token_histogram {
-    int32_t first; /* the high part of bin 0; bin BINS - 1 also counts what is beyond either end */
-    uint32_t bins[BINS];
-} token_histogram;
-
-size_t tokens_scratch(size_t n) { return n + symbols_scratch(n) + 64 + sizeof(token_histogram) + sizeof(token_plan); }
+size_t tokens_scratch(size_t n) { return n + 4 * n + 3 * n + 16 + symbols_scratch(n) + 5 * 64; }
 
 /* The value with half the sample at or below it, by fixing its bits from the highest down. */
 static uint32_t median_u32(const uint32_t *sample, size_t n)
 {
     uint32_t value = 0;
     for (int bit = 31; bit >= 0; bit--) {
-        uint32_t candidate = value | 1u << bit;
-        size_t below = 0;
+        uint32_t candidate = value | 1u << bit, below = 0;
         for (size_t i = 0; i < n; i++)
             below += sample[i] < candidate;
         value = below <= n / 2 ? candidate : value;
@@ -33,96 +19,114 @@ static uint32_t median_u32(const uint32_t *sample, size_t n)
     return value;
 }
 
+typedef struct sample_shape {
+    int32_t centre, least, most;
+    uint32_t deviation;
+} sample_shape;
+
 /* Centre and spread by medians, so that a few wild residuals do not move them. */
-static void sample_shape(const int32_t *r, size_t n, int32_t *centre, uint32_t *deviation)
+static sample_shape shape_of(const int32_t *r, size_t n)
 {
-    uint32_t sample[SAMPLE];
-    size_t count = n < SAMPLE ? n : SAMPLE;
-    for (size_t i = 0; i < count; i++)
-        sample[i] = (uint32_t)r[i * n / count] ^ 0x80000000u;
-    uint32_t middle = median_u32(sample, count);
-    for (size_t i = 0; i < count; i++)
+    uint32_t sample[TOKEN_SAMPLE];
+    sample_shape s = {0, INT32_MAX, INT32_MIN, 0};
+    for (size_t i = 0; i < n; i++) {
+        sample[i] = (uint32_t)r[i] ^ 0x80000000u;
+        s.least = r[i] < s.least ? r[i] : s.least;
+        s.most = r[i] > s.most ? r[i] : s.most;
+    }
+    uint32_t middle = median_u32(sample, n);
+    for (size_t i = 0; i < n; i++)
         sample[i] = sample[i] < middle ? middle - sample[i] : sample[i] - middle;
-    *centre = (int32_t)(middle ^ 0x80000000u);
-    *deviation = median_u32(sample, count);
+    s.centre = (int32_t)(middle ^ 0x80000000u);
+    s.deviation = median_u32(sample, n);
+    return s;
 }
 
 /* The median deviation is about 0.67 standard deviations. Raw bits cost nothing measurable while the high part still
  * spans some eight. */
-static unsigned choose_k(uint32_t deviation, size_t n)
+static unsigned choose_k(uint32_t deviation)
 {
-    uint32_t least = n < 16384 ? 4 : 12; /* fewer symbols where a table must pay for itself */
+    uint32_t least = 3;
     unsigned k = 0;
     while (k < MAX_K && (deviation >> (k + 1)) >= least)
         k++;
     return k;
 }
 
-INLINE void find_bins(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins)
+/* The window of symbols 1 ... 255 is put about the sample's range where it holds that, about its centre otherwise. */
+void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, uint8_t *scratch)
 {
+    sample_shape s = shape_of(sample, count);
+    e->k = choose_k(s.deviation);
+    int64_t low = s.least >> e->k, high = s.most >> e->k, middle = s.centre >> e->k;
+    if (high - low < WINDOW - 2)
+        middle = low + (high - low) / 2;
+    middle -= WINDOW / 2;
+    e->base = middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
+    e->n = e->escapes = 0;
+    e->symbols = take(&scratch, n);
+    e->escaped = take(&scratch, 4 * n);
+    e->low = e->low_at = take(&scratch, 3 * n + 16);
+    e->rest = aligned64(scratch);
+    e->bits = 0;
+    e->have = 0;
+}
+
+/* Whether any is an escape. Modulo 2^32, as the decoder's sum of base and symbol is. */
+INLINE uint32_t find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, uint8_t *symbols)
+{
+    uint32_t any = 0;
     for (size_t i = 0; i < n; i++) {
-        uint32_t bin = (uint32_t)(r[i] >> k) - (uint32_t)first;
-        bins[i] = (uint16_t)(bin < BINS - 1 ? bin : BINS - 1);
+        uint32_t s = (uint32_t)(r[i] >> k) - base, outside = s - 1 >= WINDOW - 1;
+        symbols[i] = (uint8_t)(outside ? 0 : s);
+        any |= outside;
     }
+    return any;
 }
 
-INLINE void find_symbols(const int32_t *r, size_t n, unsigned k, uint32_t base, uint32_t first, uint32_t last,
-                         uint8_t *symbols)
+static uint32_t find_symbols_scalar(const int32_t *r, size_t n, unsigned k, uint32_t base, uint8_t *symbols)
 {
+    return find_symbols(r, n, k, base, symbols);
+}
+TARGET_AVX2 static uint32_t find_symbols_avx2(const int32_t *r, size_t n, unsigned k, uint32_t base, uint8_t *symbols)
+{
+    return find_symbols(r, n, k, base, symbols);
+}
+TARGET_AVX512 static uint32_t find_symbols_avx512(const int32_t *r, size_t n, unsigned k, uint32_t base,
+                                                  uint8_t *symbols)
+{
+    return find_symbols(r, n, k, base, symbols);
+}
+
+static void add_low_bits(token_encoder *e, const int32_t *r, size_t n)
+{
+    uint64_t bits = e->bits;
+    unsigned have = e->have, k = e->k;
+    uint32_t mask = (1u << k) - 1;
     for (size_t i = 0; i < n; i++) {
-        uint32_t s = (uint32_t)(r[i] >> k) - base;
-        symbols[i] = (uint8_t)(s - first <= last - first ? s : 0);
-    }
-}
-
-/* The two loops over all residuals, for each instruction set. Modulo 2^32 throughout, as the decoder's sum of base and
- * symbol is. */
-#define RESIDUAL_LOOPS(suffix, target)                                                                           \
-    target static void find_bins_##suffix(const int32_t *r, size_t n, unsigned k, int32_t first, uint16_t *bins) \
-    {                                                                                                            \
-        find_bins(r, n, k, first, bins);                                                                         \
-    }                                                                                                            \
-    target static void find_symbols_##suffix(const int32_t *r, size_t n, const token_plan *p, uint8_t *symbols)  \
-    {                                                                                                            \
-        find_symbols(r, n, p->k, (uint32_t)p->base, p->first, p->last, symbols);                                 \
-    }
-RESIDUAL_LOOPS(scalar, )
-RESIDUAL_LOOPS(avx2, TARGET_AVX2)
-RESIDUAL_LOOPS(avx512, TARGET_AVX512)
-
-static void count_high_parts(const int32_t *r, size_t n, unsigned k, uint32_t isa, token_histogram *h)
-{
-    uint32_t part[4][BINS]; /* equal neighbours do not wait for each other's store */
-    uint16_t bins[CHUNK];
-    memset(part, 0, sizeof part);
-    for (size_t done = 0; done < n; done += CHUNK) {
-        size_t count = n - done < CHUNK ? n - done : CHUNK, i = 0;
-        PICK(isa, find_bins)(r + done, count, k, h->first, bins);
-        for (; i + 4 <= count; i += 4)
-            for (size_t j = 0; j < 4; j++)
-                part[j][bins[i + j]]++;
-        for (; i < count; i++)
-            part[0][bins[i]]++;
-    }
-    for (size_t b = 0; b < BINS; b++)
-        h->bins[b] = part[0][b] + part[1][b] + part[2][b] + part[3][b];
-}
-
-/* The start of the `width` neighbouring bins that hold most. */
-static size_t best_window(const token_histogram *h, size_t width)
-{
-    uint64_t sum = 0, best = 0;
-    size_t start = 0;
-    for (size_t b = 0; b < BINS - 1; b++) {
-        sum += h->bins[b];
-        if (b >= width)
-            sum -= h->bins[b - width];
-        if (sum > best) {
-            best = sum;
-            start = b >= width ? b - width + 1 : 0;
+        bits |= (uint64_t)((uint32_t)r[i] & mask) << have;
+        have += k;
+        if (have >= 32) {
+            store_u32(e->low_at, (uint32_t)bits);
+            e->low_at += 4;
+            bits >>= 32;
+            have -= 32;
         }
     }
-    return start;
+    e->bits = bits;
+    e->have = have;
+}
+
+void tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+{
+    uint8_t *symbols = e->symbols + e->n;
+    if (PICK(isa, find_symbols)(r, n, e->k, (uint32_t)e->base, symbols))
+        for (size_t i = 0; i < n; i++)
+            if (!symbols[i])
+                e->escaped[e->escapes++] = r[i] >> e->k;
+    if (e->k)
+        add_low_bits(e, r, n);
+    e->n += n;
 }
 
 /* A symbol must take at least 1/4096 of the probability. If it occurs c times among n, a place in the table costs about
@@ -130,64 +134,59 @@ static size_t best_window(const token_histogram *h, size_t width)
  * the rarest symbol. */
 static bool worth_a_place(uint32_t count, size_t n) { return (uint64_t)count * 8 > n / 2841 + 4; }
 
-static void plan_tokens(const token_histogram *h, size_t n, token_plan *p)
+/* Symbols outside [first, last] become escapes too: from the last one back, since the list grows in place. */
+static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
 {
-    size_t lo = 0, hi = BINS - 1;
-    while (!h->bins[lo])
-        lo++;
-    while (!h->bins[hi])
-        hi--;
-    bool rare = hi - lo >= WINDOW || hi == BINS - 1 || !worth_a_place(h->bins[lo], n) || !worth_a_place(h->bins[hi], n);
-    size_t start = rare ? best_window(h, WINDOW - 1) : lo, shift = rare ? 1 : 0;
-    size_t end = start + WINDOW - 1 - shift, last = rare ? BINS - 2 : BINS - 1;
-    size_t from = start, to = end < last ? end : last;
-    while (from < to && !worth_a_place(h->bins[from], n))
-        from++;
-    while (to > from && !worth_a_place(h->bins[to], n))
-        to--;
-    p->base = (int32_t)((uint32_t)h->first + (uint32_t)start - (uint32_t)shift);
-    p->first = (uint32_t)(from - start + shift);
-    p->last = (uint32_t)(to - start + shift);
-    memset(p->counts, 0, sizeof p->counts);
-    memcpy(p->counts + p->first, h->bins + from, (to - from + 1) * sizeof *p->counts);
-    size_t direct = 0;
-    for (size_t b = from; b <= to; b++)
-        direct += h->bins[b];
-    assert(direct <= n && p->last < WINDOW);
-    p->escapes = n > direct;
-    if (p->escapes)
-        p->counts[0] = (uint32_t)(n - direct);
+    enum { STEP = 64 };
+    size_t old = e->escapes, to = old + more;
+    e->escapes = to;
+    for (size_t end = e->n; to > old; end -= end % STEP ? end % STEP : STEP) {
+        size_t from = end - (end % STEP ? end % STEP : STEP);
+        uint8_t any = 0;
+        for (size_t i = from; i < end; i++)
+            any |= (uint8_t)(e->symbols[i] - first) > last - first;
+        for (size_t i = end; any && i-- > from;) {
+            unsigned s = e->symbols[i];
+            if (s - first <= last - first)
+                continue;
+            e->escaped[--to] = s ? (int32_t)((uint32_t)e->base + s) : e->escaped[--old];
+            e->symbols[i] = 0;
+        }
+    }
+    assert(to == old);
 }
 
-/* The position of the first escape at or after i, n if there is none. */
-static size_t next_escape(const uint8_t *symbols, size_t i, size_t n)
+/* Rare symbols at either end of those that occur lose their places. */
+static void trim(token_encoder *e, uint32_t counts[WINDOW])
 {
-    const uint8_t *p = i < n ? memchr(symbols + i, 0, n - i) : NULL;
-    return p ? (size_t)(p - symbols) : n;
+    unsigned first = 1, last = WINDOW - 1;
+    size_t more = 0;
+    while (first < last && !worth_a_place(counts[first], e->n))
+        more += counts[first++];
+    while (last > first && !worth_a_place(counts[last], e->n))
+        more += counts[last--];
+    if (!more)
+        return;
+    demote(e, first, last, more);
+    memset(counts, 0, first * sizeof *counts);
+    memset(counts + last + 1, 0, (WINDOW - 1 - last) * sizeof *counts);
+    counts[0] = (uint32_t)e->escapes;
 }
 
-/* The order that is cheapest for the first escapes. */
-static unsigned escape_order(const int32_t *r, size_t n, unsigned k, const uint8_t *symbols)
+static void write_escapes(const token_encoder *e, writer *w)
 {
-    uint64_t costs[EXP_GOLOMB_ORDERS] = {0};
-    size_t i = next_escape(symbols, 0, n);
-    for (unsigned seen = 0; i < n && seen < ORDER_SAMPLE; seen++, i = next_escape(symbols, i + 1, n))
-        add_exp_golomb_costs(costs, zigzag(r[i] >> k));
-    return cheapest_order(costs);
-}
-
-static void write_escapes(const int32_t *r, size_t n, const token_plan *p, const uint8_t *symbols, writer *w)
-{
-    unsigned order = escape_order(r, n, p->k, symbols);
-    uint64_t bits = 0;
-    for (size_t i = next_escape(symbols, 0, n); i < n; i = next_escape(symbols, i + 1, n))
-        bits += exp_golomb_bits(zigzag(r[i] >> p->k), order);
-    write_varint(w, p->counts[0]);
+    uint64_t costs[EXP_GOLOMB_ORDERS] = {0}, bits = 0;
+    for (size_t i = 0; i < e->escapes && i < ORDER_SAMPLE; i++)
+        add_exp_golomb_costs(costs, zigzag(e->escaped[i]));
+    unsigned order = cheapest_order(costs);
+    for (size_t i = 0; i < e->escapes; i++)
+        bits += exp_golomb_bits(zigzag(e->escaped[i]), order);
+    write_varint(w, e->escapes);
     write_u8(w, order);
     write_varint(w, (bits + 7) / 8);
     bit_writer b = {w, 0, 0};
-    for (size_t i = next_escape(symbols, 0, n); i < n; i = next_escape(symbols, i + 1, n))
-        put_exp_golomb(&b, zigzag(r[i] >> p->k), order);
+    for (size_t i = 0; i < e->escapes; i++)
+        put_exp_golomb(&b, zigzag(e->escaped[i]), order);
     flush_bits(&b);
 }
 
@@ -200,46 +199,51 @@ void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w)
     flush_bits(&b);
 }
 
-static void make_plan(const int32_t *r, size_t n, uint32_t isa, token_histogram *h, token_plan *p)
+/* The symbol of residual 0, or the middle one. */
+static uint8_t zero_symbol(const token_encoder *e)
 {
-    int32_t centre;
-    uint32_t deviation;
-    sample_shape(r, n, &centre, &deviation);
-    p->k = choose_k(deviation, n);
-    int64_t first = (int64_t)(centre >> p->k) - BINS / 2;
-    h->first = first < INT32_MIN ? INT32_MIN : (int32_t)first;
-    count_high_parts(r, n, p->k, isa, h);
+    int64_t zero = -(int64_t)e->base;
+    return (uint8_t)(zero > 0 && zero < WINDOW ? zero : WINDOW / 2);
 }
 
-void tokens_encode(const int32_t *residuals, size_t n, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
+void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
-    uint8_t *symbols = scratch, *rest = scratch + n, *plans = aligned64(rest + symbols_scratch(n));
-    token_histogram *h = (token_histogram *)(void *)plans;
-    token_plan *p = (token_plan *)(void *)(h + 1);
-    make_plan(residuals, n, isa, h, p);
-    plan_tokens(h, n, p);
-    PICK(isa, find_symbols)(residuals, n, p, symbols);
-    write_u8(w, p->k);
-    write_varint(w, zigzag(p->base));
-    write_u8(w, p->escapes);
-    if (p->escapes)
-        write_escapes(residuals, n, p, symbols, w);
-    if (p->k)
-        write_packed((const uint32_t *)residuals, n, p->k, w);
-    symbols_encode(symbols, n, p->counts, coder, isa, rest, w);
+    uint32_t counts[WINDOW];
+    histogram_u8(e->symbols, e->n, counts);
+    trim(e, counts);
+    write_u8(w, e->k);
+    write_varint(w, zigzag(e->base));
+    write_u8(w, e->escapes > 0);
+    if (e->escapes)
+        write_escapes(e, w);
+    store_u64(e->low_at, e->bits);
+    write_bytes(w, e->low, (e->n * e->k + 7) / 8);
+    symbol_shape shape = {true, width, zero_symbol(e)};
+    symbols_encode(e->symbols, e->n, shape, counts, coder, isa, e->rest, w);
 }
 
-/* The order-0 entropy in 1/65536 bit of all n, tables not counted; what falls outside the bins at 24 bits each. */
+size_t tokens_sample(const int32_t *r, size_t n, int32_t sample[TOKEN_SAMPLE])
+{
+    size_t count = n < TOKEN_SAMPLE ? n : TOKEN_SAMPLE;
+    for (size_t i = 0; i < count; i++)
+        sample[i] = r[i * n / count];
+    return count;
+}
+
+/* The order-0 entropy in 1/65536 bit of all n, tables not counted; escapes at 24 bits each. */
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch)
 {
-    token_histogram *h = (token_histogram *)(void *)aligned64(scratch);
-    token_plan p;
-    make_plan(residuals, n, isa, h, &p);
-    uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * p.k << 16;
-    for (size_t b = 0; b < BINS - 1; b++)
-        if (h->bins[b])
-            cost += h->bins[b] * (whole - log2_q16(h->bins[b]));
-    return cost + ((uint64_t)h->bins[BINS - 1] * 24 << 16);
+    int32_t sample[TOKEN_SAMPLE];
+    uint32_t counts[WINDOW];
+    token_encoder e;
+    tokens_begin_encoding(&e, sample, tokens_sample(residuals, n, sample), n, scratch);
+    PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, e.symbols);
+    histogram_u8(e.symbols, n, counts);
+    uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * e.k << 16;
+    for (unsigned s = 1; s < WINDOW; s++)
+        if (counts[s])
+            cost += counts[s] * (uint64_t)(whole - log2_q16(counts[s]));
+    return cost + ((uint64_t)counts[0] * 24 << 16);
 }
 
 static int begin_escapes(token_decoder *d, reader *r, size_t n)
@@ -254,7 +258,7 @@ static int begin_escapes(token_decoder *d, reader *r, size_t n)
     return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
 }
 
-int tokens_begin(token_decoder *d, reader *r, size_t n)
+int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     d->k = read_u8(r);
     uint64_t base = read_varint(r);
@@ -278,7 +282,7 @@ int tokens_begin(token_decoder *d, reader *r, size_t n)
     unsigned used = (unsigned)((uint64_t)n * d->k & 7);
     if (used && d->low_end[-1] >> used)
         return SZD_BLOCK_NUMBERS;
-    return symbols_begin(&d->symbols, r, n);
+    return symbols_begin(&d->symbols, r, n, isa, scratch);
 }
 
 /* Escape values are rare: found by a second look at the symbols. */
