@@ -63,9 +63,10 @@ static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t is
         return status;
     while (n) {
         uint64_t part = n < CHUNK ? n : CHUNK;
-        if (!planes_next(&d->planes, d->elements, part, isa))
+        uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
+        if (!planes_next(&d->planes, to, part, isa))
             return SZD_BLOCK_CODES;
-        sink_write(s, d->elements, part);
+        sink_write(s, to, part);
         n -= part;
     }
     return planes_finished(&d->planes) ? SZD_OK : SZD_BLOCK_CODES;
@@ -179,8 +180,9 @@ static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t firs
         if (status)
             return status;
         unpack_low_bits(low, done, low->width ? part : 0, d->low);
-        lattice_reconstruct(&d->l, from, low->width ? d->low : NULL, first + done, part, d->elements);
-        sink_write(s, d->elements, part);
+        uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
+        lattice_reconstruct(&d->l, from, low->width ? d->low : NULL, first + done, part, to);
+        sink_write(s, to, part);
         done += part;
     }
     return SZD_OK;

@@ -111,17 +111,11 @@ typedef struct symbol_decoder {
         huffman_decoder huffman;
     } u;
 } symbol_decoder;
-/* What a stream's symbols are: rows of `width` (0: no rows), `zero` the symbol from which magnitudes count, and whether
- * a composite coder is allowed at all. */
-typedef struct symbol_shape {
-    bool composite;
-    size_t width;
-    uint8_t zero;
-} symbol_shape;
 size_t symbols_scratch(size_t n);
 size_t symbols_decode_scratch(size_t n);
-void symbols_encode(const uint8_t *symbols, size_t n, symbol_shape shape, const uint32_t counts[256], uint32_t coder,
-                    uint32_t isa, uint8_t *scratch, writer *w);
+/* A plain stream. */
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
+                    uint8_t *scratch, writer *w);
 /* scratch: symbols_decode_scratch(n) bytes that live as long as the decoder, or NULL where composite coders are not
  * allowed. */
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
@@ -233,6 +227,7 @@ runs runs_begin(const tile *t, const uint64_t *strides);
 uint64_t run_length(const runs *r);
 void runs_next(runs *r);
 void gather(const uint8_t *from, const tile *t, const uint64_t *strides, unsigned bytes, uint8_t *to);
+uint8_t *sink_room(const sink *s, uint64_t n);
 void sink_write(sink *s, const uint8_t *elements, uint64_t n);
 
 /* block_encode.c, block_decode.c */

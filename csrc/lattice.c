@@ -82,43 +82,67 @@ double load_as_double(uint32_t dtype, const uint8_t *p)
     }
 }
 
-INLINE size_t quantize32_loop(uint32_t dtype, const float *x, size_t n, float step, float inverse, float eps,
-                              int32_t *q, uint8_t *bad)
+/* Whether x' is beyond eps, in floats; not when either is NaN. */
+INLINE uint32_t refused32(float x, float y, float eps)
+{
+    float error = x - y;
+    return !((error < 0 ? -error : error) < eps);
+}
+
+INLINE uint32_t quantize32_loop(uint32_t dtype, const uint8_t *values, size_t n, float step, float inverse, float eps,
+                                int32_t *q)
 {
     const float limit = 0x1p22f - 1;
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {
-        float t = x[i] * inverse;
+        float x = load_float(dtype, values, i), t = x * inverse;
         t = t < limit ? t : limit; /* NaN too */
         t = t > -limit ? t : -limit;
         float rounded = (t + ROUND32) - ROUND32;
-        float error = x[i] - as_stored(dtype, rounded * step);
-        uint32_t refused = !((error < 0 ? -error : error) < eps);
         q[i] = (int32_t)rounded;
-        bad[i] = (uint8_t)refused;
-        worst |= refused;
+        worst |= refused32(x, as_stored(dtype, rounded * step), eps);
     }
     return worst;
 }
 
-/* Whether any value was refused by the quick test. */
+INLINE void mark32_loop(uint32_t dtype, const uint8_t *values, size_t n, float step, float eps, const int32_t *q,
+                        uint8_t *bad)
+{
+    for (size_t i = 0; i < n; i++)
+        bad[i] = (uint8_t)refused32(load_float(dtype, values, i), as_stored(dtype, (float)q[i] * step), eps);
+}
+
+/* Whether any value was refused by the quick test; only then are they looked for once more, to mark them. */
+INLINE size_t quantize32_of(uint32_t dtype, const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint8_t *bad)
+{
+    uint32_t worst = quantize32_loop(dtype, values, n, l->step32, l->inverse32, l->eps32, q);
+    if (worst)
+        mark32_loop(dtype, values, n, l->step32, l->eps32, q, bad);
+    return worst;
+}
+
 INLINE size_t quantize32_body(const lattice *l, const uint8_t *values, size_t n, int32_t *q, uint8_t *bad)
 {
-    float x[CHUNK];
-    load_floats(l->dtype, values, n, x);
     switch (l->dtype) {
-    case DT_F32: return quantize32_loop(DT_F32, x, n, l->step32, l->inverse32, l->eps32, q, bad);
-    case DT_BF16: return quantize32_loop(DT_BF16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
-    default: return quantize32_loop(DT_F16, x, n, l->step32, l->inverse32, l->eps32, q, bad);
+    case DT_F32: return quantize32_of(DT_F32, l, values, n, q, bad);
+    case DT_BF16: return quantize32_of(DT_BF16, l, values, n, q, bad);
+    default: return quantize32_of(DT_F16, l, values, n, q, bad);
     }
+}
+
+INLINE void reconstruct32_of(uint32_t dtype, float step, const int32_t *q, size_t n, uint8_t *values)
+{
+    for (size_t i = 0; i < n; i++)
+        store_float(dtype, (float)q[i] * step, values, i);
 }
 
 INLINE void reconstruct32_body(const lattice *l, const int32_t *q, size_t n, uint8_t *values)
 {
-    float x[CHUNK], step = l->step32;
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)q[i] * step;
-    store_floats(l->dtype, x, n, values);
+    switch (l->dtype) {
+    case DT_F32: reconstruct32_of(DT_F32, l->step32, q, n, values); break;
+    case DT_BF16: reconstruct32_of(DT_BF16, l->step32, q, n, values); break;
+    default: reconstruct32_of(DT_F16, l->step32, q, n, values);
+    }
 }
 
 static size_t quantize32_scalar(const lattice *l, const uint8_t *v, size_t n, int32_t *q, uint8_t *bad)

@@ -73,7 +73,7 @@ void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
         uint32_t counts[256];
         extract(elements, n, bytes, plane, rotate, delta, scratch);
         histogram_u8(scratch, n, counts);
-        symbols_encode(scratch, n, (symbol_shape){0}, counts, coder, isa, scratch + n, w);
+        symbols_encode(scratch, n, counts, coder, isa, scratch + n, w);
     }
 }
 

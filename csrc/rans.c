@@ -15,7 +15,7 @@
 /* A lane costs its final state, about 20 bits beyond the information in it: at most a fifth of a percent. */
 unsigned rans_lanes_log2(uint64_t payload_bits)
 {
-    static const uint64_t least[RANS_LANES_LOG2] = {12000, 40000, 150000, 250000, 350000, 700000};
+    static const uint64_t least[RANS_LANES_LOG2] = {12000, 30000, 50000, 80000, 200000, 700000};
     unsigned log2 = 0;
     while (log2 < RANS_LANES_LOG2 && payload_bits >= least[log2])
         log2++;
@@ -65,7 +65,7 @@ static uint8_t *encode_segment(const rans_encode_table *e, const uint8_t *symbol
 {
     size_t head = (lanes - lane) & (lanes - 1), groups = n > head ? (n - head) / lanes : 0;
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 && lanes >= 32 && groups) {
+    if (isa >= SZD_ISA_AVX512 && lanes >= 16 && groups) {
         size_t end = head + groups * lanes;
         at = encode_scalar(e, symbols, end, n, state, lane, lanes, at);
         at = rans_encode_groups_avx512(e, symbols + head, groups, state, lanes, at);
@@ -187,7 +187,7 @@ bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa)
     size_t done = 0;
     if (d->lane == 0) {
 #if defined(__x86_64__)
-        if (isa >= SZD_ISA_AVX512 && d->lanes >= 32)
+        if (isa >= SZD_ISA_AVX512 && d->lanes >= 16)
             done = rans_decode_groups_avx512(d, out, n);
         else
 #endif

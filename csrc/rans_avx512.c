@@ -46,6 +46,16 @@ TARGET_AVX512 INLINE void encode_narrow(const narrow_table *t, const uint8_t *sy
     x[0] = push(shed(x[0], f_low, at), f_low, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)));
 }
 
+/* 16 symbols, where there are no more lanes. */
+TARGET_AVX512 INLINE void encode_narrow_half(const narrow_table *t, const uint8_t *symbols, __m512i *x, uint8_t **at)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)symbols);
+    __m512i s = _mm512_sub_epi16(_mm512_cvtepu8_epi16(_mm256_castsi128_si256(bytes)), t->lo);
+    __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
+    __m512i wide = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(f));
+    *x = push(shed(*x, wide, at), wide, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)));
+}
+
 /* 16 symbols of any alphabet. */
 TARGET_AVX512 INLINE void encode_wide(const rans_encode_table *e, const uint8_t *symbols, __m512i *x, uint8_t **at)
 {
@@ -64,7 +74,9 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
         x[v] = _mm512_loadu_si512(state + 16 * v);
     for (size_t g = groups; g-- > 0;) {
         const uint8_t *group = symbols + 16 * vectors * g;
-        if (e->narrow)
+        if (e->narrow && vectors == 1)
+            encode_narrow_half(&t, group, x, &at);
+        else if (e->narrow)
             for (size_t v = vectors; v > 0; v -= 2)
                 encode_narrow(&t, group + 16 * (v - 2), x + v - 2, &at);
         else
@@ -79,8 +91,11 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
 TARGET_AVX512 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
                                                  uint32_t *state, size_t lanes, uint8_t *at)
 {
-    return lanes == 64 ? encode_groups(e, symbols, groups, state, 4, at)
-                       : encode_groups(e, symbols, groups, state, 2, at);
+    switch (lanes) { /* the number of vectors as a constant: they stay in registers */
+    case 64: return encode_groups(e, symbols, groups, state, 4, at);
+    case 32: return encode_groups(e, symbols, groups, state, 2, at);
+    default: return encode_groups(e, symbols, groups, state, 1, at);
+    }
 }
 
 TARGET_AVX512 INLINE __m128i four(const uint32_t *table, const uint32_t *slots)
@@ -134,7 +149,11 @@ TARGET_AVX512 INLINE size_t decode_groups(rans_decoder *d, uint8_t *out, size_t 
 
 TARGET_AVX512 size_t rans_decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n)
 {
-    return d->lanes == 64 ? decode_groups(d, out, n, 4) : decode_groups(d, out, n, 2);
+    switch (d->lanes) {
+    case 64: return decode_groups(d, out, n, 4);
+    case 32: return decode_groups(d, out, n, 2);
+    default: return decode_groups(d, out, n, 1);
+    }
 }
 #else
 typedef int rans_avx512_is_empty_here;

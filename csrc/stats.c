@@ -89,6 +89,12 @@ static void look_chunks(uint32_t dtype, const uint8_t *data, uint64_t whole, uin
     float single[CHUNK];
     double wide[CHUNK];
     unsigned bytes = dtype_of(dtype).element_bytes;
+    if (dtype == DT_F32 && (uintptr_t)data % sizeof(float) == 0) { /* no need for a copy */
+        for (uint64_t done = 0; done < whole; done += CHUNK)
+            look_float((const float *)(const void *)(data + 4 * done), whole - done < CHUNK ? whole - done : CHUNK, isa,
+                       e);
+        return;
+    }
     for (uint64_t done = 0; done < whole; done += CHUNK) {
         size_t n = whole - done < CHUNK ? (size_t)(whole - done) : CHUNK;
         if (dtype == DT_F64) {

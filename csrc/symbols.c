@@ -135,10 +135,8 @@ static void encode_plain(const uint8_t *symbols, size_t n, uint32_t isa, uint8_t
     write_plain(symbols, n, &p, isa, scratch, w);
 }
 
+/* How the class part of a stream is to be coded. */
 typedef struct class_plan {
-    class_map map;
-    size_t sizes[MAX_CLASSES];
-    uint8_t *sorted;
     plain_plan parts[MAX_CLASSES]; /* of the classes that are not empty: constant or rANS */
     uint8_t *levels;               /* the streams of rows' and columns' levels */
     size_t levels_size;
@@ -146,14 +144,77 @@ typedef struct class_plan {
     uint64_t bytes;
 } class_plan;
 
-/* A class's table whatever it costs: its symbols share a stream with the others. */
-static uint64_t plan_class(const uint8_t *symbols, size_t n, plain_plan *p)
+/* Sorts by class where rows and columns differ; counts. */
+void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa,
+                   uint8_t *scratch)
 {
-    uint32_t counts[256];
-    histogram_u8(symbols, n, counts);
-    if (counts[symbols[0]] == n) {
+    scratch += 2 * rans_scratch(n);
+    c->n = n;
+    c->symbols = symbols;
+    c->classes = 0;
+    if (n >= LEAST_COMPOSITE && n <= MOST_COMPOSITE && width >= LEAST_WIDTH && width <= MOST_WIDTH && n % width == 0) {
+        size_t rows = n / width, lines = rows + width;
+        c->sorted = take(&scratch, n + CLASS_GAPS);
+        uint32_t *sums = take(&scratch, lines * 4);
+        c->map.row_level = take(&scratch, lines);
+        c->map.column_level = c->map.row_level + rows;
+        if (classes_choose(symbols, rows, width, zero, isa, sums, &c->map)) {
+            classes_sizes(&c->map, c->sizes);
+            classes_split(&c->map, symbols, c->sorted, isa, aligned64(scratch));
+            c->classes = (unsigned)class_count(&c->map);
+        }
+    }
+    c->rest = scratch;
+    if (!c->classes) {
+        histogram_u8(symbols, n, c->all);
+        return;
+    }
+    memset(c->all, 0, sizeof c->all);
+    const uint8_t *part = c->sorted;
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        histogram_u8(part, c->sizes[k], c->of[k]);
+        for (unsigned s = 0; s < 256; s++)
+            c->all[s] += c->of[k][s];
+    }
+}
+
+static void demote_counts(uint32_t counts[256], unsigned first, unsigned last)
+{
+    for (unsigned s = 1; s < 256; s++)
+        if (s - first > last - first) {
+            counts[0] += counts[s];
+            counts[s] = 0;
+        }
+}
+
+INLINE void clear_outside(uint8_t *restrict symbols, size_t n, uint8_t first, uint8_t range)
+{
+    for (size_t i = 0; i < n; i++)
+        symbols[i] = (uint8_t)(symbols[i] - first) > range ? 0 : symbols[i];
+}
+
+/* Symbols outside [first, last] have become 0 in `symbols`: the same for what was counted and sorted. */
+void symbols_demote(symbol_counts *c, unsigned first, unsigned last)
+{
+    uint8_t *part = c->sorted;
+    demote_counts(c->all, first, last);
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        uint32_t zeros = c->of[k][0];
+        demote_counts(c->of[k], first, last);
+        if (c->of[k][0] > zeros)
+            clear_outside(part, c->sizes[k], (uint8_t)first, (uint8_t)(last - first));
+    }
+}
+
+/* A class's table whatever it costs: its symbols share a stream with the others. */
+static uint64_t plan_class(const uint32_t counts[256], size_t n, plain_plan *p)
+{
+    unsigned first = 0;
+    while (!counts[first])
+        first++;
+    if (counts[first] == n) {
         p->coder = STREAM_CONSTANT;
-        p->table.lo = symbols[0];
+        p->table.lo = (uint8_t)first;
         return 16;
     }
     p->coder = STREAM_RANS;
@@ -162,13 +223,13 @@ static uint64_t plan_class(const uint8_t *symbols, size_t n, plain_plan *p)
 }
 
 /* The levels' streams; false where the buffer is too small for them. */
-static bool encode_levels(class_plan *p, uint32_t isa, uint8_t *scratch, size_t capacity)
+static bool encode_levels(const class_map *m, class_plan *p, uint32_t isa, uint8_t *scratch, size_t capacity)
 {
     writer w = {p->levels, p->levels + capacity, false};
-    if (p->map.row_levels > 1)
-        encode_plain(p->map.row_level, p->map.rows, isa, scratch, &w);
-    if (p->map.column_levels > 1)
-        encode_plain(p->map.column_level, p->map.width, isa, scratch, &w);
+    if (m->row_levels > 1)
+        encode_plain(m->row_level, m->rows, isa, scratch, &w);
+    if (m->column_levels > 1)
+        encode_plain(m->column_level, m->width, isa, scratch, &w);
     p->levels_size = (size_t)(w.at - p->levels);
     return !w.failed;
 }
@@ -183,27 +244,16 @@ static unsigned class_lanes(uint64_t bits, size_t levels_size)
 }
 
 /* False where classes do not pay. */
-static bool plan_classes(const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa, uint64_t limit,
-                         uint8_t *scratch, class_plan *p)
+static bool plan_classes(const symbol_counts *c, uint32_t isa, uint64_t limit, uint8_t *scratch, class_plan *p)
 {
-    if (n < LEAST_COMPOSITE || n > MOST_COMPOSITE || width < LEAST_WIDTH || width > MOST_WIDTH || n % width)
-        return false;
-    size_t lines = n / width + width;
-    p->sorted = take(&scratch, n + CLASS_GAPS);
-    uint32_t *sums = take(&scratch, lines * 4);
-    p->map.row_level = take(&scratch, lines);
-    p->map.column_level = p->map.row_level + lines - width;
-    if (!classes_choose(symbols, n / width, width, zero, isa, sums, &p->map))
-        return false;
-    classes_sizes(&p->map, p->sizes);
-    classes_split(&p->map, symbols, p->sorted, isa, aligned64(scratch));
     uint64_t bits = 0;
-    const uint8_t *part = p->sorted;
-    for (size_t k = 0; k < class_count(&p->map); part += p->sizes[k] + CLASS_GAP, k++)
-        bits += p->sizes[k] ? plan_class(part, p->sizes[k], p->parts + k) : 0;
-    uint8_t *rest = aligned64(scratch + lines + LEVELS_ROOM);
-    p->levels = scratch;
-    if (!encode_levels(p, isa, rest, lines + LEVELS_ROOM))
+    for (unsigned k = 0; k < c->classes; k++)
+        bits += c->sizes[k] ? plan_class(c->of[k], c->sizes[k], p->parts + k) : 0;
+    if (!c->classes || bits / 8 >= limit)
+        return false;
+    size_t room = c->map.rows + c->map.width + LEVELS_ROOM;
+    p->levels = c->rest;
+    if (!encode_levels(&c->map, p, isa, scratch, room))
         return false;
     p->lanes_log2 = class_lanes(bits, p->levels_size);
     size_t carried = p->levels_size < (size_t)2 << p->lanes_log2 ? p->levels_size : (size_t)2 << p->lanes_log2;
@@ -222,20 +272,20 @@ static void write_level_counts(const class_map *m, writer *w)
     flush_bits(&b);
 }
 
-static void write_classes(const class_plan *p, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
+static void write_classes(const symbol_counts *c, const class_plan *p, uint32_t isa, uint8_t *scratch, writer *w)
 {
-    const class_map *m = &p->map;
+    const class_map *m = &c->map;
     rans_segment segments[MAX_CLASSES];
     size_t count = 0;
     uint8_t top = FIRST_TOP;
-    const uint8_t *part = p->sorted;
+    const uint8_t *part = c->sorted;
     write_u8(w, STREAM_CLASSES);
     write_varint(w, m->width);
     write_u8(w, (m->row_levels - 1) | (m->column_levels - 1) << 4);
     write_varint(w, p->levels_size);
     write_level_counts(m, w);
-    for (size_t k = 0; k < class_count(m); part += p->sizes[k] + CLASS_GAP, k++) {
-        if (!p->sizes[k])
+    for (size_t k = 0; k < class_count(m); part += c->sizes[k] + CLASS_GAP, k++) {
+        if (!c->sizes[k])
             continue;
         write_u8(w, p->parts[k].coder);
         if (p->parts[k].coder == STREAM_CONSTANT) {
@@ -243,13 +293,13 @@ static void write_classes(const class_plan *p, size_t n, uint32_t isa, uint8_t *
         } else {
             freqs_write(&p->parts[k].table, top, w);
             top = p->parts[k].table.top;
-            segments[count++] = (rans_segment){part, p->sizes[k], &p->parts[k].table};
+            segments[count++] = (rans_segment){part, c->sizes[k], &p->parts[k].table};
         }
     }
     uint8_t carry[2 << RANS_LANES_LOG2] = {0};
     size_t room = (size_t)2 << p->lanes_log2, carried = p->levels_size < room ? p->levels_size : room;
     memcpy(carry, p->levels, carried);
-    write_rans(segments, count, n, p->lanes_log2, carry, isa, scratch, w);
+    write_rans(segments, count, c->n, p->lanes_log2, carry, isa, scratch, w);
     write_bytes(w, p->levels + carried, p->levels_size - carried);
 }
 
@@ -295,31 +345,42 @@ static void write_dominant(const uint8_t *symbols, size_t n, const dominant_plan
     write_plain(flags, n, &p->flags, isa, rest, w);
 }
 
-void symbols_encode(const uint8_t *symbols, size_t n, symbol_shape shape, const uint32_t counts[256], uint32_t coder,
-                    uint32_t isa, uint8_t *scratch, writer *w)
+static void write_raw(const uint8_t *symbols, size_t n, writer *w)
+{
+    write_u8(w, STREAM_RAW);
+    write_bytes(w, symbols, n);
+}
+
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
+                    uint8_t *scratch, writer *w)
+{
+    plain_plan plain;
+    if (n == 0)
+        return;
+    plan_plain(counts, n, coder, &plain);
+    write_plain(symbols, n, &plain, isa, scratch, w);
+}
+
+void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
     plain_plan plain;
     dominant_plan dominant;
     class_plan classes;
-    if (n == 0)
-        return;
-    plan_plain(counts, n, coder, &plain);
-    bool composite = shape.composite && coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
-    uint8_t *sorting = scratch + rans_scratch(n);
+    plan_plain(c->all, c->n, coder, &plain);
+    bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
     uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
-    bool by_dominant = composite && plan_dominant(counts, n, limit, &dominant);
+    bool by_dominant = composite && plan_dominant(c->all, c->n, limit, &dominant);
     limit = by_dominant ? dominant.bytes : limit;
     writer start = *w;
-    if (composite && shape.width && plan_classes(symbols, n, shape.width, shape.zero, isa, limit, sorting, &classes))
-        write_classes(&classes, n, isa, scratch, w);
+    if (composite && plan_classes(c, isa, limit, scratch, &classes))
+        write_classes(c, &classes, isa, scratch, w);
     else if (by_dominant)
-        write_dominant(symbols, n, &dominant, isa, scratch, w);
+        write_dominant(c->symbols, c->n, &dominant, isa, scratch, w);
     else
-        write_plain(symbols, n, &plain, isa, scratch, w);
-    if (w->failed || (size_t)(w->at - start.at) > n + 1) {
+        write_plain(c->symbols, c->n, &plain, isa, scratch, w);
+    if (w->failed || (size_t)(w->at - start.at) > c->n + 1) {
         *w = start;
-        write_u8(w, STREAM_RAW);
-        write_bytes(w, symbols, n);
+        write_raw(c->symbols, c->n, w);
     }
 }
 

@@ -105,11 +105,20 @@ uint64_t offset_in(const tile *t, const uint64_t *strides, uint64_t position)
 }
 
 /* Puts a sequence of elements, handed over in the tile's order, in their places. */
+/* The place of the next n elements, if they lie side by side, NULL otherwise. */
+uint8_t *sink_room(const sink *s, uint64_t n)
+{
+    return run_length(&s->at) - s->in_run >= n ? s->out + (s->at.offset + s->in_run) * s->bytes : NULL;
+}
+
+/* n elements, which may be in their place already. */
 void sink_write(sink *s, const uint8_t *elements, uint64_t n)
 {
     while (n) {
         uint64_t rest = run_length(&s->at) - s->in_run, part = rest < n ? rest : n;
-        memcpy(s->out + (s->at.offset + s->in_run) * s->bytes, elements, part * s->bytes);
+        uint8_t *to = s->out + (s->at.offset + s->in_run) * s->bytes;
+        if (to != elements)
+            memcpy(to, elements, part * s->bytes);
         elements += part * s->bytes;
         s->in_run += part;
         n -= part;

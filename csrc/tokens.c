@@ -1,6 +1,6 @@
 /* Residuals as symbols (FORMAT.md, section 6, step 4): the k low bits raw, the high part relative to `base` as one of
  * at most 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
-#include "internal.h"
+#include "classes.h"
 
 enum { WINDOW = 256, MAX_K = 24, ORDER_SAMPLE = 32 };
 
@@ -157,20 +157,18 @@ static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
 }
 
 /* Rare symbols at either end of those that occur lose their places. */
-static void trim(token_encoder *e, uint32_t counts[WINDOW])
+static void trim(token_encoder *e, symbol_counts *c)
 {
     unsigned first = 1, last = WINDOW - 1;
     size_t more = 0;
-    while (first < last && !worth_a_place(counts[first], e->n))
-        more += counts[first++];
-    while (last > first && !worth_a_place(counts[last], e->n))
-        more += counts[last--];
+    while (first < last && !worth_a_place(c->all[first], e->n))
+        more += c->all[first++];
+    while (last > first && !worth_a_place(c->all[last], e->n))
+        more += c->all[last--];
     if (!more)
         return;
     demote(e, first, last, more);
-    memset(counts, 0, first * sizeof *counts);
-    memset(counts + last + 1, 0, (WINDOW - 1 - last) * sizeof *counts);
-    counts[0] = (uint32_t)e->escapes;
+    symbols_demote(c, first, last);
 }
 
 static void write_escapes(const token_encoder *e, writer *w)
@@ -208,9 +206,9 @@ static uint8_t zero_symbol(const token_encoder *e)
 
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
-    uint32_t counts[WINDOW];
-    histogram_u8(e->symbols, e->n, counts);
-    trim(e, counts);
+    symbol_counts counts;
+    symbols_count(&counts, e->symbols, e->n, width, zero_symbol(e), isa, e->rest);
+    trim(e, &counts);
     write_u8(w, e->k);
     write_varint(w, zigzag(e->base));
     write_u8(w, e->escapes > 0);
@@ -218,8 +216,7 @@ void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa,
         write_escapes(e, w);
     store_u64(e->low_at, e->bits);
     write_bytes(w, e->low, (e->n * e->k + 7) / 8);
-    symbol_shape shape = {true, width, zero_symbol(e)};
-    symbols_encode(e->symbols, e->n, shape, counts, coder, isa, e->rest, w);
+    symbols_encode_counted(&counts, coder, isa, e->rest, w);
 }
 
 size_t tokens_sample(const int32_t *r, size_t n, int32_t sample[TOKEN_SAMPLE])

@@ -3,6 +3,7 @@ exceptions."""
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from typing import Any
 
@@ -124,12 +125,26 @@ def options(coder: str = "auto") -> Any:
     return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa]})
 
 
+_kept = threading.local()
+MOST_KEPT = 1 << 25
+
+
+def scratch(size: int) -> NDArray[np.uint8]:
+    """Scratch space that this thread keeps for the next call: fresh pages cost more than coding a small tensor."""
+    held: NDArray[np.uint8] | None = getattr(_kept, "buffer", None)
+    if held is None or held.size < size:
+        held = np.empty(size, dtype=np.uint8)
+        if size <= MOST_KEPT:
+            _kept.buffer = held
+    return held
+
+
 class Encoder:
     """Buffers for one thread that encodes blocks of one frame."""
 
     def __init__(self, header: Header, opts: Any, data: NDArray[Any]) -> None:
         self._header, self._options, self._data = header, opts, data
-        self._scratch = np.empty(lib.szd_encode_scratch(header.c), dtype=np.uint8)
+        self._scratch = scratch(lib.szd_encode_scratch(header.c))
         self._out = np.empty(lib.szd_block_bound(header.c), dtype=np.uint8)
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
@@ -174,7 +189,7 @@ class Decoder:
 
     def __init__(self, header: Header) -> None:
         self._header, self._options = header, options()
-        self._scratch = np.empty(decode_scratch(header), dtype=np.uint8)
+        self._scratch = scratch(decode_scratch(header))
 
     def decode(self, block: int, payload: Bytes, out: NDArray[Any], first: int, strides: tuple[int, ...]) -> None:
         """Decodes into `out` (C-contiguous), the tile's first element at byte offset `first`, strides in elements."""
