@@ -72,20 +72,6 @@ static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t is
     return planes_finished(&d->planes) ? SZD_OK : SZD_BLOCK_CODES;
 }
 
-/* A list of Exp-Golomb numbers: order, length, bits. */
-static int begin_list(reader *r, bit_reader *b, unsigned *order)
-{
-    *order = read_u8(r);
-    uint64_t size = read_varint(r);
-    const uint8_t *p = read_bytes(r, size);
-    if (!p)
-        return SZD_BLOCK_SHORT;
-    *b = (bit_reader){p, p + size, 0, 0, false};
-    return *order <= 40 ? SZD_OK : SZD_BLOCK_NUMBERS;
-}
-
-static bool list_finished(bit_reader *b) { return end_bits(b) == b->end && !b->failed; }
-
 typedef struct outlier_reader {
     uint64_t count;
     unsigned order;

@@ -22,20 +22,6 @@ typedef struct outlier_list {
     uint8_t *elements;
 } outlier_list;
 
-static void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
-{
-    uint64_t costs[EXP_GOLOMB_ORDERS] = {0};
-    for (size_t i = 0; i < n; i++)
-        add_exp_golomb_costs(costs, values[i]);
-    unsigned order = cheapest_order(costs);
-    write_u8(w, order);
-    write_varint(w, (costs[order] + 7) / 8);
-    bit_writer b = {w, 0, 0};
-    for (size_t i = 0; i < n; i++)
-        put_exp_golomb(&b, values[i], order);
-    flush_bits(&b);
-}
-
 static void write_outliers(const outlier_list *o, unsigned bytes, const szd_options *options, uint8_t *scratch,
                            writer *w)
 {
@@ -112,20 +98,21 @@ typedef struct lattice_job {
 
 static bool hopeless(const lattice_job *j) { return j->outliers.count > j->t->count / 2 && j->outliers.count > 16; }
 
-/* Chunk by chunk from values to tokens, all in the first-level cache. False when most are outliers. */
-static bool tokens_of_values(lattice_job *j, uint8_t *scratch)
+/* Chunk by chunk from values to tokens, all in the first-level cache. False when most are outliers, or when values turn
+ * out to be too many for a palette. */
+static bool tokens_of_values(lattice_job *j, bool palette, uint8_t *scratch)
 {
     int32_t *q = take(&scratch, CHUNK * 4), sample[TOKEN_SAMPLE];
     uint32_t spare[CHUNK];
     size_t n = (size_t)j->t->count;
     size_t count = quantize_sample(j->l, j->values, j->first, n, sample);
-    tokens_begin_encoding(&j->tokens, sample, count, n, scratch);
+    tokens_begin_encoding(&j->tokens, sample, count, n, palette, scratch);
+    j->outliers.count = 0;
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t part = n - done < CHUNK ? n - done : CHUNK;
         quantize_part(j->l, j->values, j->first, done, part, q, j->low ? j->low + done : spare, &j->outliers);
-        if (hopeless(j))
+        if (hopeless(j) || !tokens_add(&j->tokens, q, part, j->l->isa))
             return false;
-        tokens_add(&j->tokens, q, part, j->l->isa);
     }
     return true;
 }
@@ -149,7 +136,7 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
         regression_fit(j->h, j->t, q, *coefficients);
         regression_apply(j->h, j->t, *coefficients, -1, q);
     }
-    tokens_begin_encoding(&j->tokens, sample, tokens_sample(q, n, sample), n, scratch);
+    tokens_begin_encoding(&j->tokens, sample, tokens_sample(q, n, sample), n, false, scratch);
     for (size_t done = 0; done < n; done += CHUNK)
         tokens_add(&j->tokens, q + done, n - done < CHUNK ? n - done : CHUNK, j->l->isa);
     return true;
@@ -165,7 +152,10 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
     j.low = h->wide_bits ? take(&scratch, n * 4) : NULL;
     j.outliers = (outlier_list){0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
     lattice_begin(j.l, h, options->isa);
-    if (!(h->predictor ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, scratch)))
+    bool ok = h->predictor ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, true, scratch);
+    if (!ok && !h->predictor && !hopeless(&j))
+        ok = tokens_of_values(&j, false, scratch);
+    if (!ok)
         return false;
     write_u8(w, MODE_LATTICE);
     write_outliers(&j.outliers, h->element_bytes, options, j.tokens.rest, w);

@@ -138,7 +138,8 @@ bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool planes_finished(planes_decoder *d);
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough);
 
-/* tokens.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
+/* tokens_encode.c, tokens_decode.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
+enum token_form { FORM_DIRECT = 0, FORM_DOMINANT = 1, FORM_PALETTE = 2 };
 typedef struct token_decoder {
     unsigned k;
     int32_t base;
@@ -150,9 +151,29 @@ typedef struct token_decoder {
     uint64_t position;
     symbol_decoder symbols;
     uint8_t buffer[CHUNK];
+    unsigned form;
+    bool dominant;
+    int32_t dominant_value;
+    size_t others; /* left that are not the dominant value */
+    symbol_decoder flags;
+    uint8_t flag_buffer[CHUNK];
+    int32_t other_values[CHUNK + 1];
+    unsigned entries;
+    int32_t palette[256];
 } token_decoder;
 enum { TOKEN_SAMPLE = 512 };
+enum { PALETTE_HASH_BITS = 10 };
+typedef struct token_palette {
+    unsigned count;
+    int32_t values[256];
+    uint16_t slots[1 << PALETTE_HASH_BITS]; /* number of the value and 1, 0 if free */
+} token_palette;
 typedef struct token_encoder {
+    enum token_form form;
+    bool dominant; /* one value is coded apart */
+    int32_t dominant_value;
+    uint8_t *flags; /* 1: not the dominant value */
+    size_t flagged;
     unsigned k;
     int32_t base;
     size_t n, escapes;
@@ -161,18 +182,24 @@ typedef struct token_encoder {
     uint8_t *low, *low_at;
     uint64_t bits; /* the last `have` low bits, not stored yet */
     unsigned have;
+    token_palette *palette;
     uint8_t *rest;
 } token_encoder;
 size_t tokens_scratch(size_t n);
 size_t tokens_sample(const int32_t *r, size_t n, int32_t sample[TOKEN_SAMPLE]);
-/* n residuals in all will be added, distributed as the sample's `count`. */
-void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, uint8_t *scratch);
-void tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
+/* n residuals in all will be added, distributed as the sample's `count`. palette: whether few values may be numbered;
+ * then tokens_add says false where they are too many after all. */
+void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, bool palette,
+                           uint8_t *scratch);
+bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
 /* width: of the rows that the residuals form, or 0 */
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w);
 int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
 bool tokens_finished(token_decoder *d);
+void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w);
+int begin_list(reader *r, bit_reader *b, unsigned *order);
+bool list_finished(bit_reader *b);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
 

@@ -1,5 +1,5 @@
 /* A stream of bytes by whichever coder is smallest (FORMAT.md, section 4). Plain streams have one table; composite ones
- * sort their symbols first, by class or by whether they are the commonest one, into plain parts. */
+ * sort their symbols by class first. */
 #include "classes.h"
 
 enum {
@@ -7,8 +7,7 @@ enum {
     STREAM_RAW = 1,
     STREAM_HUFFMAN = SZD_CODER_HUFFMAN,
     STREAM_RANS = SZD_CODER_RANS,
-    STREAM_CLASSES = 4,
-    STREAM_DOMINANT = 5
+    STREAM_CLASSES = 4
 };
 enum {
     SMALL_STREAM = 8192, /* below this many symbols, whether Huffman's smaller table pays is worked out */
@@ -303,48 +302,6 @@ static void write_classes(const symbol_counts *c, const class_plan *p, uint32_t 
     write_bytes(w, p->levels + carried, p->levels_size - carried);
 }
 
-/* Where one symbol has almost all of the probability, 12 bits are too few for the others': first whether it is that
- * one, then which of the others. */
-typedef struct dominant_plan {
-    uint8_t top;
-    plain_plan flags, others;
-    uint64_t bytes;
-} dominant_plan;
-
-static bool plan_dominant(const uint32_t counts[256], size_t n, uint64_t limit, dominant_plan *p)
-{
-    unsigned top = 0;
-    for (unsigned s = 1; s < 256; s++)
-        top = counts[s] > counts[top] ? s : top;
-    if (n < LEAST_COMPOSITE || n > MOST_COMPOSITE || counts[top] < n - n / 8 || counts[top] == n)
-        return false;
-    uint32_t others[256], flags[256] = {counts[top], (uint32_t)(n - counts[top])};
-    memcpy(others, counts, sizeof others);
-    others[top] = 0;
-    p->top = (uint8_t)top;
-    plan_plain(flags, n, SZD_CODER_AUTO, &p->flags);
-    plan_plain(others, n - counts[top], SZD_CODER_AUTO, &p->others);
-    p->bytes = 4 + p->flags.bytes + p->others.bytes;
-    return p->bytes < limit;
-}
-
-static void write_dominant(const uint8_t *symbols, size_t n, const dominant_plan *p, uint32_t isa, uint8_t *scratch,
-                           writer *w)
-{
-    uint8_t *flags = take(&scratch, n), *others = take(&scratch, n / 8 + 1), *rest = aligned64(scratch);
-    size_t m = 0;
-    for (size_t i = 0; i < n; i++) {
-        flags[i] = symbols[i] != p->top;
-        others[m] = symbols[i];
-        m += flags[i];
-    }
-    write_u8(w, STREAM_DOMINANT);
-    write_u8(w, p->top);
-    write_varint(w, m);
-    write_plain(others, m, &p->others, isa, rest, w);
-    write_plain(flags, n, &p->flags, isa, rest, w);
-}
-
 static void write_raw(const uint8_t *symbols, size_t n, writer *w)
 {
     write_u8(w, STREAM_RAW);
@@ -364,18 +321,13 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
     plain_plan plain;
-    dominant_plan dominant;
     class_plan classes;
     plan_plain(c->all, c->n, coder, &plain);
     bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
     uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
-    bool by_dominant = composite && plan_dominant(c->all, c->n, limit, &dominant);
-    limit = by_dominant ? dominant.bytes : limit;
     writer start = *w;
     if (composite && plan_classes(c, isa, limit, scratch, &classes))
         write_classes(c, &classes, isa, scratch, w);
-    else if (by_dominant)
-        write_dominant(c->symbols, c->n, &dominant, isa, scratch, w);
     else
         write_plain(c->symbols, c->n, &plain, isa, scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > c->n + 1) {
@@ -580,30 +532,6 @@ static int decode_classes(symbol_decoder *d, reader *r, size_t n, uint32_t isa, 
     return SZD_OK;
 }
 
-static int decode_dominant(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch, uint8_t *out)
-{
-    uint8_t top = read_u8(r), *others = take(&scratch, n + 1);
-    uint64_t m = read_varint(r);
-    if (r->failed)
-        return SZD_BLOCK_SHORT;
-    if (m < 1 || m >= n)
-        return SZD_BLOCK_CODES;
-    int status = decode_plain(d, r, (size_t)m, others, isa);
-    if (status == SZD_OK)
-        status = decode_plain(d, r, n, out, isa);
-    if (status)
-        return status;
-    size_t used = 0;
-    unsigned all = 0;
-    for (size_t i = 0; i < n; i++) { /* `others` has room for n, should there be too many flags */
-        unsigned flag = out[i];
-        all |= flag;
-        out[i] = flag ? others[used] : top;
-        used += flag & 1;
-    }
-    return all > 1 || used != m ? SZD_BLOCK_CODES : SZD_OK;
-}
-
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     d->coder = d->from = STREAM_CONSTANT;
@@ -615,11 +543,10 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
         return SZD_BLOCK_SHORT;
     if (coder < STREAM_CLASSES)
         return begin_plain(d, coder, r, n);
-    if (coder > STREAM_DOMINANT || !scratch || n > MOST_COMPOSITE)
+    if (coder > STREAM_CLASSES || !scratch || n > MOST_COMPOSITE)
         return SZD_BLOCK_CODES;
     uint8_t *out = take(&scratch, n);
-    int status = coder == STREAM_CLASSES ? decode_classes(d, r, n, isa, scratch, out)
-                                         : decode_dominant(d, r, n, isa, scratch, out);
+    int status = decode_classes(d, r, n, isa, scratch, out);
     d->coder = coder;
     d->from = STREAM_RAW;
     d->raw = out;

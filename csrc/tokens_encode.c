@@ -1,10 +1,17 @@
-/* Residuals as symbols (FORMAT.md, section 6, step 4): the k low bits raw, the high part relative to `base` as one of
- * at most 256 symbols, what lies outside or is too rare for a place in the table as an escape. */
+/* Residuals to symbols, raw low bits and escapes (FORMAT.md, section 6, step 4), chunk by chunk.
+ *
+ * A sample says how: where one value stands out, it is coded apart, lest its raw low bits be stored as often as it
+ * occurs; where there are few values far apart, they are numbered; otherwise the k low bits are raw and the high part
+ * relative to `base` is one of at most 256 symbols, or an escape if it lies outside or is too rare for a place in the
+ * table. */
 #include "classes.h"
 
 enum { WINDOW = 256, MAX_K = 24, ORDER_SAMPLE = 32 };
 
-size_t tokens_scratch(size_t n) { return n + 4 * n + 3 * n + 16 + symbols_scratch(n) + 5 * 64; }
+size_t tokens_scratch(size_t n)
+{
+    return 2 * n + 4 * n + 3 * n + 16 + sizeof(token_palette) + symbols_scratch(n) + 7 * 64;
+}
 
 /* The value with half the sample at or below it, by fixing its bits from the highest down. */
 static uint32_t median_u32(const uint32_t *sample, size_t n)
@@ -54,7 +61,7 @@ static unsigned choose_k(uint32_t deviation)
 }
 
 /* The window of symbols 1 ... 255 is put about the sample's range where it holds that, about its centre otherwise. */
-void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, uint8_t *scratch)
+static void place_window(token_encoder *e, const int32_t *sample, size_t count)
 {
     sample_shape s = shape_of(sample, count);
     e->k = choose_k(s.deviation);
@@ -63,13 +70,83 @@ void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count
         middle = low + (high - low) / 2;
     middle -= WINDOW / 2;
     e->base = middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
-    e->n = e->escapes = 0;
+}
+
+static void sort(int32_t *v, size_t n) /* by insertion with gaps (Shell 1959): a sample is small */
+{
+    for (size_t gap = 301; gap; gap = gap * 4 / 9)
+        for (size_t i = gap; i < n; i++) {
+            int32_t x = v[i];
+            size_t j = i;
+            for (; j >= gap && v[j - gap] > x; j -= gap)
+                v[j] = v[j - gap];
+            v[j] = x;
+        }
+}
+
+typedef struct repeats {
+    size_t distinct, most; /* different values; how often the commonest occurs */
+    int32_t value;
+} repeats;
+
+static repeats repeats_of(const int32_t *sorted, size_t count)
+{
+    repeats r = {0, 0, 0};
+    for (size_t i = 0, run = 0; i < count; i++) {
+        run = i && sorted[i] == sorted[i - 1] ? run + 1 : 1;
+        r.distinct += run == 1;
+        if (run > r.most) {
+            r.most = run;
+            r.value = sorted[i];
+        }
+    }
+    return r;
+}
+
+static size_t without(int32_t *sample, size_t count, int32_t value)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        sample[left] = sample[i];
+        left += sample[i] != value;
+    }
+    return left;
+}
+
+/* Only where raw bits would be wasted on it, or where it leaves many others too few of the 4096 frequencies. */
+static bool stands_out(const token_encoder *e, repeats r, const int32_t *sorted, size_t count)
+{
+    enum { MANY_OTHERS = 16 };
+    int64_t span = (int64_t)sorted[count - 1] - sorted[0];
+    return r.most < count && ((e->k && r.most > count / 8) || (span > MANY_OTHERS && r.most > count - count / 8));
+}
+
+void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, bool palette,
+                           uint8_t *scratch)
+{
+    int32_t sorted[TOKEN_SAMPLE];
+    memcpy(sorted, sample, count * sizeof *sorted);
+    *e = (token_encoder){.form = FORM_DIRECT};
+    place_window(e, sorted, count);
+    sort(sorted, count);
+    repeats r = repeats_of(sorted, count);
+    if (stands_out(e, r, sorted, count)) {
+        e->dominant = true;
+        e->dominant_value = r.value;
+        count = without(sorted, count, r.value);
+        place_window(e, sorted, count);
+        r = repeats_of(sorted, count);
+    }
+    if (palette && e->k && count >= 32 && r.distinct <= count / 4)
+        e->form = FORM_PALETTE;
     e->symbols = take(&scratch, n);
+    e->flags = take(&scratch, e->dominant ? n : 0);
     e->escaped = take(&scratch, 4 * n);
     e->low = e->low_at = take(&scratch, 3 * n + 16);
+    e->palette = take(&scratch, sizeof *e->palette);
     e->rest = aligned64(scratch);
-    e->bits = 0;
-    e->have = 0;
+    if (e->form == FORM_PALETTE)
+        memset(e->palette, 0, sizeof *e->palette);
 }
 
 /* Whether any is an escape. Modulo 2^32, as the decoder's sum of base and symbol is. */
@@ -117,7 +194,7 @@ static void add_low_bits(token_encoder *e, const int32_t *r, size_t n)
     e->have = have;
 }
 
-void tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+static void add_direct(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
 {
     uint8_t *symbols = e->symbols + e->n;
     if (PICK(isa, find_symbols)(r, n, e->k, (uint32_t)e->base, symbols))
@@ -126,7 +203,49 @@ void tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
                 e->escaped[e->escapes++] = r[i] >> e->k;
     if (e->k)
         add_low_bits(e, r, n);
+}
+
+/* Values are numbered as they come; false where there are too many. */
+static bool add_numbered(token_encoder *e, const int32_t *r, size_t n)
+{
+    token_palette *p = e->palette;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t slot = (uint32_t)r[i] * 2654435761u >> (32 - PALETTE_HASH_BITS);
+        while (p->slots[slot] && p->values[p->slots[slot] - 1] != r[i])
+            slot = (slot + 1) & ((1u << PALETTE_HASH_BITS) - 1);
+        if (!p->slots[slot]) {
+            if (p->count == WINDOW)
+                return false;
+            p->values[p->count++] = r[i];
+            p->slots[slot] = (uint16_t)p->count;
+        }
+        e->symbols[e->n + i] = (uint8_t)(p->slots[slot] - 1);
+    }
+    return true;
+}
+
+/* n <= CHUNK */
+bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+{
+    int32_t others[CHUNK + 1];
+    if (e->dominant) {
+        uint8_t *flags = e->flags + e->flagged;
+        size_t m = 0;
+        for (size_t i = 0; i < n; i++) {
+            flags[i] = r[i] != e->dominant_value;
+            others[m] = r[i];
+            m += flags[i];
+        }
+        e->flagged += n;
+        r = others;
+        n = m;
+    }
+    if (e->form == FORM_PALETTE && !add_numbered(e, r, n))
+        return false;
+    if (e->form == FORM_DIRECT)
+        add_direct(e, r, n, isa);
     e->n += n;
+    return true;
 }
 
 /* A symbol must take at least 1/4096 of the probability. If it occurs c times among n, a place in the table costs about
@@ -188,6 +307,20 @@ static void write_escapes(const token_encoder *e, writer *w)
     flush_bits(&b);
 }
 
+void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
+{
+    uint64_t costs[EXP_GOLOMB_ORDERS] = {0};
+    for (size_t i = 0; i < n; i++)
+        add_exp_golomb_costs(costs, values[i]);
+    unsigned order = cheapest_order(costs);
+    write_u8(w, order);
+    write_varint(w, (costs[order] + 7) / 8);
+    bit_writer b = {w, 0, 0};
+    for (size_t i = 0; i < n; i++)
+        put_exp_golomb(&b, values[i], order);
+    flush_bits(&b);
+}
+
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w)
 {
     bit_writer b = {w, 0, 0};
@@ -204,7 +337,7 @@ static uint8_t zero_symbol(const token_encoder *e)
     return (uint8_t)(zero > 0 && zero < WINDOW ? zero : WINDOW / 2);
 }
 
-void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
+static void finish_direct(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
     symbol_counts counts;
     symbols_count(&counts, e->symbols, e->n, width, zero_symbol(e), isa, e->rest);
@@ -217,6 +350,53 @@ void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa,
     store_u64(e->low_at, e->bits);
     write_bytes(w, e->low, (e->n * e->k + 7) / 8);
     symbols_encode_counted(&counts, coder, isa, e->rest, w);
+}
+
+/* The values in rising order, the symbols renumbered. */
+static void finish_palette(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
+{
+    token_palette *p = e->palette;
+    int32_t sorted[WINDOW];
+    uint8_t place[WINDOW] = {0}, zero = 0;
+    memcpy(sorted, p->values, p->count * sizeof *sorted);
+    sort(sorted, p->count);
+    for (unsigned j = 0; j < p->count; j++)
+        for (unsigned i = 0; i < p->count; i++)
+            if (p->values[i] == sorted[j])
+                place[i] = (uint8_t)j;
+    for (size_t i = 0; i < e->n; i++)
+        e->symbols[i] = place[e->symbols[i]];
+    write_u8(w, p->count - 1);
+    write_varint(w, zigzag(sorted[0]));
+    uint32_t steps[WINDOW];
+    for (unsigned j = 1; j < p->count; j++) {
+        steps[j - 1] = (uint32_t)sorted[j] - (uint32_t)sorted[j - 1] - 1;
+        zero = sorted[j] <= 0 ? (uint8_t)j : zero;
+    }
+    if (p->count > 1)
+        write_exp_golomb_list(steps, p->count - 1, w);
+    symbol_counts counts;
+    symbols_count(&counts, e->symbols, e->n, width, zero, isa, e->rest);
+    symbols_encode_counted(&counts, coder, isa, e->rest, w);
+}
+
+void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
+{
+    if (e->dominant) {
+        uint32_t counts[WINDOW] = {(uint32_t)(e->flagged - e->n), (uint32_t)e->n};
+        write_u8(w, FORM_DOMINANT);
+        write_varint(w, zigzag(e->dominant_value));
+        write_varint(w, e->n);
+        symbols_encode(e->flags, e->flagged, counts, coder, isa, e->rest, w);
+        width = 0;
+    }
+    if (e->n == 0)
+        return;
+    write_u8(w, e->form);
+    if (e->form == FORM_PALETTE)
+        finish_palette(e, width, coder, isa, w);
+    else
+        finish_direct(e, width, coder, isa, w);
 }
 
 size_t tokens_sample(const int32_t *r, size_t n, int32_t sample[TOKEN_SAMPLE])
@@ -232,106 +412,13 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
 {
     int32_t sample[TOKEN_SAMPLE];
     uint32_t counts[WINDOW];
-    token_encoder e;
-    tokens_begin_encoding(&e, sample, tokens_sample(residuals, n, sample), n, scratch);
-    PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, e.symbols);
-    histogram_u8(e.symbols, n, counts);
+    token_encoder e = {.form = FORM_DIRECT};
+    place_window(&e, sample, tokens_sample(residuals, n, sample));
+    PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, scratch);
+    histogram_u8(scratch, n, counts);
     uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * e.k << 16;
     for (unsigned s = 1; s < WINDOW; s++)
         if (counts[s])
             cost += counts[s] * (uint64_t)(whole - log2_q16(counts[s]));
     return cost + ((uint64_t)counts[0] * 24 << 16);
-}
-
-static int begin_escapes(token_decoder *d, reader *r, size_t n)
-{
-    d->escapes_left = read_varint(r);
-    d->escape_order = read_u8(r);
-    uint64_t size = read_varint(r);
-    const uint8_t *p = read_bytes(r, size);
-    if (!p)
-        return SZD_BLOCK_SHORT;
-    d->escape_bits = (bit_reader){p, p + size, 0, 0, false};
-    return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
-}
-
-int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
-{
-    d->k = read_u8(r);
-    uint64_t base = read_varint(r);
-    unsigned flags = read_u8(r);
-    if (r->failed)
-        return SZD_BLOCK_SHORT;
-    if (d->k > MAX_K || base > UINT32_MAX || flags > 1)
-        return SZD_BLOCK_NUMBERS;
-    d->base = (int32_t)unzigzag(base);
-    d->escapes = flags & 1;
-    d->escapes_left = 0;
-    d->position = 0;
-    int status = d->escapes ? begin_escapes(d, r, n) : SZD_OK;
-    if (status)
-        return status;
-    uint64_t size = ((uint64_t)n * d->k + 7) / 8;
-    d->low = read_bytes(r, size);
-    if (!d->low)
-        return SZD_BLOCK_SHORT;
-    d->low_end = d->low + size;
-    unsigned used = (unsigned)((uint64_t)n * d->k & 7);
-    if (used && d->low_end[-1] >> used)
-        return SZD_BLOCK_NUMBERS;
-    return symbols_begin(&d->symbols, r, n, isa, scratch);
-}
-
-/* Escape values are rare: found by a second look at the symbols. */
-static int patch_escapes(token_decoder *d, int32_t *high, size_t n)
-{
-    const uint8_t *at = d->buffer;
-    while ((at = memchr(at, 0, n - (size_t)(at - d->buffer))) != NULL) {
-        uint64_t u = d->escapes_left ? get_exp_golomb(&d->escape_bits, d->escape_order) : UINT64_MAX;
-        if (d->escape_bits.failed || u > UINT32_MAX)
-            return SZD_BLOCK_ESCAPES;
-        d->escapes_left--;
-        high[at - d->buffer] = (int32_t)unzigzag(u);
-        if ((size_t)(++at - d->buffer) == n)
-            break;
-    }
-    return SZD_OK;
-}
-
-static void join_low_bits(const token_decoder *d, int32_t *out, size_t n)
-{
-    size_t size = (size_t)(d->low_end - d->low);
-    uint64_t bit = d->position * d->k;
-    for (size_t i = 0; i < n; i++, bit += d->k)
-        out[i] = (int32_t)((uint32_t)out[i] << d->k | packed_at(d->low, size, bit, d->k));
-}
-
-/* n <= CHUNK */
-static int decode_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
-{
-    if (!symbols_decode(&d->symbols, d->buffer, n, isa))
-        return SZD_BLOCK_CODES;
-    uint32_t base = (uint32_t)d->base;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (int32_t)(base + d->buffer[i]);
-    int status = d->escapes ? patch_escapes(d, out, n) : SZD_OK;
-    if (status == SZD_OK && d->k)
-        join_low_bits(d, out, n);
-    d->position += n;
-    return status;
-}
-
-int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
-{
-    int status = SZD_OK;
-    for (size_t done = 0; done < n && status == SZD_OK; done += CHUNK)
-        status = decode_part(d, out + done, n - done < CHUNK ? n - done : CHUNK, isa);
-    return status;
-}
-
-bool tokens_finished(token_decoder *d)
-{
-    if (d->escapes && (d->escapes_left || end_bits(&d->escape_bits) != d->escape_bits.end || d->escape_bits.failed))
-        return false;
-    return symbols_finished(&d->symbols);
 }

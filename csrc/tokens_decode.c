@@ -1,0 +1,215 @@
+/* Symbols, raw low bits and escapes back to residuals (FORMAT.md, section 6, step 4), chunk by chunk. Nothing is
+ * trusted. */
+#include "internal.h"
+
+enum { MAX_K = 24 };
+
+/* A list of Exp-Golomb numbers: order, length, bits. */
+int begin_list(reader *r, bit_reader *b, unsigned *order)
+{
+    *order = read_u8(r);
+    uint64_t size = read_varint(r);
+    const uint8_t *p = read_bytes(r, size);
+    if (!p)
+        return SZD_BLOCK_SHORT;
+    *b = (bit_reader){p, p + size, 0, 0, false};
+    return *order <= 40 ? SZD_OK : SZD_BLOCK_NUMBERS;
+}
+
+bool list_finished(bit_reader *b) { return end_bits(b) == b->end && !b->failed; }
+
+static int begin_escapes(token_decoder *d, reader *r, size_t n)
+{
+    d->escapes_left = read_varint(r);
+    d->escape_order = read_u8(r);
+    uint64_t size = read_varint(r);
+    const uint8_t *p = read_bytes(r, size);
+    if (!p)
+        return SZD_BLOCK_SHORT;
+    d->escape_bits = (bit_reader){p, p + size, 0, 0, false};
+    return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
+}
+
+static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    d->k = read_u8(r);
+    uint64_t base = read_varint(r);
+    unsigned flags = read_u8(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (d->k > MAX_K || base > UINT32_MAX || flags > 1)
+        return SZD_BLOCK_NUMBERS;
+    d->base = (int32_t)unzigzag(base);
+    d->escapes = flags & 1;
+    d->escapes_left = 0;
+    d->position = 0;
+    int status = d->escapes ? begin_escapes(d, r, n) : SZD_OK;
+    if (status)
+        return status;
+    uint64_t size = ((uint64_t)n * d->k + 7) / 8;
+    d->low = read_bytes(r, size);
+    if (!d->low)
+        return SZD_BLOCK_SHORT;
+    d->low_end = d->low + size;
+    unsigned used = (unsigned)((uint64_t)n * d->k & 7);
+    if (used && d->low_end[-1] >> used)
+        return SZD_BLOCK_NUMBERS;
+    return symbols_begin(&d->symbols, r, n, isa, scratch);
+}
+
+/* Rising values; a sum that leaves 32 bits is damage. */
+static int begin_palette(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    d->entries = read_u8(r) + 1u;
+    uint64_t first = read_varint(r);
+    bit_reader b = {NULL, NULL, 0, 0, false};
+    unsigned order = 0;
+    if (r->failed || first > UINT32_MAX)
+        return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
+    int64_t value = unzigzag(first);
+    d->palette[0] = (int32_t)value;
+    if (d->entries > 1) {
+        int status = begin_list(r, &b, &order);
+        if (status)
+            return status;
+        for (unsigned i = 1; i < d->entries; i++) {
+            uint64_t step = get_exp_golomb(&b, order);
+            if (b.failed || step > UINT32_MAX || (value += (int64_t)step + 1) > INT32_MAX)
+                return SZD_BLOCK_NUMBERS;
+            d->palette[i] = (int32_t)value;
+        }
+        if (!list_finished(&b))
+            return SZD_BLOCK_NUMBERS;
+    }
+    return symbols_begin(&d->symbols, r, n, isa, scratch);
+}
+
+static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa)
+{
+    uint64_t value = read_varint(r), others = read_varint(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (value > UINT32_MAX || others > n)
+        return SZD_BLOCK_NUMBERS;
+    d->dominant_value = (int32_t)unzigzag(value);
+    d->others = (size_t)others;
+    return symbols_begin(&d->flags, r, n, isa, NULL);
+}
+
+int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    d->position = d->escapes_left = 0;
+    d->escapes = false;
+    d->symbols.from = d->symbols.coder = 0;
+    d->form = read_u8(r);
+    d->dominant = d->form == FORM_DOMINANT;
+    if (d->dominant) {
+        int status = begin_dominant(d, r, n, isa);
+        if (status || d->others == 0)
+            return status;
+        n = d->others;
+        d->form = read_u8(r);
+    }
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    switch (d->form) {
+    case FORM_DIRECT: return begin_direct(d, r, n, isa, scratch);
+    case FORM_PALETTE: return begin_palette(d, r, n, isa, scratch);
+    default: return SZD_BLOCK_NUMBERS;
+    }
+}
+
+/* Escape values are rare: found by a second look at the symbols. */
+static int patch_escapes(token_decoder *d, int32_t *high, size_t n)
+{
+    const uint8_t *at = d->buffer;
+    while ((at = memchr(at, 0, n - (size_t)(at - d->buffer))) != NULL) {
+        uint64_t u = d->escapes_left ? get_exp_golomb(&d->escape_bits, d->escape_order) : UINT64_MAX;
+        if (d->escape_bits.failed || u > UINT32_MAX)
+            return SZD_BLOCK_ESCAPES;
+        d->escapes_left--;
+        high[at - d->buffer] = (int32_t)unzigzag(u);
+        if ((size_t)(++at - d->buffer) == n)
+            break;
+    }
+    return SZD_OK;
+}
+
+static void join_low_bits(const token_decoder *d, int32_t *out, size_t n)
+{
+    size_t size = (size_t)(d->low_end - d->low);
+    uint64_t bit = d->position * d->k;
+    for (size_t i = 0; i < n; i++, bit += d->k)
+        out[i] = (int32_t)((uint32_t)out[i] << d->k | packed_at(d->low, size, bit, d->k));
+}
+
+static int decode_numbered(token_decoder *d, int32_t *out, size_t n)
+{
+    unsigned worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        worst = d->buffer[i] > worst ? d->buffer[i] : worst;
+        out[i] = d->palette[d->buffer[i]];
+    }
+    return worst < d->entries ? SZD_OK : SZD_BLOCK_NUMBERS;
+}
+
+/* n <= CHUNK */
+static int decode_plain_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
+{
+    if (!symbols_decode(&d->symbols, d->buffer, n, isa))
+        return SZD_BLOCK_CODES;
+    if (d->form == FORM_PALETTE)
+        return decode_numbered(d, out, n);
+    uint32_t base = (uint32_t)d->base;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int32_t)(base + d->buffer[i]);
+    int status = d->escapes ? patch_escapes(d, out, n) : SZD_OK;
+    if (status == SZD_OK && d->k)
+        join_low_bits(d, out, n);
+    d->position += n;
+    return status;
+}
+
+/* The others first, which then find their places. */
+static int decode_dominant_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
+{
+    size_t m = 0, used = 0;
+    unsigned all = 0;
+    if (!symbols_decode(&d->flags, d->flag_buffer, n, isa))
+        return SZD_BLOCK_CODES;
+    for (size_t i = 0; i < n; i++) {
+        all |= d->flag_buffer[i];
+        m += d->flag_buffer[i];
+    }
+    if (all > 1 || m > d->others)
+        return SZD_BLOCK_CODES;
+    d->others -= m;
+    int status = m ? decode_plain_part(d, d->other_values, m, isa) : SZD_OK;
+    for (size_t i = 0; i < n && status == SZD_OK; i++) {
+        out[i] = d->flag_buffer[i] ? d->other_values[used] : d->dominant_value;
+        used += d->flag_buffer[i];
+    }
+    return status;
+}
+
+static int decode_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
+{
+    return d->dominant ? decode_dominant_part(d, out, n, isa) : decode_plain_part(d, out, n, isa);
+}
+
+int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
+{
+    int status = SZD_OK;
+    for (size_t done = 0; done < n && status == SZD_OK; done += CHUNK)
+        status = decode_part(d, out + done, n - done < CHUNK ? n - done : CHUNK, isa);
+    return status;
+}
+
+bool tokens_finished(token_decoder *d)
+{
+    if (d->dominant && (d->others || !symbols_finished(&d->flags)))
+        return false;
+    if (d->escapes && (d->escapes_left || end_bits(&d->escape_bits) != d->escape_bits.end || d->escape_bits.failed))
+        return false;
+    return symbols_finished(&d->symbols);
+}
