@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import platform
 import re
 import subprocess
 import tempfile
@@ -76,7 +77,7 @@ def count() -> tuple[str, Counts]:
 
 
 def compile_program(target: Path) -> str:
-    """Compiles stages.c with the core's sources and flags; the compiler's name and version."""
+    """Compiles stages.c with the core's sources and flags; the processor's family and the compiler's version."""
     from build import FLAGS
 
     compiler = os.environ.get("CC", "cc")
@@ -85,7 +86,7 @@ def compile_program(target: Path) -> str:
     command = [compiler, *flags, "-o", str(target), *sources, "-lm"]
     subprocess.run(command, check=True)
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True)
-    return version.stdout.splitlines()[0]
+    return f"{platform.machine()}, {version.stdout.splitlines()[0]}"
 
 
 def callgrind(folder: Path, isa: str) -> list[Path]:
