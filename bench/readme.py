@@ -40,7 +40,7 @@ _SPEED_CODECS = {
     "memcpy": "memcpy",
 }
 _SPARSE_CODECS = {
-    "ideal code": "ideal code",
+    "ideal code": "ideal memoryless code",
     "szdnn": "**szdnn**",
     "sz3-best": "SZ3, best mode",
     "sz2": "SZ2",
