@@ -10,6 +10,10 @@ import sys
 COMMANDS = {
     "weights": "size and speed on pretrained networks, against the rivals",
     "lossless": "lossless ratios on the networks as float32, bfloat16 and float16, and their floor",
+    "sparse": "zeros, constants, repetition and many small tensors, next to their ideal codes",
+    "pointwise": "pointwise relative bounds on real optimizer state, against the rivals",
+    "threads": "what two threads gain on one tensor, next to what two processes reach",
+    "instructions": "instructions a value and source file of the C core, under valgrind",
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "soak": "random and adversarial arrays, each value checked against its bound",

@@ -96,6 +96,17 @@ def violations(x: Array, y: Array, eps: float) -> int:
     return int(np.count_nonzero(bad))
 
 
+def violations_pointwise(x: Array, y: Array, r: float) -> int:
+    """How many values break the promise under a pointwise relative bound, all rules together."""
+    wide_x, wide_y = widen(x).ravel(), widen(y).ravel()
+    finite = np.isfinite(wide_x)
+    bad = ~finite & (bits(x).ravel() != bits(y).ravel())
+    bad |= finite & ~np.isfinite(wide_y)
+    both = finite & np.isfinite(wide_y)
+    bad[both] |= beyond_pointwise(wide_x[both], wide_y[both], r)
+    return int(np.count_nonzero(bad))
+
+
 def value_range(x: Array) -> Fraction:
     """max - min of the finite values, exactly."""
     wide = widen(x)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """One array and the absolute bound it is compressed under."""
+    """One array and the bound it is compressed under: absolute, or relative to each value for pointwise codecs."""
 
     array: Array
     eps: float
@@ -40,6 +40,8 @@ class Series:
     size: int = 0
     worst: float = 0.0
     violations: int = 0
+    zeros: int = 0
+    zeros_changed: int = 0
     compress_s: list[float] = field(default_factory=list)
     decompress_s: list[float] = field(default_factory=list)
     failure: str = ""
@@ -94,15 +96,21 @@ def _clock(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _check(one: Series, job: Job, decoded: Array) -> None:
-    """Largest error / eps in float64, and the count of values beyond the bound by exact comparison."""
+    """Largest error / bound in float64, and the counts of values beyond it and of zeros lost, by exact comparison."""
     if decoded.shape != job.array.shape or decoded.dtype != job.array.dtype:
         one.failure = f"returned {decoded.shape} {decoded.dtype} for {job.array.shape} {job.array.dtype}"
     elif one.codec.lossless:
         one.violations += int(np.count_nonzero(exact.bits(decoded) != exact.bits(job.array)))
     else:
-        error = np.abs(exact.widen(job.array) - exact.widen(decoded))
-        one.worst = max(one.worst, float(error.max()) / job.eps)
-        one.violations += exact.violations(job.array, decoded, job.eps)
+        wide = exact.widen(job.array)
+        error, limit = np.abs(wide - exact.widen(decoded)), np.asarray(job.eps)
+        if one.codec.pointwise:
+            error, limit = error[wide != 0], job.eps * np.abs(wide[wide != 0])
+        judge = exact.violations_pointwise if one.codec.pointwise else exact.violations
+        one.worst = max(one.worst, float((error / limit).max(initial=0.0)))
+        one.violations += judge(job.array, decoded, job.eps)
+        one.zeros += int(np.count_nonzero(wide == 0))
+        one.zeros_changed += int(np.count_nonzero(exact.changed_zero(job.array, decoded)))
 
 
 def speed(raw_bytes: int, seconds: list[float]) -> float:

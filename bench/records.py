@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from bench import machine
 from bench.measure import Series, speed, speed_ratio
@@ -18,7 +19,11 @@ PACKAGES = ["szdnn", "numpy", "pysz", "hdf5plugin", "zfpy", "zstandard", "pcodec
 
 @dataclass(frozen=True)
 class Row:
-    """One codec on one data set under one bound; what does not apply is None."""
+    """One codec on one data set under one bound; what does not apply is None.
+
+    bytes_over_ideal: what the streams take beyond the ideal code, an average tensor.
+    zeros_changed: zeros that did not stay zero, where the data have zeros.
+    """
 
     data: str
     bound: str
@@ -35,16 +40,21 @@ class Row:
     size_vs_baseline: float | None = None
     compress_vs_baseline: float | None = None
     decompress_vs_baseline: float | None = None
+    compress_vs_memcpy: float | None = None
+    decompress_vs_memcpy: float | None = None
+    above_ideal_percent: float | None = None
+    bytes_over_ideal: float | None = None
+    zeros_changed: int | None = None
     note: str = ""
 
 
 def rows(data: str, bound: str, values: int, series: Sequence[Series], baseline: str) -> list[Row]:
-    """A row a codec, compared with the baseline codec where that ran."""
-    found = [one for one in series if one.codec.name == baseline and not one.failure]
-    return [_row(data, bound, values, one, found[0] if found else None) for one in series]
+    """A row a codec, compared with the baseline codec and with memcpy where they ran."""
+    found = {one.codec.name: one for one in series if not one.failure}
+    return [_row(data, bound, values, one, found.get(baseline), found.get("memcpy")) for one in series]
 
 
-def _row(data: str, bound: str, values: int, one: Series, base: Series | None) -> Row:
+def _row(data: str, bound: str, values: int, one: Series, base: Series | None, copy: Series | None) -> Row:
     if one.failure:
         return Row(data, bound, one.codec.name, values, note=one.failure)
     return Row(
@@ -63,6 +73,9 @@ def _row(data: str, bound: str, values: int, one: Series, base: Series | None) -
         size_vs_baseline=one.size / base.size if base else None,
         compress_vs_baseline=speed_ratio(one.compress_s, base.compress_s) if base else None,
         decompress_vs_baseline=speed_ratio(one.decompress_s, base.decompress_s) if base else None,
+        compress_vs_memcpy=speed_ratio(one.compress_s, copy.compress_s) if copy else None,
+        decompress_vs_memcpy=speed_ratio(one.decompress_s, copy.decompress_s) if copy else None,
+        zeros_changed=one.zeros_changed if one.zeros else None,
     )
 
 
@@ -76,20 +89,26 @@ _COLUMNS: list[tuple[str, str, str]] = [
     ("size_vs_baseline", "size x", ".3f"),
     ("compress_vs_baseline", "comp x", ".2f"),
     ("decompress_vs_baseline", "dec x", ".2f"),
+    ("compress_vs_memcpy", "c/memcpy", ".3f"),
+    ("decompress_vs_memcpy", "d/memcpy", ".3f"),
+    ("above_ideal_percent", "% > ideal", ".2f"),
+    ("bytes_over_ideal", "B > ideal", ".1f"),
+    ("zeros_changed", "zeros lost", "d"),
 ]
 
 
 def show(table: Sequence[Row]) -> None:
-    """Print rows that share data and bound as one table."""
+    """Print rows that share data and bound as one table, without the columns that apply to none."""
     first = table[0]
     base = next((row.baseline for row in table if row.baseline), "")
     compared = f"; x = relative to {base}" if base else ""
     print(f"\n{first.data}, {first.bound}, {first.values:,} values{compared}")
-    print(f"{'':<16}" + "".join(f"{title:>11}" for _, title, _ in _COLUMNS))
+    columns = [column for column in _COLUMNS if any(getattr(row, column[0]) is not None for row in table)]
+    print(f"{'':<22}" + "".join(f"{title:>11}" for _, title, _ in columns))
     for row in table:
-        cells = [_cell(getattr(row, key), form) for key, _, form in _COLUMNS]
-        line = f"{row.codec:<16}" + "".join(f"{cell:>11}" for cell in cells)
-        print((f"{row.codec:<16} {row.note}" if row.bytes is None and row.note else f"{line}  {row.note}").rstrip())
+        cells = [_cell(getattr(row, key), form) for key, _, form in columns]
+        line = f"{row.codec:<22}" + "".join(f"{cell:>11}" for cell in cells)
+        print((f"{row.codec:<22} {row.note}" if row.bytes is None and row.note else f"{line}  {row.note}").rstrip())
 
 
 def _cell(value: float | int | None, form: str) -> str:
@@ -102,7 +121,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON")
 
 
-def save(args: argparse.Namespace, table: Sequence[Row]) -> None:
+def save(args: argparse.Namespace, table: Sequence[Any]) -> None:
     """Write what --csv and --json ask for."""
     if args.csv:
         write_csv(args.csv, table)
@@ -110,10 +129,10 @@ def save(args: argparse.Namespace, table: Sequence[Row]) -> None:
         write_json(args.json, table)
 
 
-def write_csv(path: Path, table: Sequence[Row]) -> None:
-    """One line a row; machine and date stand in each, so that files can be joined."""
+def write_csv(path: Path, table: Sequence[Any]) -> None:
+    """One line a row, a dataclass; machine and date stand in each, so that files can be joined."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = [field.name for field in fields(Row)]
+    names = [field.name for field in fields(table[0])]
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["machine", "date", *names])
@@ -122,7 +141,7 @@ def write_csv(path: Path, table: Sequence[Row]) -> None:
             writer.writerow([machine.name(), date.today().isoformat(), *cells])
 
 
-def write_json(path: Path, table: Sequence[Row]) -> None:
+def write_json(path: Path, table: Sequence[Any]) -> None:
     """Machine, versions and rows in one object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class Rival(ABC):
-    """A compressor of float arrays under an absolute error bound, or a lossless one.
+    """A compressor of float arrays under an absolute error bound, a pointwise relative one, or a lossless one.
 
     Packages are imported on first use, so that a rival that is not installed can be listed as absent.
     """
@@ -22,6 +22,7 @@ class Rival(ABC):
     package: str
     modules: tuple[str, ...]
     lossless: bool = False
+    pointwise: bool = False
     ranks: range = range(1, 5)
 
     def available(self) -> bool:
@@ -39,7 +40,7 @@ class Rival(ABC):
 
     @abstractmethod
     def compress(self, array: Array, eps: float) -> bytes:
-        """The complete byte string; eps is absolute and ignored by lossless compressors."""
+        """The complete byte string; eps is absolute; of a value's size where `pointwise`; ignored where `lossless`."""
 
     @abstractmethod
     def decompress(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

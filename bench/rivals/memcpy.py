@@ -16,7 +16,10 @@ class Memcpy(Rival):
     package = "numpy"
     modules = ("numpy",)
     lossless = True
-    ranks = range(65)
+
+    def accepts(self, array: Array) -> bool:
+        """Every dtype and shape."""
+        return True
 
     def compress(self, array: Array, eps: float) -> bytes:
         """The raw bytes."""
@@ -27,4 +30,5 @@ class Memcpy(Rival):
         return np.frombuffer(data, dtype=dtype).reshape(shape).copy()
 
 
-RIVALS: tuple[Rival, ...] = (Memcpy(),)
+# No rival: measured beside all of them.
+LIMIT: tuple[Rival, ...] = (Memcpy(),)
