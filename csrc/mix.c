@@ -9,11 +9,11 @@
 #include "mix_range.h"
 
 /* The chance of a 1 by both mixers; sets their own errors' bases. */
-INLINE uint32_t mix_predict(const mix_tables *t, const int32_t *inputs, unsigned n, const mix_weights *a,
-                            const mix_weights *b, uint32_t own[2])
+INLINE uint32_t mix_predict(const mix_tables *t, const int32_t *inputs, const mix_weights *a, const mix_weights *b,
+                            uint32_t own[2])
 {
     int32_t x = 0, y = 0;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < 8; i++) {
         x += inputs[i] * a->of[i];
         y += inputs[i] * b->of[i];
     }
@@ -24,14 +24,14 @@ INLINE uint32_t mix_predict(const mix_tables *t, const int32_t *inputs, unsigned
     return t->squash[MIX_STRETCH + ((x + y) >> 1)];
 }
 
-/* Weights stay within [-2, 2), so that sums of eight products of inputs below 9 in size fit 32 bits. */
-INLINE void mix_learn(mix_weights *w, const int32_t *inputs, unsigned n, int32_t error, int32_t rate)
+/* Weights stay within 7/4, so that the sum of seven products with inputs of at most 2341 fits 32 bits. */
+INLINE void mix_learn(mix_weights *w, const int32_t *inputs, int32_t error, int32_t rate)
 {
     int32_t step = error * rate >> 6;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < 8; i++) {
         int32_t v = w->of[i] + ((inputs[i] * step + 32768) >> 16);
-        v = v < -131072 ? -131072 : v;
-        w->of[i] = v > 131071 ? 131071 : v;
+        v = v < -114688 ? -114688 : v;
+        w->of[i] = v > 114688 ? 114688 : v;
     }
 }
 
@@ -53,10 +53,10 @@ INLINE unsigned mix_bit(mix_model *m, bool decode, unsigned bit, uint32_t *const
     uint32_t own[2];
     for (unsigned i = 0; i < n; i++)
         inputs[i] = m->t.stretch[*slots[i] >> 20];
-    uint32_t p = mix_predict(&m->t, inputs, n, a, b, own);
+    uint32_t p = mix_predict(&m->t, inputs, a, b, own);
     bit = range_bit(&m->coder, decode, bit, p);
-    mix_learn(a, inputs, n, (int32_t)(bit << 16) - (int32_t)own[0], rate);
-    mix_learn(b, inputs, n, (int32_t)(bit << 16) - (int32_t)own[1], rate);
+    mix_learn(a, inputs, (int32_t)(bit << 16) - (int32_t)own[0], rate);
+    mix_learn(b, inputs, (int32_t)(bit << 16) - (int32_t)own[1], rate);
     for (unsigned i = 0; i < n; i++)
         slot_learn(&m->t, slots[i], bit);
     return bit;
@@ -277,6 +277,8 @@ int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *sc
     const uint8_t *payload = read_bytes(r, size);
     if (r->failed)
         return SZD_BLOCK_SHORT;
+    if (size && payload[size - 1] == 0)
+        return SZD_BLOCK_CODES; /* the encoder drops zeros at the end */
     d->model = take_model(scratch, width, phase, level);
     range_begin_decode(&d->model->coder, payload, payload + size);
     return d->model->coder.failed ? SZD_BLOCK_CODES : SZD_OK;
@@ -288,9 +290,31 @@ int mix_decode(mix_decoder *d, int32_t *out, size_t n)
     return d->model->coder.failed ? SZD_BLOCK_CODES : SZD_OK;
 }
 
-/* Nothing is left, and no zero that the encoder would have dropped. */
+/* Nothing is left. */
 bool mix_finished(const mix_decoder *d)
 {
     const mix_range *c = &d->model->coder;
     return !c->failed && c->at == c->end;
+}
+
+size_t szd_mix_scratch(size_t width) { return mix_scratch(width); }
+
+int szd_mix_encode(const int32_t *residuals, size_t n, size_t width, size_t phase, uint8_t *scratch, uint8_t *out,
+                   size_t capacity, size_t *size)
+{
+    writer w = {out, out + capacity, false};
+    mix_encode(residuals, n, width, phase, scratch, &w);
+    *size = (size_t)(w.at - out);
+    return w.failed ? SZD_ARGUMENT : SZD_OK;
+}
+
+int szd_mix_decode(const uint8_t *data, size_t size, size_t width, size_t phase, uint8_t *scratch, int32_t *out,
+                   size_t n)
+{
+    mix_decoder d;
+    reader r = {data, data + size, false};
+    int status = mix_begin(&d, &r, width, phase, scratch);
+    for (size_t done = 0; status == SZD_OK && done < n; done += CHUNK)
+        status = mix_decode(&d, out + done, n - done < CHUNK ? n - done : CHUNK);
+    return status ? status : mix_finished(&d) ? SZD_OK : SZD_BLOCK_CODES;
 }
