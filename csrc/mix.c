@@ -8,30 +8,29 @@
  */
 #include "mix_range.h"
 
-/* The chance of a 1 by both mixers; sets their own errors' bases. */
-INLINE uint32_t mix_predict(const mix_tables *t, const int32_t *inputs, const mix_weights *a, const mix_weights *b,
-                            uint32_t own[2])
+/* The log-odds of a 1. A weight is the sum of two, one chosen by the decision, one by what is known of row and column.
+ * Each stays within 7/8, so that the sum of seven products with inputs of at most 2341 fits 32 bits. */
+INLINE int32_t mix_predict(const int32_t *inputs, const mix_weights *a, const mix_weights *b)
 {
-    int32_t x = 0, y = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        x += inputs[i] * a->of[i];
-        y += inputs[i] * b->of[i];
-    }
-    x = clamp_i32(x >> 16, -MIX_STRETCH, MIX_STRETCH);
-    y = clamp_i32(y >> 16, -MIX_STRETCH, MIX_STRETCH);
-    own[0] = t->squash[MIX_STRETCH + x];
-    own[1] = t->squash[MIX_STRETCH + y];
-    return t->squash[MIX_STRETCH + ((x + y) >> 1)];
+    int32_t x = 0;
+    for (unsigned i = 0; i < 8; i++)
+        x += inputs[i] * (a->of[i] + b->of[i]);
+    return clamp_i32(x >> 16, -MIX_STRETCH, MIX_STRETCH);
 }
 
-/* Weights stay within 7/4, so that the sum of seven products with inputs of at most 2341 fits 32 bits. */
-INLINE void mix_learn(mix_weights *w, const int32_t *inputs, int32_t error, int32_t rate)
+INLINE int32_t limit_weight(int32_t v)
+{
+    v = v < -57344 ? -57344 : v;
+    return v > 57344 ? 57344 : v;
+}
+
+INLINE void mix_learn(mix_weights *a, mix_weights *b, const int32_t *inputs, int32_t error, int32_t rate)
 {
     int32_t step = error * rate >> 6;
     for (unsigned i = 0; i < 8; i++) {
-        int32_t v = w->of[i] + ((inputs[i] * step + 32768) >> 16);
-        v = v < -114688 ? -114688 : v;
-        w->of[i] = v > 114688 ? 114688 : v;
+        int32_t change = (inputs[i] * step + 32768) >> 16;
+        a->of[i] = limit_weight(a->of[i] + change);
+        b->of[i] = limit_weight(b->of[i] + change);
     }
 }
 
@@ -40,8 +39,6 @@ INLINE void slot_learn(const mix_tables *t, uint32_t *slot, unsigned bit)
     uint32_t used = *slot & 1023;
     int32_t p = (int32_t)(*slot >> 10);
     p += (int32_t)((int64_t)(((int32_t)bit << 22) - p) * t->rate[used] >> 16);
-    p = p < 16 ? 16 : p;
-    p = p > (1 << 22) - 16 ? (1 << 22) - 16 : p;
     *slot = (uint32_t)p << 10 | (used + (used < 1000));
 }
 
@@ -50,13 +47,11 @@ INLINE unsigned mix_bit(mix_model *m, bool decode, unsigned bit, uint32_t *const
                         mix_weights *b, int32_t rate)
 {
     int32_t inputs[8] = {0};
-    uint32_t own[2];
     for (unsigned i = 0; i < n; i++)
         inputs[i] = m->t.stretch[*slots[i] >> 20];
-    uint32_t p = mix_predict(&m->t, inputs, a, b, own);
+    uint32_t p = m->t.squash[MIX_STRETCH + mix_predict(inputs, a, b)];
     bit = range_bit(&m->coder, decode, bit, p);
-    mix_learn(a, inputs, (int32_t)(bit << 16) - (int32_t)own[0], rate);
-    mix_learn(b, inputs, (int32_t)(bit << 16) - (int32_t)own[1], rate);
+    mix_learn(a, b, inputs, (int32_t)(bit << 16) - (int32_t)p, rate);
     for (unsigned i = 0; i < n; i++)
         slot_learn(&m->t, slots[i], bit);
     return bit;
@@ -72,7 +67,10 @@ INLINE unsigned node_bit(mix_model *m, bool decode, const mix_place *p, unsigned
     return mix_bit(m, decode, bit, slots, MIX_MODELS, &m->by_node[node * 4 + p->kind], p->trust, rate);
 }
 
-static inline unsigned level_of(int32_t scale) { return (unsigned)clamp_i32((scale + 6 * 256) >> 5, 0, MIX_LEVELS - 1); }
+static inline unsigned level_of(int32_t scale)
+{
+    return (unsigned)clamp_i32((scale + 6 * 256) >> 5, 0, MIX_LEVELS - 1);
+}
 
 /* 0, 1 or 2: how large a neighbour was. */
 static inline unsigned size_class(int32_t size) { return (unsigned)(size > 200) + (unsigned)(size > 500); }
@@ -105,9 +103,13 @@ INLINE void find_place(mix_model *m, mix_place *p)
     p->shift = (unsigned)(octave > 2 ? octave - 2 : 0);
     p->kind = p->shift < 3 ? p->shift : 3;
     p->start = (unsigned)clamp_i32(octave, 0, 2);
-    if ((m->column & 7) == 0)
-        m->share = clamp_i32(m->along * 4096 / (m->length + 81920), -65536, 65536);
-    p->along = (int32_t)((int64_t)m->share * c->axis >> 12);
+    p->along = 0;
+    for (unsigned k = 0; k < MIX_AXES; k++) {
+        if ((m->column & 3) == 0)
+            m->share[k] = clamp_i32(m->along[k] * 4096 / (m->length[k] + 81920), -65536, 65536);
+        p->parts[k] = (int32_t)((int64_t)m->share[k] * c->axes[k] >> 12);
+        p->along += p->parts[k];
+    }
     p->mean = c->mean + p->along;
     uint32_t near = 2 * m->left + m->left2 + (uint32_t)(2 * c->size + c[-1].size + c[1].size);
     unsigned place = bit_length(m->column + 1) - 1, seen = bit_length((uint32_t)(c->info >> 8) + 1) - 1;
@@ -208,8 +210,12 @@ INLINE void learn_place(mix_model *m, const mix_place *p, uint32_t a, unsigned n
     c->scale = clamp_i32(c->scale + scale_step(score, c->info), -1048576, 1048576);
     c->trend += (score - c->trend) >> 4;
     c->offset = clamp_i32(value - c->mean, -16384, 16384);
-    m->along += c->offset * c->axis >> 12;
-    m->length += c->axis * c->axis >> 12;
+    int32_t rest = c->offset;
+    for (unsigned k = 0; k < MIX_AXES; k++) {
+        m->along[k] += (int64_t)rest * c->axes[k] >> 12;
+        m->length[k] += (int64_t)c->axes[k] * c->axes[k] >> 12;
+        rest -= p->parts[k];
+    }
     c->recent += (value - c->recent) / 8;
     int32_t seen = (c->info >> 8) + 4;
     c->mean += (value - c->mean) / (seen < 512 ? seen : 512);

@@ -6,9 +6,10 @@
 enum {
     MIX_MODELS = 7,
     MIX_SIGNS = 4,
-    MIX_LEVELS = 96,    /* of 1/8 octave: scales from 2^-6 to 2^6 */
-    MIX_ROW = 384,      /* levels x shifts 0, 1, 2, more */
-    MIX_NODES = 64,     /* decisions of the magnitude's tree */
+    MIX_AXES = 4,
+    MIX_LEVELS = 96, /* of 1/8 octave: scales from 2^-6 to 2^6 */
+    MIX_ROW = 384,   /* levels x shifts 0, 1, 2, more */
+    MIX_NODES = 64,  /* decisions of the magnitude's tree */
     MIX_ROWS = 12 * MIX_ROW,
     MIX_COLUMNS = 65536,
     MIX_STRETCH = 2815, /* log-odds in 1/256, at most 11 */
@@ -17,14 +18,14 @@ enum {
 
 /* What is remembered of a column. Scales are log2 in 1/65536; normalised values have 1/4096 as their unit. */
 typedef struct mix_column {
-    int32_t scale;  /* by which the column differs from the tensor */
-    int32_t info;   /* how much was seen of it, in 1/256 of a value */
-    int32_t mean;   /* of the normalised values */
-    int32_t recent; /* the same, of the last few rows */
-    int32_t trend;  /* of the scale: what the last rows said */
-    int32_t axis;   /* the direction along which rows differ most */
-    int32_t offset; /* of this row's (the last row's) normalised value from the mean */
-    int32_t size;   /* of this row's (the last row's) normalised value, in 1/256, at most 1024 */
+    int32_t scale;          /* by which the column differs from the tensor */
+    int32_t info;           /* how much was seen of it, in 1/256 of a value */
+    int32_t mean;           /* of the normalised values */
+    int32_t recent;         /* the same, of the last few rows */
+    int32_t trend;          /* of the scale: what the last rows said */
+    int32_t axes[MIX_AXES]; /* directions along which rows differ most */
+    int32_t offset;         /* of this row's (the last row's) normalised value from the mean */
+    int32_t size;           /* of this row's (the last row's) normalised value, in 1/256, at most 1024 */
 } mix_column;
 
 typedef struct mix_tables {
@@ -59,11 +60,11 @@ typedef struct mix_model {
     uint8_t used[MIX_NODES];
     size_t width, column;
     uint32_t rows;
-    int32_t mean_scale, row_scale, row_info; /* as mix_column's */
-    int64_t along, length;                   /* sums of offset x axis and axis^2 over this row */
-    int32_t share;                           /* of the axis in this row, 1/4096 */
-    uint32_t left, left2;                    /* normalised sizes, 1/256 */
-    mix_column *columns;                     /* one more at either end */
+    int32_t mean_scale, row_scale, row_info;   /* as mix_column's */
+    int64_t along[MIX_AXES], length[MIX_AXES]; /* sums of offset x axis and axis^2 over this row */
+    int32_t share[MIX_AXES];                   /* of each axis in this row, 1/4096 */
+    uint32_t left, left2;                      /* normalised sizes, 1/256 */
+    mix_column *columns;                       /* one more at either end */
 } mix_model;
 
 /* What the model makes of the next value's place. */
@@ -71,6 +72,7 @@ typedef struct mix_place {
     int32_t scale; /* log2 of the expected magnitude in 1/256 */
     unsigned shift, start, kind;
     int32_t mean, along;
+    int32_t parts[MIX_AXES]; /* what `along` is the sum of */
     uint32_t *rows[MIX_MODELS];
     mix_weights *trust;
 } mix_place;

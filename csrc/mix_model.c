@@ -26,7 +26,7 @@ void mix_tables_make(mix_tables *t)
     for (unsigned i = 0; i < 256; i++) {
         uint32_t inverse = t->fall[(i & 15) << 4] << 8 >> (i >> 4), info = (1u << 24) / (65536 + inverse);
         t->info[i] = (uint16_t)(info ? info : 1);
-        t->learn[i] = (uint16_t)(10 + 1000 / (i + 8));
+        t->learn[i] = (uint16_t)(4 + 600 / (i + 8));
     }
     for (unsigned i = 0; i < 1024; i++)
         t->rate[i] = (uint16_t)(131072 / (2 * i + 3));
@@ -40,6 +40,16 @@ static void fill_weights(mix_weights *w, size_t n, unsigned inputs, int32_t valu
             w[i].of[k] = value;
 }
 
+static void begin_row(mix_model *m)
+{
+    m->row_scale = m->mean_scale;
+    m->row_info = 0;
+    memset(m->along, 0, sizeof m->along);
+    memset(m->length, 0, sizeof m->length);
+    memset(m->share, 0, sizeof m->share);
+    m->left = m->left2 = 256;
+}
+
 void mix_model_begin(mix_model *m, size_t width, size_t phase, unsigned level, mix_column *columns)
 {
     mix_tables_make(&m->t);
@@ -48,19 +58,17 @@ void mix_model_begin(mix_model *m, size_t width, size_t phase, unsigned level, m
             m->slots[i][k] = 1u << 31;
     for (size_t i = 0; i < MIX_SIGNS; i++)
         for (size_t k = 0; k < 256; k++)
-        m->signs[i][k] = 1u << 31;
-    fill_weights(m->by_node, MIX_NODES * 4, MIX_MODELS, 9362);
-    fill_weights(m->by_trust, 72, MIX_MODELS, 9362);
-    fill_weights(m->by_class, 8, MIX_SIGNS, 16384);
-    fill_weights(&m->by_sign, 1, MIX_SIGNS, 16384);
+            m->signs[i][k] = 1u << 31;
+    fill_weights(m->by_node, MIX_NODES * 4, MIX_MODELS, 4681);
+    fill_weights(m->by_trust, 72, MIX_MODELS, 4681);
+    fill_weights(m->by_class, 8, MIX_SIGNS, 8192);
+    fill_weights(&m->by_sign, 1, MIX_SIGNS, 8192);
     memset(m->used, 0, sizeof m->used);
     m->width = width;
     m->column = phase;
     m->rows = 0;
-    m->row_info = m->share = 0;
-    m->mean_scale = m->row_scale = ((int32_t)level - 64) * 8192;
-    m->along = m->length = 0;
-    m->left = m->left2 = 256;
+    m->mean_scale = ((int32_t)level - 64) * 8192;
+    begin_row(m);
     m->columns = columns;
     memset(columns, 0, (width + 2) * sizeof *columns);
 }
@@ -86,34 +94,33 @@ int32_t mix_quantise(int64_t v)
     return v < 0 ? 16 - l : 16 + l;
 }
 
-/* Oja's rule: the axis turns towards the row's offsets by as much as the row lies along it. */
-static void turn_axis(mix_model *m)
+/* Oja's rule: an axis turns towards the row's offsets by as much as the row lies along it. What lies along it is then
+ * taken away, and the next axis sees the rest. The first rows are the first axes. */
+static void turn_axis(mix_model *m, unsigned k)
 {
     mix_column *c = m->columns + 1;
     int64_t sum = 0;
     for (size_t i = 0; i < m->width; i++)
-        sum += (int64_t)c[i].offset * c[i].axis;
+        sum += (int64_t)c[i].offset * c[i].axes[k];
     int32_t along = clamp_i32(sum / (int64_t)m->width >> 12, -16384, 16384);
-    int32_t divisor = (int32_t)(m->rows + 1 < 32 ? m->rows + 1 : 32);
+    int32_t divisor = (int32_t)(m->rows + 1 - k < 20 ? m->rows + 1 - k : 20);
     for (size_t i = 0; i < m->width; i++) {
-        int32_t rest = c[i].offset - (int32_t)((int64_t)along * c[i].axis >> 12);
-        c[i].axis = clamp_i32(c[i].axis + (int32_t)((int64_t)along * rest >> 12) / divisor, -32768, 32767);
+        c[i].offset -= (int32_t)((int64_t)along * c[i].axes[k] >> 12);
+        int32_t turn = (int32_t)((int64_t)along * c[i].offset >> 12) / divisor;
+        c[i].axes[k] = clamp_i32(c[i].axes[k] + turn, -32768, 32767);
     }
 }
 
 void mix_next_row(mix_model *m)
 {
-    if (m->rows == 0)
+    for (unsigned k = 0; k < MIX_AXES && k < m->rows; k++)
+        turn_axis(m, k);
+    if (m->rows < MIX_AXES)
         for (size_t i = 1; i <= m->width; i++)
-            m->columns[i].axis = m->columns[i].offset;
-    else
-        turn_axis(m);
+            m->columns[i].axes[m->rows] = clamp_i32(m->columns[i].offset, -32768, 32767);
     int32_t rows = m->rows + 1 < 64 ? (int32_t)m->rows + 1 : 64;
     m->mean_scale += (m->row_scale - m->mean_scale) / rows;
-    m->row_scale = m->mean_scale;
-    m->row_info = m->share = 0;
-    m->along = m->length = 0;
-    m->left = m->left2 = 256;
+    begin_row(m);
     m->column = 0;
     m->rows += m->rows < UINT32_MAX;
 }

@@ -234,7 +234,7 @@ def compare(
 
 
 def mix_encode(residuals: NDArray[np.int32], width: int, phase: int) -> bytes:
-    """The mixing coder's bytes for flat residuals in rows of `width`, the first of them in column `phase`; for tests."""
+    """The mixing coder's bytes for residuals in rows of `width`, the first of them in column `phase`; for tests."""
     scratch = np.empty(lib.szd_mix_scratch(width), np.uint8)
     out = np.empty(64 + 16 * residuals.size, np.uint8)
     size = ffi.new("size_t *")

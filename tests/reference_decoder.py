@@ -12,7 +12,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import operator
 import struct
 import sys
 from collections import defaultdict
@@ -884,6 +883,9 @@ def normalise(a: int, s: int) -> int:
     return min(1 << 20, (min(a, (1 << 24) - 1) * fall_table()[s % 256]) >> (8 + (s >> 8)))
 
 
+AXES = 4  # §9
+
+
 class Arithmetic:
     """§9: the arithmetic decoder."""
 
@@ -942,7 +944,7 @@ class Slot:
     def learn(self, bit: int) -> None:
         """Move towards the bit, ever more slowly."""
         rate = 131072 // (2 * self.count + 3)
-        self.p = limit(self.p + ((((bit << 22) - self.p) * rate) >> 16), 16, (1 << 22) - 16)
+        self.p += (((bit << 22) - self.p) * rate) >> 16
         self.count = min(self.count + 1, 1000)
 
 
@@ -951,14 +953,8 @@ class Column:
 
     def __init__(self) -> None:
         self.scale = self.info = self.mean = self.recent = 0
-        self.trend = self.axis = self.offset = self.size = 0
-
-
-def learn_weights(weights: list[int], inputs: list[int], error: int, rate: int) -> None:
-    """§9, Mixing: the weights follow the error."""
-    e = (error * rate) >> 6
-    for i, t in enumerate(inputs):
-        weights[i] = limit(weights[i] + ((t * e + 32768) >> 16), -114688, 114688)
+        self.trend = self.offset = self.size = 0
+        self.axes = [0] * AXES
 
 
 class MixedResiduals:
@@ -975,45 +971,52 @@ class MixedResiduals:
         self._begin_row()
         self.slots: dict[tuple[int, int], Slot] = defaultdict(Slot)
         self.signs: dict[tuple[int, int], Slot] = defaultdict(Slot)
-        self.by_node: dict[tuple[int, int], list[int]] = defaultdict(lambda: [9362] * 7)
-        self.by_trust: dict[int, list[int]] = defaultdict(lambda: [9362] * 7)
-        self.by_class: dict[int, list[int]] = defaultdict(lambda: [16384] * 4)
-        self.by_sign = [16384] * 4
+        self.by_node: dict[tuple[int, int], list[int]] = defaultdict(lambda: [4681] * 7)
+        self.by_trust: dict[int, list[int]] = defaultdict(lambda: [4681] * 7)
+        self.by_class: dict[int, list[int]] = defaultdict(lambda: [8192] * 4)
+        self.by_sign = [8192] * 4
         self.used = [0] * 64
 
     def _begin_row(self) -> None:
         self.row_scale = self.mean_scale
-        self.row_info = self.along = self.length = self.share = 0
+        self.row_info = 0
+        self.along, self.length, self.share = [0] * AXES, [0] * AXES, [0] * AXES
         self.left = self.left2 = 256
 
     def _mix(self, slots: list[Slot], a: list[int], b: list[int], rate: int) -> int:
         """§9, Mixing: one decision."""
         inputs = [stretch_table()[slot.p >> 10] for slot in slots]
-        x = limit(sum(map(operator.mul, inputs, a)) >> 16, -2815, 2815)
-        y = limit(sum(map(operator.mul, inputs, b)) >> 16, -2815, 2815)
-        bit = self.code.decision(squash((x + y) >> 1))
-        learn_weights(a, inputs, 65536 * bit - squash(x), rate)
-        learn_weights(b, inputs, 65536 * bit - squash(y), rate)
+        p = squash(limit(sum(t * (v + w) for t, v, w in zip(inputs, a, b, strict=True)) >> 16, -2815, 2815))
+        bit = self.code.decision(p)
+        e = ((65536 * bit - p) * rate) >> 6
+        for i, t in enumerate(inputs):
+            change = (t * e + 32768) >> 16
+            a[i] = limit(a[i] + change, -57344, 57344)
+            b[i] = limit(b[i] + change, -57344, 57344)
         for slot in slots:
             slot.learn(bit)
         return bit
 
     def _next_row(self) -> None:
         """§9, When a row is complete."""
-        if self.rows == 0:
-            for column in self.columns:
-                column.axis = column.offset
-        else:
-            a = toward_zero(sum(c.offset * c.axis for c in self.columns), self.width) >> 12
-            a = limit(a, -16384, 16384)
-            d = min(self.rows + 1, 32)
+        for k in range(min(AXES, self.rows)):
+            self._turn_axis(k)
+        if self.rows < AXES:
             for c in self.columns:
-                v = c.offset - ((a * c.axis) >> 12)
-                c.axis = limit(c.axis + toward_zero((a * v) >> 12, d), -32768, 32767)
+                c.axes[self.rows] = limit(c.offset, -32768, 32767)
         self.mean_scale += toward_zero(self.row_scale - self.mean_scale, min(self.rows + 1, 64))
         self._begin_row()
         self.rows += 1
         self.j = 0
+
+    def _turn_axis(self, k: int) -> None:
+        """§9, When a row is complete: for one k."""
+        a = toward_zero(sum(c.offset * c.axes[k] for c in self.columns), self.width) >> 12
+        a = limit(a, -16384, 16384)
+        d = min(self.rows + 1 - k, 20)
+        for c in self.columns:
+            c.offset -= (a * c.axes[k]) >> 12
+            c.axes[k] = limit(c.axes[k] + toward_zero((a * c.offset) >> 12, d), -32768, 32767)
 
     def next(self) -> int:
         """§9, A value."""
@@ -1022,14 +1025,16 @@ class MixedResiduals:
         c = self.columns[self.j]
         s = limit((self.row_scale + c.scale) >> 8, -2047, 5888)  # step 1
         k = max((s >> 8) - 2, 0)
-        if self.j % 8 == 0:
-            self.share = limit(toward_zero(4096 * self.along, self.length + 81920), -65536, 65536)
-        al = (self.share * c.axis) >> 12
+        if self.j % 4 == 0:
+            shares = zip(self.along, self.length, strict=True)
+            self.share = [limit(toward_zero(4096 * a, b + 81920), -65536, 65536) for a, b in shares]
+        parts = [(share * axis) >> 12 for share, axis in zip(self.share, c.axes, strict=True)]
+        al = sum(parts)
         mu = c.mean + al
         decide = self._decider(c, s, k, mu)
         a = self._magnitude(decide, k, limit(s >> 8, 0, 2))
         negative = a > 0 and self._sign(c, a, s, k, mu, al) == 1
-        self._learn(c, a, s, negative)
+        self._learn(c, a, s, negative, parts)
         self.j += 1
         return wrap32(-a if negative else a)
 
@@ -1054,7 +1059,7 @@ class MixedResiduals:
 
         def decide(node: int) -> int:
             slots = [self.slots[row, node] for row in rows]
-            rate = 10 + 1000 // (self.used[node] + 8)
+            rate = 4 + 600 // (self.used[node] + 8)
             self.used[node] = min(self.used[node] + 1, 255)
             return self._mix(slots, self.by_node[node, kind], self.by_trust[trust], rate)
 
@@ -1093,7 +1098,7 @@ class MixedResiduals:
         ]
         return self._mix(slots, self.by_class[g], self.by_sign, 10)
 
-    def _learn(self, c: Column, a: int, s: int, negative: bool) -> None:
+    def _learn(self, c: Column, a: int, s: int, negative: bool, parts: list[int]) -> None:
         """Step 6."""
         most = 1024 + ((512 * fall_table()[s % 256]) >> (16 + (s >> 8)) if s < 512 else 0)
         z = min(normalise(a, s), most)
@@ -1110,8 +1115,11 @@ class MixedResiduals:
         c.scale = limit(c.scale + step(c.info), -1048576, 1048576)
         c.trend += (u - c.trend) >> 4
         c.offset = limit(v - c.mean, -16384, 16384)
-        self.along += (c.offset * c.axis) >> 12
-        self.length += (c.axis * c.axis) >> 12
+        rest = c.offset
+        for k, axis in enumerate(c.axes):
+            self.along[k] += (rest * axis) >> 12
+            self.length[k] += (axis * axis) >> 12
+            rest -= parts[k]
         c.recent += toward_zero(v - c.recent, 8)
         c.mean += toward_zero(v - c.mean, min((c.info >> 8) + 4, 512))
         self.left2 = self.left

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -65,10 +67,8 @@ def test_damage_gives_the_same_answer_as_the_reference(values, width, data):
 
 @given(st.binary(max_size=300), st.integers(0, 3000), st.integers(0, 50))
 def test_arbitrary_bytes_do_no_harm(data, n, width):
-    try:
+    with contextlib.suppress(szdnn.CorruptFrame):
         assert _native.mix_decode(data, n, width, 0).size == n
-    except szdnn.CorruptFrame:
-        pass
 
 
 def test_scales_of_rows_and_columns_are_found():
