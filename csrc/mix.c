@@ -145,14 +145,19 @@ INLINE uint32_t code_raw(mix_model *m, bool decode, uint32_t v, unsigned count)
     return count ? high | range_raw(&m->coder, decode, v & ((1u << count) - 1), count) : high;
 }
 
+/* A damaged stream may claim a magnitude of more than 32 bits. */
+INLINE bool too_long(mix_model *m, unsigned below)
+{
+    m->coder.failed |= below > 31;
+    return below > 31;
+}
+
 INLINE uint32_t code_escape(mix_model *m, bool decode, const mix_place *p, uint32_t a)
 {
     unsigned more = range_raw(&m->coder, decode, decode ? 0 : bit_length(a >> p->shift) - MIX_ESCAPE, 5);
     unsigned below = more + MIX_ESCAPE - 1 + p->shift;
-    if (below > 31) {
-        m->coder.failed = true;
+    if (too_long(m, below))
         return 0;
-    }
     return 1u << below | code_raw(m, decode, a & ((1u << below) - 1), below);
 }
 
@@ -164,6 +169,8 @@ INLINE uint32_t code_magnitude(mix_model *m, bool decode, const mix_place *p, ui
     unsigned below = (e ? e - 1 : 0) + p->shift, modelled = e < 2 ? 1 : e == 2 ? 2 : 3;
     unsigned node = 24 + (e < 4 ? e : 4) * 8, path = 1;
     modelled = modelled < below ? modelled : below;
+    if (too_long(m, below))
+        return 0;
     for (unsigned i = 1; i <= modelled; i++)
         path = path << 1 | node_bit(m, decode, p, node + path, a >> (below - i) & 1);
     unsigned raw = below - modelled;

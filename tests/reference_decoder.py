@@ -1080,6 +1080,7 @@ class MixedResiduals:
             require(size <= 31, "a magnitude is beyond 32 bits")
             return (1 << size) + self.code.raw(size)
         size = max(e - 1, 0) + k
+        require(size <= 31, "a magnitude is beyond 32 bits")
         q = min(size, 1 if e < 2 else 2 if e == 2 else 3)
         c = 1
         for _ in range(q):
