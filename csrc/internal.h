@@ -203,6 +203,16 @@ bool list_finished(bit_reader *b);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
 
+/* mix.c: residuals by context mixing (FORMAT.md, section 9). The payload is what is left of the reader. */
+typedef struct mix_decoder {
+    struct mix_model *model; /* in the caller's scratch */
+} mix_decoder;
+size_t mix_scratch(size_t width);
+void mix_encode(const int32_t *r, size_t n, size_t width, size_t phase, uint8_t *scratch, writer *w);
+int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *scratch);
+int mix_decode(mix_decoder *d, int32_t *out, size_t n);
+bool mix_finished(const mix_decoder *d);
+
 /* frame.c */
 static const uint8_t MAGIC[4] = {0xF5, 'S', 'Z', 'D'};
 enum { VERSION = 0, PROLOGUE = 5 };

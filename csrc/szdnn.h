@@ -163,4 +163,11 @@ int szd_moments(uint32_t dtype, const uint8_t *data, uint64_t count, double unit
 int szd_compare(uint32_t dtype, const szd_options *options, const uint8_t *original, const uint8_t *decoded,
                 uint64_t count, double eps, double pointwise, double unit, szd_difference *difference);
 
+/* The mixing coder by itself, for tests: n residuals in rows of `width`, the first of them in column `phase`. */
+size_t szd_mix_scratch(size_t width);
+int szd_mix_encode(const int32_t *residuals, size_t n, size_t width, size_t phase, uint8_t *scratch, uint8_t *out,
+                   size_t capacity, size_t *size);
+int szd_mix_decode(const uint8_t *data, size_t size, size_t width, size_t phase, uint8_t *scratch, int32_t *out,
+                   size_t n);
+
 #endif

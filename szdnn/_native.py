@@ -246,3 +246,25 @@ def compare(
     status = lib.szd_compare(dtype_code, options(), x, y, size, eps, pointwise, unit, found)
     check(status, "comparison")
     return found
+
+
+def mix_encode(residuals: NDArray[np.int32], width: int, phase: int) -> bytes:
+    """The mixing coder's bytes for residuals in rows of `width`, the first of them in column `phase`; for tests."""
+    scratch = np.empty(lib.szd_mix_scratch(width), np.uint8)
+    out = np.empty(64 + 16 * residuals.size, np.uint8)
+    size = ffi.new("size_t *")
+    residuals = np.ascontiguousarray(residuals)
+    data = ffi.cast("int32_t *", residuals.ctypes.data)
+    status = lib.szd_mix_encode(data, residuals.size, width, phase, pointer(scratch), pointer(out), out.size, size)
+    check(status, "residuals")
+    return out[: size[0]].tobytes()
+
+
+def mix_decode(data: bytes, n: int, width: int, phase: int) -> NDArray[np.int32]:
+    """The n residuals that mix_encode was given; for tests. Raises CorruptFrame."""
+    scratch = np.empty(lib.szd_mix_scratch(width), np.uint8)
+    out = np.empty(n, np.int32)
+    coded = as_bytes(data)
+    residuals = ffi.cast("int32_t *", out.ctypes.data)
+    check(lib.szd_mix_decode(pointer(coded), coded.size, width, phase, pointer(scratch), residuals, n), "residuals")
+    return out

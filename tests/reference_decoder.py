@@ -9,10 +9,12 @@ array only, ml_dtypes for the number formats which numpy lacks.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import struct
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -808,6 +810,329 @@ def geometric_value(q: int, header: Header) -> float:
     e, j = divmod(i, header.points)
     f = (j << 48) // header.points
     return math.copysign(scale(mantissa(f), e - 52), -1.0 if negative else 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §9 Mixed residuals
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def limit(v: int, low: int, high: int) -> int:
+    """§9: [v]low..high"""
+    return max(low, min(v, high))
+
+
+def toward_zero(a: int, b: int) -> int:
+    """§9: a / b for b > 0, rounded towards zero."""
+    return a // b if a >= 0 else -(-a // b)
+
+
+@cache
+def fall_table() -> list[int]:
+    """§9: F"""
+    powers = itertools.accumulate(range(255), lambda x, _: x * 4283353945 >> 32, initial=1 << 32)
+    return [x >> 16 for x in powers]
+
+
+@cache
+def squash_table() -> list[int]:
+    """§9: squash(-2815), ..., squash(2815)"""
+    powers = itertools.accumulate(range(2815), lambda x, _: x * 4278222805 >> 32, initial=1 << 32)
+    upper = [min(65535, (1 << 48) // ((1 << 32) + x)) for x in powers]
+    return [65536 - p for p in upper[:0:-1]] + upper
+
+
+@cache
+def stretch_table() -> list[int]:
+    """§9: stretch"""
+    return [bisect.bisect_right(squash_table(), 16 * i + 8) - 1 - 2815 for i in range(4096)]
+
+
+@cache
+def info_table() -> list[int]:
+    """§9: info"""
+    fall = fall_table()
+    return [max(1, (1 << 24) // (65536 + ((256 * fall[16 * (i % 16)]) >> (i // 16)))) for i in range(256)]
+
+
+def squash(d: int) -> int:
+    """§9: log-odds to a probability."""
+    return squash_table()[d + 2815]
+
+
+def log2(v: int) -> int:
+    """§9: lg"""
+    e = v.bit_length() - 1
+    return 256 * e + ((v << 8) >> e) % 256
+
+
+def half_octaves(v: int) -> int:
+    """§9: Q"""
+    a = abs(v)
+    steps = 0 if a < 64 else 15 if a >= 1 << 30 else min(15, (log2(a) - 1536) // 128 + 1)
+    return 16 + steps if v >= 0 else 16 - steps
+
+
+def level(s: int) -> int:
+    """§9: L"""
+    return limit((s + 1536) >> 5, 0, 95)
+
+
+def normalise(a: int, s: int) -> int:
+    """§9: norm"""
+    return min(1 << 20, (min(a, (1 << 24) - 1) * fall_table()[s % 256]) >> (8 + (s >> 8)))
+
+
+AXES = 4  # §9
+
+
+class Arithmetic:
+    """§9: the arithmetic decoder."""
+
+    def __init__(self, payload: bytes) -> None:
+        require(not payload or payload[-1] != 0, "a zero byte ends the payload")
+        self.payload = payload
+        self.position = 8
+        self.range = (1 << 64) - 1
+        self.code = int.from_bytes(payload[:8].ljust(8, b"\0"), "big")
+        require(self.code < self.range, "the arithmetic code starts out of range")
+
+    def _refill(self) -> None:
+        if self.range < 1 << 32:
+            following = self.payload[self.position : self.position + 4].ljust(4, b"\0")
+            self.range <<= 32
+            self.code = (self.code << 32) + int.from_bytes(following, "big")
+            self.position += 4
+
+    def decision(self, p: int) -> int:
+        """A bit that is 1 with probability p / 65536."""
+        bound = (self.range >> 16) * p
+        bit = int(self.code < bound)
+        if bit:
+            self.range = bound
+        else:
+            self.code -= bound
+            self.range -= bound
+        self._refill()
+        return bit
+
+    def raw(self, k: int) -> int:
+        """k equally probable bits."""
+        if k > 16:
+            return (self.raw(k - 16) << 16) + self.raw(16)
+        if k == 0:
+            return 0
+        self.range >>= k
+        v = self.code // self.range
+        require(v >> k == 0, "the arithmetic code is out of range")
+        self.code -= v * self.range
+        self._refill()
+        return v
+
+    def close(self) -> None:
+        """All bytes must have been read."""
+        require(self.position >= len(self.payload), "bytes are left after the last residual")
+
+
+class Slot:
+    """§9: an adaptive probability."""
+
+    def __init__(self) -> None:
+        self.p = 1 << 21
+        self.count = 0
+
+    def learn(self, bit: int) -> None:
+        """Move towards the bit, ever more slowly."""
+        rate = 131072 // (2 * self.count + 3)
+        self.p += (((bit << 22) - self.p) * rate) >> 16
+        self.count = min(self.count + 1, 1000)
+
+
+class Column:
+    """§9: what is remembered of a column."""
+
+    def __init__(self) -> None:
+        self.scale = self.info = self.mean = self.recent = 0
+        self.trend = self.offset = self.size = 0
+        self.axes = [0] * AXES
+
+
+class MixedResiduals:
+    """§9: the decoder's state."""
+
+    def __init__(self, stream: bytes, width: int, phase: int) -> None:
+        require(len(stream) > 0, "the data ends too early")
+        self.code = Arithmetic(stream[1:])
+        self.width = width if 1 <= width <= 65536 else 1024
+        self.j = phase % self.width
+        self.columns = [Column() for _ in range(self.width)]
+        self.rows = 0
+        self.mean_scale = (stream[0] - 64) * 8192
+        self._begin_row()
+        self.slots: dict[tuple[int, int], Slot] = defaultdict(Slot)
+        self.signs: dict[tuple[int, int], Slot] = defaultdict(Slot)
+        self.by_node: dict[tuple[int, int], list[int]] = defaultdict(lambda: [4681] * 7)
+        self.by_trust: dict[int, list[int]] = defaultdict(lambda: [4681] * 7)
+        self.by_class: dict[int, list[int]] = defaultdict(lambda: [8192] * 4)
+        self.by_sign = [8192] * 4
+        self.used = [0] * 64
+
+    def _begin_row(self) -> None:
+        self.row_scale = self.mean_scale
+        self.row_info = 0
+        self.along, self.length, self.share = [0] * AXES, [0] * AXES, [0] * AXES
+        self.left = self.left2 = 256
+
+    def _mix(self, slots: list[Slot], a: list[int], b: list[int], rate: int) -> int:
+        """§9, Mixing: one decision."""
+        inputs = [stretch_table()[slot.p >> 10] for slot in slots]
+        p = squash(limit(sum(t * (v + w) for t, v, w in zip(inputs, a, b, strict=True)) >> 16, -2815, 2815))
+        bit = self.code.decision(p)
+        e = ((65536 * bit - p) * rate) >> 6
+        for i, t in enumerate(inputs):
+            change = (t * e + 32768) >> 16
+            a[i] = limit(a[i] + change, -57344, 57344)
+            b[i] = limit(b[i] + change, -57344, 57344)
+        for slot in slots:
+            slot.learn(bit)
+        return bit
+
+    def _next_row(self) -> None:
+        """§9, When a row is complete."""
+        for k in range(min(AXES, self.rows)):
+            self._turn_axis(k)
+        if self.rows < AXES:
+            for c in self.columns:
+                c.axes[self.rows] = limit(c.offset, -32768, 32767)
+        self.mean_scale += toward_zero(self.row_scale - self.mean_scale, min(self.rows + 1, 64))
+        self._begin_row()
+        self.rows += 1
+        self.j = 0
+
+    def _turn_axis(self, k: int) -> None:
+        """§9, When a row is complete: for one k."""
+        a = toward_zero(sum(c.offset * c.axes[k] for c in self.columns), self.width) >> 12
+        a = limit(a, -16384, 16384)
+        d = min(self.rows + 1 - k, 20)
+        for c in self.columns:
+            c.offset -= (a * c.axes[k]) >> 12
+            c.axes[k] = limit(c.axes[k] + toward_zero((a * c.offset) >> 12, d), -32768, 32767)
+
+    def next(self) -> int:
+        """§9, A value."""
+        if self.j == self.width:
+            self._next_row()
+        c = self.columns[self.j]
+        s = limit((self.row_scale + c.scale) >> 8, -2047, 5888)  # step 1
+        k = max((s >> 8) - 2, 0)
+        if self.j % 4 == 0:
+            shares = zip(self.along, self.length, strict=True)
+            self.share = [limit(toward_zero(4096 * a, b + 81920), -65536, 65536) for a, b in shares]
+        parts = [(share * axis) >> 12 for share, axis in zip(self.share, c.axes, strict=True)]
+        al = sum(parts)
+        mu = c.mean + al
+        decide = self._decider(c, s, k, mu)
+        a = self._magnitude(decide, k, limit(s >> 8, 0, 2))
+        negative = a > 0 and self._sign(c, a, s, k, mu, al) == 1
+        self._learn(c, a, s, negative, parts)
+        self.j += 1
+        return wrap32(-a if negative else a)
+
+    def _decider(self, c: Column, s: int, k: int, mu: int) -> Callable[[int], int]:
+        """Step 2: D"""
+        j, kind, b = self.j, min(k, 3), 256 * k
+        before = self.columns[j - 1].size if j > 0 else 0
+        after = self.columns[j + 1].size if j + 1 < self.width else 0
+        near = log2(2 * self.left + self.left2 + 2 * c.size + before + after + 64) - log2(1856)
+        h, r = s - b, (self.row_scale >> 8) - b
+        up = 0 if c.size <= 200 else 1 if c.size <= 500 else 2
+        rows = [
+            4 * level(h) + kind + 384 * up,
+            4 * level(h) + kind + 1152 + 384 * limit((half_octaves(abs(mu)) - 16) // 2 - 4, 0, 3),
+            2688 + 12 * limit((c.scale >> 14) + 12, 0, 31) + level(r) // 8,
+            4 * level(h + toward_zero(near, 2)) + kind + 3072,
+            4 * level(h + (c.trend >> 8)) + kind + 3456,
+            4 * level(r) + kind + 3840,
+            4 * level(((self.mean_scale + c.scale) >> 8) - b) + kind + 4224,
+        ]
+        trust = 8 * min((j + 1).bit_length() - 1, 8) + min(((c.info >> 8) + 1).bit_length() - 1, 7)
+
+        def decide(node: int) -> int:
+            slots = [self.slots[row, node] for row in rows]
+            rate = 4 + 600 // (self.used[node] + 8)
+            self.used[node] = min(self.used[node] + 1, 255)
+            return self._mix(slots, self.by_node[node, kind], self.by_trust[trust], rate)
+
+        return decide
+
+    def _magnitude(self, decide: Callable[[int], int], k: int, t: int) -> int:
+        """Steps 3 and 4."""
+        if decide(20 + t):
+            e = t + 1
+            while e < 15 and decide(e):
+                e += 1
+        else:
+            e = t
+            while e > 0 and not decide(15 + e):
+                e -= 1
+        if e == 15:
+            size = self.code.raw(5) + 14 + k
+            require(size <= 31, "a magnitude is beyond 32 bits")
+            return (1 << size) + self.code.raw(size)
+        size = max(e - 1, 0) + k
+        require(size <= 31, "a magnitude is beyond 32 bits")
+        q = min(size, 1 if e < 2 else 2 if e == 2 else 3)
+        c = 1
+        for _ in range(q):
+            c = 2 * c + decide(24 + 8 * min(e, 4) + c)
+        return (((1 << q if e > 0 else 0) + c - (1 << q)) << (size - q)) + self.code.raw(size - q)
+
+    def _sign(self, c: Column, a: int, s: int, k: int, mu: int, al: int) -> int:
+        """Step 5."""
+        z = min(normalise(a, s), 2047)
+        g = min((a >> k).bit_length(), 7)
+        slots = [
+            self.signs[0, 8 * half_octaves((c.mean * z) >> 6) + g],
+            self.signs[1, half_octaves((c.recent * z) >> 6)],
+            self.signs[2, 8 * half_octaves((mu * z) >> 6) + g],
+            self.signs[3, half_octaves((al * z) >> 6)],
+        ]
+        return self._mix(slots, self.by_class[g], self.by_sign, 10)
+
+    def _learn(self, c: Column, a: int, s: int, negative: bool, parts: list[int]) -> None:
+        """Step 6."""
+        most = 1024 + ((512 * fall_table()[s % 256]) >> (16 + (s >> 8)) if s < 512 else 0)
+        z = min(normalise(a, s), most)
+        i = info_table()[min((s + 2048) >> 4, 255)]
+        u = (z - 256) * i
+        v = -16 * z if negative else 16 * z
+
+        def step(x: int) -> int:
+            return limit(toward_zero(369 * u, x + 2000), -65536, 65536)
+
+        self.row_info = min(self.row_info + i, 131072)
+        self.row_scale = limit(self.row_scale + step(self.row_info), -589824, 1572864)
+        c.info = min(c.info + i, 262144)
+        c.scale = limit(c.scale + step(c.info), -1048576, 1048576)
+        c.trend += (u - c.trend) >> 4
+        c.offset = limit(v - c.mean, -16384, 16384)
+        rest = c.offset
+        for k, axis in enumerate(c.axes):
+            self.along[k] += (rest * axis) >> 12
+            self.length[k] += (axis * axis) >> 12
+            rest -= parts[k]
+        c.recent += toward_zero(v - c.recent, 8)
+        c.mean += toward_zero(v - c.mean, min((c.info >> 8) + 4, 512))
+        self.left2 = self.left
+        self.left = c.size = min(z, 1024)
+
+
+def decode_mixed(stream: bytes, n: int, width: int, phase: int) -> list[int]:
+    """§9: n residuals in rows of `width`, the first in column `phase` modulo that, from all of the stream."""
+    state = MixedResiduals(stream, width, phase)
+    residuals = [state.next() for _ in range(n)]
+    state.code.close()
+    return residuals
 
 
 # ---------------------------------------------------------------------------------------------------------------------
