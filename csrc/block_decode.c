@@ -23,8 +23,9 @@ size_t szd_decode_scratch(const szd_header *h)
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
-    size_t symbols = h->kind == SZD_LOSSLESS ? 0 : symbols_decode_scratch(n);
-    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + symbols + 5 * 64;
+    size_t symbols = h->kind == SZD_LOSSLESS ? 0 : symbols_decode_scratch(n), mixed = mixing_scratch(h);
+    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + (symbols > mixed ? symbols : mixed) +
+           5 * 64;
 }
 
 static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder *d, sink *s)
@@ -183,7 +184,10 @@ static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_de
         status = begin_low_bits(r, t->count, h->wide_bits, low);
     if (status == SZD_OK && h->predictor == SZD_PREDICT_REGRESSION)
         status = read_coefficients(h, t, r, coefficients);
-    return status ? status : tokens_begin(&d->tokens, r, t->count, isa, scratch);
+    if (status)
+        return status;
+    token_rows rows = {h->mixed, mixing_width(h, t), mixing_phase(h, t)};
+    return tokens_begin(&d->tokens, r, t->count, rows, isa, scratch);
 }
 
 static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa, block_decoder *d,
@@ -264,7 +268,7 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
         int32_t *coefficients = take(&scratch, coefficient_bytes(h, &t));
         status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
-        *coder = status ? 0 : d->tokens.symbols.coder;
+        *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
         status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false);
         *coder = status ? 0 : d->planes.planes[h->element_bytes - 1].coder;

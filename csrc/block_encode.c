@@ -4,14 +4,18 @@
 
 enum { SMALL_BLOCK = 4096, CLEAR_SAVING = 64 };
 
-size_t szd_block_bound(const szd_header *h) { return 2 * (size_t)largest_tile(h) * h->element_bytes + 4096; }
+size_t szd_block_bound(const szd_header *h)
+{
+    return (h->mixed ? 3 : 2) * (size_t)largest_tile(h) * h->element_bytes + 4096;
+}
 
 size_t szd_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), b = h->element_bytes;
     size_t coding = tokens_scratch(n) > planes_scratch(n) ? tokens_scratch(n) : planes_scratch(n);
-    size_t q = (h->predictor ? n : CHUNK) * 4, low = n * 4;
+    size_t q = (h->predictor || h->mixed ? n : CHUNK) * 4, low = n * 4;
     size_t values = n * b + q + low + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
+    coding += mixing_scratch(h);
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64, sampling = estimate_scratch();
     return all > sampling ? all : sampling;
 }
@@ -92,6 +96,7 @@ typedef struct lattice_job {
     uint64_t first;
     lattice *l;
     uint32_t *low;
+    int32_t *q; /* of the whole tile, where a predictor or the mixing coder needs it */
     outlier_list outliers;
     token_encoder tokens;
 } lattice_job;
@@ -117,11 +122,11 @@ static bool tokens_of_values(lattice_job *j, bool palette, uint8_t *scratch)
     return true;
 }
 
-/* The whole tile's lattice integers, predicted; the regression's coefficients go to `side`. */
+/* The whole tile's lattice integers, predicted if need be; the regression's coefficients go to `side`. */
 static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coefficients)
 {
     size_t n = (size_t)j->t->count;
-    int32_t *q = take(&scratch, n * 4), sample[TOKEN_SAMPLE];
+    int32_t *q = j->q = take(&scratch, n * 4), sample[TOKEN_SAMPLE];
     uint32_t spare[CHUNK];
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t part = n - done < CHUNK ? n - done : CHUNK;
@@ -131,7 +136,7 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
     }
     if (j->h->predictor == SZD_PREDICT_LORENZO) {
         lorenzo_forward(q, j->t);
-    } else {
+    } else if (j->h->predictor) {
         *coefficients = take(&scratch, regression_coefficients(j->h, j->t) * 4);
         regression_fit(j->h, j->t, q, *coefficients);
         regression_apply(j->h, j->t, *coefficients, -1, q);
@@ -140,6 +145,19 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
     for (size_t done = 0; done < n; done += CHUNK)
         tokens_add(&j->tokens, q + done, n - done < CHUNK ? n - done : CHUNK, j->l->isa);
     return true;
+}
+
+/* The residuals once more by context mixing, after the tokens; the smaller of both stays. */
+static void mix_if_smaller(lattice_job *j, writer start, writer *w)
+{
+    uint8_t *from = w->at;
+    writer mixed = *w;
+    write_u8(&mixed, FORM_MIXED);
+    mix_encode(j->q, (size_t)j->t->count, mixing_width(j->h, j->t), mixing_phase(j->h, j->t), j->tokens.rest, &mixed);
+    if (mixed.failed || w->failed || mixed.at - from >= from - start.at)
+        return;
+    memmove(start.at, from, (size_t)(mixed.at - from));
+    w->at = start.at + (mixed.at - from);
 }
 
 static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
@@ -152,8 +170,9 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
     j.low = h->wide_bits ? take(&scratch, n * 4) : NULL;
     j.outliers = (outlier_list){0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
     lattice_begin(j.l, h, options->isa);
-    bool ok = h->predictor ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, true, scratch);
-    if (!ok && !h->predictor && !hopeless(&j))
+    bool whole = h->predictor || h->mixed;
+    bool ok = whole ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, true, scratch);
+    if (!ok && !whole && !hopeless(&j))
         ok = tokens_of_values(&j, false, scratch);
     if (!ok)
         return false;
@@ -163,7 +182,10 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         write_packed(j.low, n, h->wide_bits, w);
     if (coefficients)
         write_coefficients(h, t, coefficients, (uint32_t *)(void *)j.tokens.rest, w);
+    writer start = *w;
     tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
+    if (h->mixed)
+        mix_if_smaller(&j, start, w);
     return !w->failed;
 }
 
@@ -202,7 +224,8 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
                                const uint8_t *values, uint8_t *scratch, writer *w)
 {
     size_t n = (size_t)t->count, raw = n * h->element_bytes;
-    writer lossy = {w->at, w->end < w->at + raw + 1024 ? w->end : w->at + raw + 1024, false};
+    size_t room = (h->mixed ? 2 : 1) * raw + 1024; /* both ways of coding side by side */
+    writer lossy = {w->at, (size_t)(w->end - w->at) < room ? w->end : w->at + room, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
     if (ok && n > SMALL_BLOCK) {

@@ -80,10 +80,17 @@ static int read_axis(reader *r, szd_header *h)
     return h->axis_eps ? SZD_OK : SZD_HEADER_FIELD;
 }
 
+static int read_mixed(reader *r, szd_header *h)
+{
+    (void)r;
+    h->mixed = 1;
+    return h->kind == SZD_LOSSLESS ? SZD_HEADER_FIELD : SZD_OK;
+}
+
 static int read_field(unsigned id, reader *r, szd_header *h)
 {
     static int (*const parsers[])(reader *, szd_header *) = {NULL,       read_bound,     read_lattice, read_geometric,
-                                                             read_tiles, read_predictor, read_axis};
+                                                             read_tiles, read_predictor, read_axis,    read_mixed};
     int status = parsers[id](r, h);
     if (status)
         return status;

@@ -95,6 +95,10 @@ static void write_fields(const szd_header *h, writer *w)
         write_predictor(h, w);
     if (h->has_axis)
         write_axis(h, w);
+    if (h->mixed) {
+        write_u8(w, FIELD_MIXED);
+        write_varint(w, 0);
+    }
     write_u8(w, 0);
 }
 

@@ -138,9 +138,25 @@ bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool planes_finished(planes_decoder *d);
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough);
 
+/* mix.c: residuals by context mixing (FORMAT.md, section 9). The payload is what is left of the reader. */
+typedef struct mix_decoder {
+    struct mix_model *model; /* in the caller's scratch */
+} mix_decoder;
+size_t mix_scratch(size_t width);
+void mix_encode(const int32_t *r, size_t n, size_t width, size_t phase, uint8_t *scratch, writer *w);
+int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *scratch);
+int mix_decode(mix_decoder *d, int32_t *out, size_t n);
+bool mix_finished(const mix_decoder *d);
+
 /* tokens_encode.c, tokens_decode.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
-enum token_form { FORM_DIRECT = 0, FORM_DOMINANT = 1, FORM_PALETTE = 2 };
+enum token_form { FORM_DIRECT = 0, FORM_DOMINANT = 1, FORM_PALETTE = 2, FORM_MIXED = 3 };
+/* Whether the mixing coder is allowed; the rows it sees, and the first residual's column. */
+typedef struct token_rows {
+    bool mixed;
+    size_t width, phase;
+} token_rows;
 typedef struct token_decoder {
+    mix_decoder mix;
     unsigned k;
     int32_t base;
     bool escapes;
@@ -194,7 +210,7 @@ void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count
 bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
 /* width: of the rows that the residuals form, or 0 */
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w);
-int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
+int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
 bool tokens_finished(token_decoder *d);
 void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w);
@@ -202,16 +218,6 @@ int begin_list(reader *r, bit_reader *b, unsigned *order);
 bool list_finished(bit_reader *b);
 void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
-
-/* mix.c: residuals by context mixing (FORMAT.md, section 9). The payload is what is left of the reader. */
-typedef struct mix_decoder {
-    struct mix_model *model; /* in the caller's scratch */
-} mix_decoder;
-size_t mix_scratch(size_t width);
-void mix_encode(const int32_t *r, size_t n, size_t width, size_t phase, uint8_t *scratch, writer *w);
-int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *scratch);
-int mix_decode(mix_decoder *d, int32_t *out, size_t n);
-bool mix_finished(const mix_decoder *d);
 
 /* frame.c */
 static const uint8_t MAGIC[4] = {0xF5, 'S', 'Z', 'D'};
@@ -223,7 +229,8 @@ enum field_id {
     FIELD_TILES = 4,
     FIELD_PREDICTOR = 5,
     FIELD_AXIS = 6,
-    FIELD_LAST = 6
+    FIELD_MIXED = 7,
+    FIELD_LAST = 7
 };
 enum { FLAG_RANGE = 2 };
 bool positive(double v);
@@ -255,6 +262,9 @@ enum { LONGEST_ROW = 1 << 14 };
 bool tile_of(const szd_header *h, uint64_t block, tile *t);
 uint64_t row_length(const szd_header *h);
 size_t row_width(const szd_header *h, const tile *t);
+size_t mixing_width(const szd_header *h, const tile *t);
+size_t mixing_phase(const szd_header *h, const tile *t);
+size_t mixing_scratch(const szd_header *h);
 uint64_t largest_tile(const szd_header *h);
 size_t stride_of(const tile *t, unsigned a);
 void tile_strides(const szd_header *h, uint64_t strides[SZD_MAX_TILE_RANK]);

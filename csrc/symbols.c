@@ -7,7 +7,7 @@ enum {
     STREAM_RAW = 1,
     STREAM_HUFFMAN = SZD_CODER_HUFFMAN,
     STREAM_RANS = SZD_CODER_RANS,
-    STREAM_CLASSES = 4
+    STREAM_CLASSES = SZD_CODER_CLASSES
 };
 enum {
     SMALL_STREAM = 8192, /* below this many symbols, whether Huffman's smaller table pays is worked out */

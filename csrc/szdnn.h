@@ -51,7 +51,13 @@ enum szd_limits {
 
 enum szd_kind { SZD_LOSSLESS = 0, SZD_LINEAR32 = 1, SZD_LINEAR64 = 2, SZD_GEOMETRIC = 3 };
 enum szd_predictor { SZD_PREDICT_NONE = 0, SZD_PREDICT_LORENZO = 1, SZD_PREDICT_REGRESSION = 2 };
-enum szd_coder { SZD_CODER_AUTO = 0, SZD_CODER_HUFFMAN = 2, SZD_CODER_RANS = 3 };
+enum szd_coder {
+    SZD_CODER_AUTO = 0,
+    SZD_CODER_HUFFMAN = 2,
+    SZD_CODER_RANS = 3,
+    SZD_CODER_CLASSES = 4,
+    SZD_CODER_MIXING = 5
+};
 enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3 };
 
 /* What a frame's header says (FORMAT.md, section 2). Filled by the caller before encoding, by szd_header_read before
@@ -80,6 +86,7 @@ typedef struct szd_header {
     uint32_t tile_rank;
     uint64_t dims[4];
     uint64_t tile[4];
+    uint32_t mixed; /* blocks may be coded by context mixing */
     uint32_t has_axis;
     uint32_t axis;
     const uint8_t *axis_eps;

@@ -39,6 +39,26 @@ size_t row_width(const szd_header *h, const tile *t)
     return row > 1 && t->origin[0] % row == 0 ? (size_t)row : 0;
 }
 
+/* The rows that the mixing coder sees, and the column of the tile's first element. */
+size_t mixing_width(const szd_header *h, const tile *t)
+{
+    uint64_t row = t->rank > 1 ? t->extent[t->rank - 1] : row_length(h);
+    return row > 1 ? (size_t)row : 0;
+}
+
+size_t mixing_phase(const szd_header *h, const tile *t)
+{
+    size_t width = mixing_width(h, t);
+    return t->rank == 1 && width ? (size_t)(t->origin[0] % width) : 0;
+}
+
+size_t mixing_scratch(const szd_header *h)
+{
+    uint64_t row = h->tile_rank > 1 ? h->tile[h->tile_rank - 1] : row_length(h);
+    size_t widest = mix_scratch((size_t)row), narrow = mix_scratch(0); /* every tile's width, and what replaces 1 */
+    return h->mixed ? (widest > narrow ? widest : narrow) + 64 : 0;
+}
+
 /* The distance between neighbours along axis a of a tile in its own order. */
 size_t stride_of(const tile *t, unsigned a)
 {

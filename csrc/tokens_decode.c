@@ -96,7 +96,7 @@ static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa)
     return symbols_begin(&d->flags, r, n, isa, NULL);
 }
 
-int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch)
 {
     d->position = d->escapes_left = 0;
     d->escapes = false;
@@ -115,6 +115,8 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *s
     switch (d->form) {
     case FORM_DIRECT: return begin_direct(d, r, n, isa, scratch);
     case FORM_PALETTE: return begin_palette(d, r, n, isa, scratch);
+    case FORM_MIXED:
+        return rows.mixed && !d->dominant ? mix_begin(&d->mix, r, rows.width, rows.phase, scratch) : SZD_BLOCK_NUMBERS;
     default: return SZD_BLOCK_NUMBERS;
     }
 }
@@ -194,6 +196,8 @@ static int decode_dominant_part(token_decoder *d, int32_t *out, size_t n, uint32
 
 static int decode_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 {
+    if (d->form == FORM_MIXED)
+        return mix_decode(&d->mix, out, n);
     return d->dominant ? decode_dominant_part(d, out, n, isa) : decode_plain_part(d, out, n, isa);
 }
 
@@ -207,6 +211,8 @@ int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 
 bool tokens_finished(token_decoder *d)
 {
+    if (d->form == FORM_MIXED)
+        return mix_finished(&d->mix);
     if (d->dominant && (d->others || !symbols_finished(&d->flags)))
         return false;
     if (d->escapes && (d->escapes_left || end_bits(&d->escape_bits) != d->escape_bits.end || d->escape_bits.failed))

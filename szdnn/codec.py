@@ -21,7 +21,7 @@ from .search import search
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
 _PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()}
-_CODER_NAMES = {0: "constant", 1: "raw", 2: "huffman", 3: "rans", 4: "rans-classes"}
+_CODER_NAMES = {0: "constant", 1: "raw", 2: "huffman", 3: "rans", 4: "rans-classes", 5: "mixing"}
 
 
 _BOUNDS: dict[int, Callable[[float], Bound]] = {number: kind for kind, number in KINDS.items()}

@@ -28,6 +28,10 @@ SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
 LONGER_HEADER = 64
 TRIAL_EFFORT = 7
+MIXING_EFFORT = 8
+LONGEST_ROW = 1 << 14
+# The mixing coder learns as it goes: longer blocks suit it.
+MIXED_TILE = 1 << 20
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
@@ -152,6 +156,16 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
 
 
+def row_length(shape: tuple[int, ...]) -> int:
+    """The values of a row, of which blocks hold whole ones: of the trailing axes but the first that have at most 2^14."""
+    row = 1
+    for extent in reversed(shape[1:]):
+        if row * extent > LONGEST_ROW:
+            break
+        row *= extent
+    return row
+
+
 class FrameMaker:
     """Makes frames of one tensor; `values` is C-contiguous, `code` its dtype's."""
 
@@ -190,10 +204,14 @@ class FrameMaker:
             return None
         allowed = self.choices.predictor if target.axis_eps is None else "none"
         if allowed != "auto":
-            return self._encode(self._predicted(lattice, allowed))
-        if self.choices.effort >= TRIAL_EFFORT:
-            return min((self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS), key=Encoded.size)
-        return self._encode(self._predicted(lattice, self._cheapest(lattice)))
+            return self._encode(self._final(lattice, allowed))
+        if self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT:
+            return self._encode(self._final(lattice, self._cheapest(lattice)))
+        tried = {name: self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS}
+        best = min(tried, key=lambda name: tried[name].size())
+        if self.choices.effort < MIXING_EFFORT:
+            return tried[best]
+        return min(tried[best], self._encode(self._final(lattice, best)), key=Encoded.size)
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)
@@ -213,6 +231,17 @@ class FrameMaker:
     def _predicted(self, lattice: _native.Header, predictor: str) -> _native.Header:
         header = lattice.copy()
         set_predictor(header, self.values.shape, predictor)
+        return header
+
+    def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
+        """With context mixing where the effort asks for it (not with a coder that was named)."""
+        header = self._predicted(lattice, predictor)
+        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto":
+            header.c.mixed = 1
+            if not header.c.predictor and not header.c.has_axis and self.values.size > _native.DEFAULT_TILE:
+                row = row_length(self.values.shape)
+                edge = min(self.values.size, MIXED_TILE - MIXED_TILE % row)
+                set_tiles(header, (self.values.size,), (edge,))
         return header
 
     def _cheapest(self, lattice: _native.Header) -> str:
@@ -239,7 +268,7 @@ class FrameMaker:
 
         run_threads(work, thread_count(self.choices.threads, count))
         parts = [write_header(header, blocks), *blocks]
-        return Encoded(parts, sum(savings), same_tiles=not header.c.predictor)
+        return Encoded(parts, sum(savings), same_tiles=not header.c.predictor and not header.c.mixed)
 
     def lossless(self, target: Target) -> list[bytes]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
