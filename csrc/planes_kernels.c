@@ -134,10 +134,13 @@ INLINE void unpack_rest(const uint8_t *packed, size_t n, unsigned width, uint8_t
         const unsigned low = f->low, sign = 8 * sizeof(WORD) - 1;                                                      \
         const WORD mask = (WORD)(((WORD)1 << low) - 1), tops = (WORD)((WORD) ~(WORD)0 >> 1 >> low);                    \
         const WORD base = (WORD)f->base, escape = f->is_sparse;                                                        \
+        const uint8_t *in[MOST_SLICES];                                                                                \
+        for (unsigned k = 0; k < slices; k++)                                                                          \
+            in[k] = slice[k]; /* where stores to the elements cannot change it */                                      \
         for (size_t i = 0; i < SEGMENT; i++) {                                                                         \
             WORD u = 0, s = symbols[i], t = (WORD)((s - escape + base) & tops);                                        \
             for (unsigned k = 0; k < slices; k++)                                                                      \
-                u |= (WORD)((WORD)slice[k][i] << (8 * k));                                                             \
+                u |= (WORD)((WORD)in[k][i] << (8 * k));                                                                \
             u = (WORD)(u << zeros);                                                                                    \
             t = s > escape ? t : 0;                                                                                    \
             u = (WORD)((u & mask) | (WORD)(t << low) | (WORD)((WORD)(u >> low) << sign));                              \

@@ -43,6 +43,32 @@ bool next_run(sample_runs *s, size_t *start, size_t *length)
     return s->next++ < RUNS;
 }
 
+INLINE void widen(const uint8_t *p, size_t n, unsigned bytes, uint64_t *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = load_element(p + i * bytes, bytes);
+}
+
+/* The next elements of the sample, at most SAMPLE_MOST; 0 after the last. A sample of a part of the block is one piece.
+ */
+size_t next_piece(sample_runs *s, const uint8_t *elements, unsigned bytes, uint64_t piece[SAMPLE_MOST])
+{
+    size_t count = 0, start, length;
+    if (s->everything || s->n <= SAMPLE_MOST) {
+        count = s->n - s->next < SAMPLE_MOST ? s->n - s->next : SAMPLE_MOST;
+        widen(elements + s->next * bytes, count, bytes, piece);
+        s->next += count;
+        return count;
+    }
+    for (; next_run(s, &start, &length); count += RUN)
+        switch (bytes) {
+        case 2: widen(elements + 2 * start, RUN, 2, piece + count); break;
+        case 4: widen(elements + 4 * start, RUN, 4, piece + count); break;
+        default: widen(elements + start * bytes, RUN, bytes, piece + count);
+        }
+    return count;
+}
+
 /* Whether the byte above the lowest bit that neighbours use takes nearly as many values as a random one would. */
 bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes)
 {

@@ -5,7 +5,7 @@
  * pay for more, small blocks for fewer. */
 #include "planes.h"
 
-enum { FINE = 4096 }; /* bins */
+enum { FINE = 4096, LEVELS = 9 }; /* bins; so many numbers of top bits are tried */
 #define IMPOSSIBLE (UINT64_MAX / 4)
 enum { TABLE_BITS = 5 };   /* what a used symbol costs in the table, about */
 enum { ESCAPE_BITS = 18 }; /* what an escape costs beside the place where it is, about */
@@ -89,21 +89,21 @@ static uint64_t best_window(const uint32_t *bins, size_t count, size_t width, si
     return best;
 }
 
-/* The 4096 bins shall hold all but one in 1024: the octaves around the bulk with up to 16 top bits, else all of them
- * with 12. */
+/* The bins shall hold all but one in 1024: the octaves around the bulk with up to 16 top bits, else all of them with
+ * 12. */
 static void place_bins(split_sample *s, const uint8_t *elements, bool everything)
 {
-    const unsigned low = 8 * s->bytes - 1 - 8;
-    const uint64_t magnitude = ((uint64_t)1 << (8 * s->bytes - 1)) - 1;
-    uint32_t groups[256] = {0};
-    uint64_t nonzero = 0;
-    size_t start, length, first;
-    for (sample_runs r = {s->n, 0, everything}; next_run(&r, &start, &length);)
-        for (size_t i = start; i < start + length; i++) {
-            uint64_t u = load_element(elements + i * s->bytes, s->bytes) & magnitude;
-            groups[u >> low] += u != 0;
-            nonzero += u != 0;
-        }
+    const unsigned magnitude = 8 * s->bytes - 1;
+    uint32_t groups[512] = {0}; /* the sign is the highest bit of their numbers */
+    uint64_t piece[SAMPLE_MOST], nonzero = 0;
+    size_t count, first;
+    for (sample_runs r = {s->n, 0, everything}; (count = next_piece(&r, elements, s->bytes, piece));)
+        for (size_t i = 0; i < count; i++)
+            groups[piece[i] >> (magnitude - 8)] += piece[i] != 0;
+    for (size_t g = 0; g < 256; g++) {
+        groups[g] += groups[g + 256];
+        nonzero += groups[g];
+    }
     s->finest = most_top_bits(s->bytes);
     uint64_t inside = best_window(groups, 256, FINE >> (s->finest - 8), &first);
     if ((nonzero - inside) * 1024 > nonzero)
@@ -113,17 +113,19 @@ static void place_bins(split_sample *s, const uint8_t *elements, bool everything
 
 static void draw(split_sample *s, const uint8_t *elements, bool everything)
 {
-    const unsigned low = 8 * s->bytes - 1 - s->finest;
-    const uint64_t magnitude = ((uint64_t)1 << (8 * s->bytes - 1)) - 1;
-    size_t start, length;
-    for (sample_runs r = {s->n, 0, everything}; next_run(&r, &start, &length); s->drawn += length)
-        for (size_t i = start; i < start + length; i++) {
-            uint64_t t = (load_element(elements + i * s->bytes, s->bytes) & magnitude) >> low, bin = t - s->first;
+    const unsigned magnitude = 8 * s->bytes - 1, low = magnitude - s->finest;
+    const uint64_t mask = ((uint64_t)1 << magnitude) - 1;
+    uint64_t piece[SAMPLE_MOST];
+    size_t count;
+    for (sample_runs r = {s->n, 0, everything}; (count = next_piece(&r, elements, s->bytes, piece)); s->drawn += count)
+        for (size_t i = 0; i < count; i++) {
+            uint64_t t = (piece[i] & mask) >> low, bin = t - s->first;
             s->zeros += t == 0;
-            s->tails[load_element(elements + i * s->bytes, s->bytes) & ((1 << TAIL) - 1)]++;
-            if (t != 0 && bin < FINE)
-                s->bins[bin]++;
+            s->tails[piece[i] & ((1 << TAIL) - 1)]++;
+            s->bins[bin < FINE ? bin : FINE]++;
         }
+    if (s->first == 0)
+        s->bins[0] = 0; /* zeros are counted apart */
 }
 
 /* Bits of all symbols and escapes: the bins are those that symbols stand for, `inside` is what they hold. */
@@ -135,47 +137,51 @@ static uint64_t symbol_bits(const split_sample *s, const uint32_t *bins, size_t 
         sum += v_log2_v(bins[b]);
     }
     /* the entropy of a sample is too low by (used - 1) / (2 ln 2) bits (Miller and Madow) */
-    uint64_t bits = v_log2_v(s->drawn) - sum + (used * 3 / 4 << 16);
+    uint64_t bits = v_log2_v(s->drawn) - sum + (s->drawn < s->n ? used * 3 / 4 << 16 : 0);
     if (escapes)
         bits += escapes * (quick_log2(s->drawn) - quick_log2(escapes) + (ESCAPE_BITS << 16));
     uint64_t each = bits / s->drawn;
     return (uint64_t)s->n * (each >> 8) / 256 + used * TABLE_BITS;
 }
 
-/* The best place for `span` symbols that stand for the `top` highest bits, which are the unit of the bins, and its cost
- * in bits. */
-static uint64_t place_symbols(const split_sample *s, unsigned top, uint32_t span, uint32_t *base)
+/* The best place for `span` symbols that stand for the `top` highest bits, and its cost in bits; `bins` are merged to
+ * that unit. */
+static uint64_t place_symbols(const split_sample *s, const uint32_t *bins, unsigned top, uint32_t span, uint32_t *base)
 {
     const unsigned coarser = s->finest - top;
     const size_t count = FINE >> coarser;
     size_t start;
-    uint64_t inside = best_window(s->bins, count, span, &start), first = (s->first >> coarser) + start;
+    uint64_t inside = best_window(bins, count, span, &start), first = (s->first >> coarser) + start;
     *base = (uint32_t)(first ? first - 1 : 0);
     if ((s->drawn - s->zeros - inside) * ESCAPE_SHARE > s->drawn)
         return IMPOSSIBLE;
-    return symbol_bits(s, s->bins + start, count - start < span ? count - start : span, inside) + raw_bits(s, top);
+    return symbol_bits(s, bins + start, count - start < span ? count - start : span, inside) + raw_bits(s, top);
 }
 
 /* The number of top bits, the alphabet and its place; returns the estimated bits. A large alphabet is slower: it must
- * save one bit in 32 elements. */
+ * save one bit in 32 elements. From few top bits to many, until more are far from paying: the mantissa's do for a few
+ * tenths of a bit, while the escapes become ever more. */
 static uint64_t choose_split(split_sample *s, unsigned most_top, split_form *f)
 {
-    uint64_t best = IMPOSSIBLE;
-    for (unsigned top = s->finest; top + 8 >= s->finest; top--) {
-        for (unsigned large = 0; top <= most_top && large < 2; large++) {
+    uint32_t merged[FINE], *levels[LEVELS] = {s->bins};
+    uint64_t best = IMPOSSIBLE, last = 0;
+    for (size_t k = 1, size = FINE / 2; k < LEVELS; k++, size /= 2) {
+        levels[k] = k == 1 ? merged : levels[k - 1] + 2 * size;
+        for (size_t b = 0; b < size; b++)
+            levels[k][b] = levels[k - 1][2 * b] + levels[k - 1][2 * b + 1];
+    }
+    *f = (split_form){.bytes = s->bytes, .top = 1, .low = 8 * s->bytes - 2};
+    for (unsigned k = LEVELS, top = s->finest + 1 - LEVELS; k-- > 0 && top <= most_top && last <= best + s->n / 4;
+         top++)
+        for (unsigned large = 0; large < 2; large++) {
             uint32_t base = 0, span = (large ? LARGE_ALPHABET : SMALL_ALPHABET) - 1 - s->is_sparse;
-            uint64_t bits = place_symbols(s, top, span, &base);
-            if (large)
-                bits += s->n / 32;
+            last = place_symbols(s, levels[k], top, span, &base);
+            uint64_t bits = last + (large ? s->n / 32 : 0);
             if (bits < best) {
                 best = bits;
                 *f = (split_form){s->bytes, top, 8 * s->bytes - 1 - top, 0, s->is_sparse, s->has_signs, base, span};
             }
         }
-        for (size_t b = 0; b < FINE / 2; b++)
-            s->bins[b] = s->bins[2 * b] + s->bins[2 * b + 1];
-        memset(s->bins + FINE / 2, 0, FINE / 2 * sizeof *s->bins);
-    }
     return best;
 }
 
