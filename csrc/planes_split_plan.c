@@ -194,8 +194,8 @@ static uint64_t tail_saving(const split_sample *s, unsigned low)
         raw += s->weights[z] * (TAIL - z);
     for (unsigned t = 0; t < 1 << TAIL; t++)
         sum += v_log2_v(s->tails[t]);
-    uint64_t each = (v_log2_v(s->drawn) - sum) / s->drawn, coded = (uint64_t)s->n * (each >> 8) / 256 + s->n / 16 + 256;
-    return s->is_sparse || s->bytes < 4 || low < TAIL || raw < coded ? 0 : raw - coded;
+    uint64_t each = (v_log2_v(s->drawn) - sum) / s->drawn, coded = (uint64_t)s->n * (each >> 8) / 256 + 256;
+    return s->is_sparse || s->bytes < 4 || low < TAIL || raw < coded + s->n / 16 ? 0 : raw - coded;
 }
 
 /* The split form that takes least, and its estimated bits. */
