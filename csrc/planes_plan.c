@@ -97,17 +97,16 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
 
 /* ---- the lower bound ---- */
 
-/* Raw bytes of the elements that are not zero, at `low - tail` bits an element; stops at `enough`. Zeros may be left
- * out, the symbols cost at least nothing. */
-static uint64_t raw_floor(const uint8_t *elements, size_t n, unsigned bytes, unsigned low, unsigned tail, uint32_t isa,
-                          uint64_t enough)
+/* Raw bytes of the elements that are not zero, in the split form; stops at `enough`. Zeros may be left out, and symbols
+ * cost at least nothing. */
+static uint64_t raw_floor(const uint8_t *elements, size_t n, const split_form *f, uint32_t isa, uint64_t enough)
 {
-    const split_form f = {.bytes = bytes, .low = low, .tail = tail};
+    const unsigned width = f->low - f->tail + f->has_signs;
     uint64_t bits = 0;
     for (size_t done = 0; done < n && bits < 8 * enough; done += SEGMENT) {
         size_t part = n - done < SEGMENT ? n - done : SEGMENT;
-        segment_look look = look_at_segment(elements + done * bytes, part, bytes, isa);
-        bits += (uint64_t)look.nonzero * (low - tail - zero_bits(look.any, &f));
+        segment_look look = look_at_segment(elements + done * f->bytes, part, f->bytes, isa);
+        bits += (uint64_t)look.nonzero * (width - zero_bits(look.any, f));
     }
     return bits / 8;
 }
@@ -118,15 +117,14 @@ uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool ro
 {
     segment_look looks[SZD_DEFAULT_TILE / SEGMENT];
     const uint32_t isa = isa_resolve(SZD_ISA_AUTO);
-    const unsigned least = 8 * bytes - 1 - most_top_bits(bytes);
+    split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
     if (!rotate || !low_bits_are_random(elements, n, bytes))
         return 0;
-    uint64_t found = raw_floor(elements, n, bytes, least, bytes < 4 ? 0 : TAIL, isa, enough);
+    uint64_t found = raw_floor(elements, n, &least, isa, enough);
     if (found >= enough || n > SZD_DEFAULT_TILE)
         return found;
     planes_plan plan;
     look_at_segments(elements, n, bytes, isa, looks);
     planes_choose(elements, n, bytes, rotate, false, isa, looks, 0, &plan);
-    return plan.form == FORM_SPLIT ? raw_floor(elements, n, bytes, plan.split.low, plan.split.tail, isa, enough)
-                                   : n * bytes;
+    return plan.form == FORM_SPLIT ? raw_floor(elements, n, &plan.split, isa, enough) : n * bytes;
 }

@@ -166,9 +166,11 @@ class Encoder:
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
     """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`."""
-    found, part = 0, ffi.new("uint64_t *")
+    found, part, left = 0, ffi.new("uint64_t *"), header.c.elements
     for block in range(header.c.blocks):
-        wanted = -(-(enough - found) // (header.c.blocks - block))
+        count = min(left, header.c.tile[0])
+        wanted = -(-(enough - found) * count // left)
+        left -= count
         check(lib.szd_lossless_floor(header.c, pointer(data), block, wanted, part), f"block {block}")
         found += part[0]
         if found >= enough:
