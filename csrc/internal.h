@@ -122,17 +122,34 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
 
-/* planes.c: elements losslessly, byte plane by byte plane (FORMAT.md, section 5) */
+/* planes*.c: elements losslessly (FORMAT.md, section 5) */
+typedef struct split_form {
+    unsigned bytes; /* of an element */
+    unsigned top;   /* bits of the magnitude that the symbol stands for */
+    unsigned low;   /* the other bits of the magnitude */
+    unsigned tail;  /* the lowest of those, which are symbols of a stream of their own */
+    bool is_sparse, has_signs;
+    uint32_t base; /* symbol base + j stands for t = base + j, but symbols 0 and `escape` */
+    uint32_t span; /* the encoder uses this many symbols for numbers t */
+} split_form;
+typedef struct planes_decoder {
+    unsigned form, bytes;
+    bool rotate, delta;
+    uint64_t previous;
+    reader raw; /* of the raw and split forms */
+    split_form split;
+    bit_reader escape_gaps;
+    const uint8_t *escape_tops;
+    uint64_t position, escapes_left, next_escape;
+    unsigned escape_order;
+    unsigned entries; /* of the dictionary */
+    uint64_t dictionary[256];
+    symbol_decoder planes[8]; /* the last one is the stream of the highest bits, or the only one */
+    uint8_t buffer[8][CHUNK];
+} planes_decoder;
 size_t planes_scratch(size_t n);
 void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t coder,
                    uint32_t isa, uint8_t *scratch, writer *w);
-typedef struct planes_decoder {
-    unsigned bytes;
-    bool rotate, delta;
-    uint64_t previous;
-    symbol_decoder planes[8];
-    uint8_t buffer[8][CHUNK];
-} planes_decoder;
 int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta);
 bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool planes_finished(planes_decoder *d);

@@ -3,17 +3,15 @@ exceptions."""
 
 from __future__ import annotations
 
-import threading
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._core import ffi, lib
+from .buffers import Arena, Bytes, scratch
 from .errors import ArgumentError, CorruptFrame, UnsupportedFrame
-
-Bytes = NDArray[np.uint8]
 
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
 PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
@@ -21,6 +19,8 @@ CODERS = {"auto": 0, "huffman": 2, "rans": 3}
 ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
+SLAB = 32 << 20
+"""Bytes of output for which a thread takes memory at a time."""
 
 # The instruction set to use at most; a test sets it to compare the kernels' paths.
 isa = "auto"
@@ -125,18 +125,12 @@ def options(coder: str = "auto") -> Any:
     return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa]})
 
 
-_kept = threading.local()
-MOST_KEPT = 1 << 25
+class Block(NamedTuple):
+    """An encoded block; `saving`: by how many bytes at least it is smaller than the same elements losslessly."""
 
-
-def scratch(size: int) -> NDArray[np.uint8]:
-    """Scratch space that this thread keeps for the next call: fresh pages cost more than coding a small tensor."""
-    held: NDArray[np.uint8] | None = getattr(_kept, "buffer", None)
-    if held is None or held.size < size:
-        held = np.empty(size, dtype=np.uint8)
-        if size <= MOST_KEPT:
-            _kept.buffer = held
-    return held
+    data: Bytes
+    crc: int
+    saving: int
 
 
 class Encoder:
@@ -145,17 +139,20 @@ class Encoder:
     def __init__(self, header: Header, opts: Any, data: NDArray[Any]) -> None:
         self._header, self._options, self._data = header, opts, data
         self._scratch = scratch(lib.szd_encode_scratch(header.c))
-        self._out = np.empty(lib.szd_block_bound(header.c), dtype=np.uint8)
+        self._bound = lib.szd_block_bound(header.c)
+        self._arena = Arena(min(self._bound + data.nbytes, SLAB))
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
-    def encode(self, block: int) -> tuple[bytes, int]:
-        """One block's bytes, and by how many at least it is smaller than the same elements losslessly."""
+    def encode(self, block: int) -> Block:
+        """One block."""
+        out = self._arena.room(self._bound)
         status = lib.szd_encode_block(
             self._header.c, self._options, pointer(self._data), block, pointer(self._scratch), self._scratch.size,
-            pointer(self._out), self._out.size, self._size, self._saving,
+            pointer(out), out.size, self._size, self._saving,
         )  # fmt: skip
         check(status, f"block {block}")
-        return self._out[: self._size[0]].tobytes(), self._saving[0]
+        made = self._arena.take(self._size[0])
+        return Block(made, crc32c(made), self._saving[0])
 
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""
@@ -169,9 +166,11 @@ class Encoder:
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
     """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`."""
-    found, part = 0, ffi.new("uint64_t *")
+    found, part, left = 0, ffi.new("uint64_t *"), header.c.elements
     for block in range(header.c.blocks):
-        wanted = -(-(enough - found) // (header.c.blocks - block))
+        count = min(left, header.c.tile[0])
+        wanted = -(-(enough - found) * count // left)
+        left -= count
         check(lib.szd_lossless_floor(header.c, pointer(data), block, wanted, part), f"block {block}")
         found += part[0]
         if found >= enough:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import FLOAT_CODES, as_array, dtype_code
 from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, Rel
+from .buffers import joined
 from .decoder import Frame, decode, read_part, usable_output
-from .encoder import Choices, FrameMaker, total
+from .encoder import Choices, FrameMaker, Part, total
 from .errors import ArgumentError, BoundError, CorruptFrame
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search
@@ -28,7 +29,7 @@ _BOUNDS: dict[int, Callable[[float], Bound]] = {number: kind for kind, number in
 
 
 class _NoStats:
-    """Statistics of a tensor that is not one of the four floats: only losslessness matters."""
+    """Statistics of a tensor that is to be stored losslessly: only whether it is constant matters."""
 
     finite = zeros = 0
     min = max = least_magnitude = 0.0
@@ -36,8 +37,9 @@ class _NoStats:
     def __init__(self, values: NDArray[Any]) -> None:
         flat = values.reshape(-1).view(np.uint8)
         element = values.dtype.itemsize // (2 if values.dtype.kind == "c" else 1)
-        # All elements are equal where each equals the one before it.
-        self.constant = bool(flat.size) and np.array_equal(flat[element:], flat[:-element])
+        # All elements are equal where each equals the one before it. A few tell most tensors.
+        few = flat[: 64 * element]
+        self.constant = bool(flat.size) and all(np.array_equal(a[element:], a[:-element]) for a in (few, flat))
 
 
 def _check_choices(effort: int, predictor: str, coder: str, threads: int | None) -> Choices:
@@ -56,13 +58,14 @@ def _check_threads(threads: int | None) -> None:
         raise ArgumentError(f"threads must be a positive integer or None, not {threads!r}")
 
 
-def _frame_parts(array: Any, bound: Bound, choices: Choices) -> list[bytes]:
+def _frame_parts(array: Any, bound: Bound, choices: Choices) -> list[Part]:
     values = as_array(array)
     if values.ndim > 64:
         raise ArgumentError(f"tensors have at most 64 dimensions, not {values.ndim}")
     code = dtype_code(values.dtype)
     check_dtype(bound, code, values.dtype)
-    stats = _native.stats(code, values) if code in FLOAT_CODES else _NoStats(values)
+    exact = isinstance(bound, Lossless) or code not in FLOAT_CODES
+    stats = _NoStats(values) if exact else _native.stats(code, values)
     maker = FrameMaker(values, code, stats, choices)
     if isinstance(bound, (RMSE, PSNR, Bits)):
         return search(bound, maker)
@@ -97,11 +100,11 @@ def compress(
     """
     parts = _frame_parts(array, bound, _check_choices(effort, predictor, coder, threads))
     if out is None:
-        return b"".join(parts)
+        return joined(parts)
     return _fill(out, parts)
 
 
-def _fill(out: Any, parts: list[bytes]) -> memoryview:
+def _fill(out: Any, parts: list[Part]) -> memoryview:
     view = memoryview(out)
     if view.readonly or not view.c_contiguous:
         raise ArgumentError("out must be a writable contiguous buffer")
@@ -109,9 +112,9 @@ def _fill(out: Any, parts: list[bytes]) -> memoryview:
     size = total(parts)
     if size > view.nbytes:
         raise ArgumentError(f"out has {view.nbytes} bytes, the frame {size}")
-    at = 0
+    room, at = np.frombuffer(view, dtype=np.uint8), 0
     for part in parts:
-        view[at : at + len(part)] = part
+        room[at : at + len(part)] = _native.as_bytes(part)
         at += len(part)
     return view[:size]
 

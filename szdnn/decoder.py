@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from .arrays import COMPLEX_CODES, DTYPES
+from .buffers import Bytes
 from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
 
@@ -51,7 +52,7 @@ class Frame:
         start = int(self._ends[block - 1]) if block else int(self.header.c.header_bytes)
         return start, int(self._ends[block])
 
-    def payload(self, block: int) -> _native.Bytes:
+    def payload(self, block: int) -> Bytes:
         """A block's bytes, their CRC checked."""
         start, end = self.span(block)
         payload = self.bytes[start:end]

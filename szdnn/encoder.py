@@ -36,6 +36,10 @@ REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
 
+Part = bytes | NDArray[np.uint8]
+"""A header or a block."""
+
+
 @dataclass(frozen=True)
 class Choices:
     """The caller's options."""
@@ -50,7 +54,7 @@ class Choices:
 class Encoded:
     """A frame's parts; `saving`: how much smaller at least its blocks are than lossless ones of the same tiles."""
 
-    parts: list[bytes]
+    parts: list[Part]
     saving: int
     same_tiles: bool
 
@@ -173,7 +177,7 @@ class FrameMaker:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.options = _native.options(choices.coder)
 
-    def make(self, target: Target) -> list[bytes]:
+    def make(self, target: Target) -> list[Part]:
         """The parts of the smallest frame that meets the target: header, then blocks."""
         lossy = self._lossy(target)
         if lossy is None:
@@ -257,20 +261,20 @@ class FrameMaker:
     def _encode(self, header: _native.Header) -> Encoded:
         header.complete()
         count = header.c.blocks
-        blocks: list[bytes] = [b""] * count
-        savings = [0] * count
+        blocks: list[Any] = [None] * count
         waiting = deque(range(count))  # threads draw the blocks from it
 
         def work(_: int) -> None:
             encoder = _native.Encoder(header, self.options, self.values)
             for block in drain(waiting):
-                blocks[block], savings[block] = encoder.encode(block)
+                blocks[block] = encoder.encode(block)
 
         run_threads(work, thread_count(self.choices.threads, count))
-        parts = [write_header(header, blocks), *blocks]
-        return Encoded(parts, sum(savings), same_tiles=not header.c.predictor and not header.c.mixed)
+        parts = [write_header(header, blocks), *(block.data for block in blocks)]
+        same_tiles = not header.c.predictor and not header.c.mixed
+        return Encoded(parts, sum(block.saving for block in blocks), same_tiles)
 
-    def lossless(self, target: Target) -> list[bytes]:
+    def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
         plain = self._encode(self._lossless_header(target)).parts
         if self.code not in FLOAT_CODES | COMPLEX_CODES and self.values.size > 1:
@@ -286,7 +290,7 @@ class FrameMaker:
         shorten_bound(header)
         return header
 
-    def _encode_large_tiles(self, target: Target) -> list[bytes]:
+    def _encode_large_tiles(self, target: Target) -> list[Part]:
         header = self._lossless_header(target)
         header.complete()
         elements, width = header.c.elements, header.c.element_bytes
@@ -297,10 +301,10 @@ class FrameMaker:
         blocks = []
         for start in range(0, elements, edge):
             part = flat[start * width : (start + edge) * width]
-            blocks.append(
-                b"\x02" + _little(part[:width], width) if self.stats.constant else b"\x03" + _little(part, width)
-            )
-        return [write_header(header, blocks), *blocks]
+            block = b"\x02" + _little(part[:width], width) if self.stats.constant else b"\x03" + _little(part, width)
+            made = _native.as_bytes(block)
+            blocks.append(_native.Block(made, _native.crc32c(made), 0))
+        return [write_header(header, blocks), *(block.data for block in blocks)]
 
 
 def _little(part: NDArray[np.uint8], width: int) -> bytes:
@@ -327,14 +331,14 @@ def run_threads(work: Any, threads: int) -> None:
             result.result()
 
 
-def write_header(header: _native.Header, blocks: list[bytes]) -> bytes:
+def write_header(header: _native.Header, blocks: list[_native.Block]) -> bytes:
     """The header with the index of these blocks."""
-    index = b"".join(struct.pack("<II", len(b), _native.crc32c(_native.as_bytes(b)) if b else 0) for b in blocks)
+    index = b"".join(struct.pack("<II", len(block.data), block.crc) for block in blocks)
     out = np.empty(header.c.header_bytes, dtype=np.uint8)
     header.write(np.frombuffer(index, dtype=np.uint8) if index else np.empty(0, dtype=np.uint8), out)
     return out.tobytes()
 
 
-def total(parts: list[bytes]) -> int:
+def total(parts: list[Part]) -> int:
     """The frame's size in bytes."""
     return sum(map(len, parts))

@@ -9,8 +9,9 @@ from fractions import Fraction
 
 from . import _native
 from .bounds import PSNR, RMSE, Bits, Bound
+from .buffers import joined
 from .decoder import Frame, decode
-from .encoder import FrameMaker, total
+from .encoder import FrameMaker, Part, total
 from .errors import BoundError
 from .resolve import EPS_MAX, EPS_MIN, Target, float_below, power_of_two_near
 
@@ -18,7 +19,7 @@ MAX_STEPS = 40
 CLOSE = 0.98
 
 
-def search(bound: Bound, maker: FrameMaker) -> list[bytes]:
+def search(bound: Bound, maker: FrameMaker) -> list[Part]:
     """The parts of a frame that meets an RMSE, PSNR or Bits bound."""
     if isinstance(bound, Bits):
         return _search_bits(bound, maker)
@@ -48,16 +49,16 @@ def _rmse_target(bound: Bound, maker: FrameMaker) -> float:
     return float_below(width) * _power_of_ten(-bound.db / 20) * (1 - 2.0**-40) if width > 0 else 0.0
 
 
-def _rmse(maker: FrameMaker, parts: list[bytes], unit: float) -> float:
+def _rmse(maker: FrameMaker, parts: list[Part], unit: float) -> float:
     """Root mean square error over the finite values, in units, rounded up by 2^-40."""
-    decoded = decode(Frame(b"".join(parts)), None, maker.choices.threads)
+    decoded = decode(Frame(joined(parts)), None, maker.choices.threads)
     difference = _native.compare(maker.code, maker.values, decoded, math.inf, 0.0, unit)
     return math.sqrt(difference.sum_squares / max(1, difference.finite)) * (1 + 2.0**-40)
 
 
-def _search_rmse(bound: Bound, maker: FrameMaker, limit: float) -> list[bytes]:
+def _search_rmse(bound: Bound, maker: FrameMaker, limit: float) -> list[Part]:
     """The largest eps found whose error stays at or below the limit. Uniform errors have an RMSE of eps / sqrt(3)."""
-    best: list[bytes] | None = None
+    best: list[Part] | None = None
     unit = power_of_two_near(limit)
     good, bad = 0.0, math.inf
     eps = min(limit * math.sqrt(3), EPS_MAX)
@@ -89,10 +90,10 @@ class _Bracket:
 
     too_fine: float
     fits: float
-    best: list[bytes]
+    best: list[Part]
 
 
-def _search_bits(bound: Bits, maker: FrameMaker) -> list[bytes]:
+def _search_bits(bound: Bits, maker: FrameMaker) -> list[Part]:
     """The smallest eps found whose frame fits; one bit a value is about a factor of two in eps."""
     count = max(1, maker.values.size)
     limit = math.floor(Fraction(bound.b) * count / 8)

@@ -606,7 +606,24 @@ def decode_rans(payload: Reader, frequencies: dict[int, int], lanes: int, n: int
 
 
 def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool) -> list[int]:
-    """§5: m elements as unsigned numbers, from a symbol stream for each of their bytes."""
+    """§5: m elements as unsigned numbers."""
+    form = reader.u8()
+    if form == 0:
+        return [reader.uint(dtype.size) for _ in range(m)]
+    if form == 1:
+        return decode_bytes(dtype, reader, m, differenced)
+    if form == 2:
+        require(dtype.is_float, "a split form of integers")
+        return decode_split(dtype.size, reader, m)
+    require(form == 3, "unknown form of planes")
+    entries = [reader.uint(dtype.size) for _ in range(reader.u8() + 1)]
+    symbols = decode_symbols(reader, m)
+    require(max(symbols) < len(entries), "a symbol beyond the dictionary")
+    return [entries[symbol] for symbol in symbols]
+
+
+def decode_bytes(dtype: ElementType, reader: Reader, m: int, differenced: bool) -> list[int]:
+    """§5.1: a symbol stream for each byte of the elements."""
     planes = [decode_symbols(reader, m) for _ in range(dtype.size)]
     numbers = [int.from_bytes(bytes(element), "little") for element in zip(*planes, strict=True)]
     if dtype.is_float:
@@ -615,8 +632,74 @@ def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool)
     return undo_differences(numbers, 8 * dtype.size) if differenced else numbers
 
 
+SEGMENT = 512  # §5.2
+
+
+def decode_split(size: int, reader: Reader, m: int) -> list[int]:
+    """§5.2: symbols for the top bits of the magnitudes, the other bits raw."""
+    flags = reader.u8()
+    sparse, signs, k = bool(flags & 1), flags >> 1 & 1, flags >> 2
+    top = reader.u8()
+    low = 8 * size - 1 - top
+    require(k <= 7 and (k == 0 or (size > 2 and not sparse)), "bad flags")
+    require(1 <= top <= min(16, 8 * size - 1) and low >= k, "bad number of top bits")
+    base = reader.varint()
+    require(base < 1 << top, "the base is too large")
+    zeros = decode_symbols(reader, ceil_div(m, SEGMENT))
+    require(max(zeros) <= low - k, "too many zero bits")
+    raw = Reader(reader.take(reader.varint()))
+    escapes = read_split_escapes(reader, m, top)
+    last = decode_symbols(reader, m) if k else [0] * m
+    require(max(last) < 1 << k, "a symbol for the last bits is too large")
+    symbols = decode_symbols(reader, m)
+    require(all(symbols[position] == sparse for position in escapes), "an escape has another symbol")
+    elements = []
+    for start in range(0, m, SEGMENT):
+        drop = zeros[start // SEGMENT]
+        kept = [i for i in range(start, min(start + SEGMENT, m)) if symbols[i] or not sparse]
+        numbers = dict(zip(kept, read_slices(raw, len(kept), low - k - drop + signs), strict=True))
+        for i in range(start, min(start + SEGMENT, m)):
+            number = numbers.get(i, 0) << (k + drop)
+            t = (base + symbols[i] - sparse) % (1 << top) if symbols[i] > sparse else escapes.get(i, 0)
+            sign, rest = number >> low, number & ((1 << low) - 1)
+            elements.append((sign << (8 * size - 1)) | (t << low) | rest | last[i])
+    raw.close()
+    return elements
+
+
+def read_slices(reader: Reader, n: int, width: int) -> list[int]:
+    """§5.2, step 4: n numbers of `width` bits."""
+    numbers = [0] * n
+    widths = [8] * (width // 8) + [bits for bits in (4, 2, 1) if width & bits]
+    shift = 0
+    for bits in widths:
+        data = reader.take(ceil_div(n * bits, 8))
+        for place in range(len(data) * 8 // bits):
+            value = (data[place % len(data)] >> (bits * (place // len(data)))) & ((1 << bits) - 1)
+            if place < n:
+                numbers[place] |= value << shift
+            else:
+                require(value == 0, "the padding of a slice is not zero")
+        shift += bits
+    return numbers
+
+
+def read_split_escapes(reader: Reader, m: int, top: int) -> dict[int, int]:
+    """§5.2, step 5: the top bits that no symbol stands for, by position."""
+    count = reader.varint()
+    require(count <= m, "there are more escapes than elements")
+    if count == 0:
+        return {}
+    gaps = reader.coded_numbers(count)
+    positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
+    require(positions[-1] < m, "an escape lies beyond the elements")
+    tops = [reader.uint(2) for _ in range(count)]
+    require(max(tops) < 1 << top, "an escape is too large")
+    return dict(zip(positions, tops, strict=True))
+
+
 def undo_differences(numbers: Iterable[int], bits: int) -> list[int]:
-    """§5: each number is the zigzag of the difference from the one before, modulo 2^bits."""
+    """§5.1: each number is the zigzag of the difference from the one before, modulo 2^bits."""
     mask = (1 << bits) - 1
     return list(itertools.accumulate((unzigzag(u) & mask for u in numbers), lambda a, b: (a + b) & mask))
 

@@ -95,6 +95,60 @@ KINDS = (
 )
 
 
+def make_weights(kind: str, seed: int, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """n values with the structure that networks' weights have, of one of the kinds in WEIGHT_KINDS."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 0.05, n)
+    pick = rng.random(n)
+    match kind:
+        case "positive":
+            x = x * x
+        case "near one":
+            x = 1 + x / 100
+        case "upcast":
+            x = x.astype(np.float16)
+        case "partly upcast":
+            row = np.arange(n) // 384 % 7 == 0
+            x = np.where(row, x, x.astype(ml_dtypes.bfloat16).astype(np.float64))
+        case "float8":
+            x = x.astype(ml_dtypes.float8_e4m3fn).astype(np.float64)
+        case "pruned":
+            x = np.where(pick < rng.choice([0.05, 0.5, 0.9, 0.99]), 0.0, x)
+        case "clustered":
+            x = rng.choice(rng.normal(0, 0.05, rng.choice([2, 16, 250])), n)
+        case "dead rows":
+            x = np.where(np.arange(n) // 256 % 5 == 0, x * 1e-9, x)
+        case "outliers":
+            x = np.where(pick < 0.01, x * 1e6, np.where(pick < 0.1, 0.0, x))
+        case "specials":
+            x = np.where(pick < 0.02, rng.choice(SPECIAL, n), x)
+        case "two scales":  # of which the sample of long blocks may meet one only
+            x = np.where(pick < 0.6, x * 1e-20, x)
+    with np.errstate(all="ignore"):
+        made = np.asarray(x).astype(dtype)
+    if kind == "short":  # in some places the arithmetic leaves zeros below
+        u = made.view(UNSIGNED[dtype.itemsize])
+        made = np.where(pick < 0.6, u & ~np.asarray(3, u.dtype), u).view(dtype)
+    return made
+
+
+WEIGHT_KINDS = (
+    "normal",
+    "positive",
+    "near one",
+    "upcast",
+    "partly upcast",
+    "float8",
+    "pruned",
+    "clustered",
+    "dead rows",
+    "outliers",
+    "specials",
+    "two scales",
+    "short",
+)
+
+
 @st.composite
 def shapes(draw: Any, max_values: int = 3000) -> tuple[int, ...]:
     rank = draw(st.integers(0, 8))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.typing import NDArray
-from tensors import CODERS, simple_bounds, tensors
+from tensors import CODERS, WEIGHT_KINDS, dtype_of, make_weights, simple_bounds, tensors
 
 import szdnn
 from szdnn import _native
@@ -46,6 +46,10 @@ FRAMES: dict[str, bytes] = {
     "constant": szdnn.compress(np.full((30, 30), 3.25, np.float32), szdnn.Rel(1e-2)),
     "lossless float": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.Lossless()),
     "lossless half": szdnn.compress(RNG.normal(size=300).astype(np.float16), szdnn.Lossless()),
+    **{
+        f"lossless {kind} {name}": szdnn.compress(make_weights(kind, 1, 600, dtype_of(name)), szdnn.Lossless())
+        for kind, name in zip(WEIGHT_KINDS, ("float32", "bfloat16", "float32", "float64") * 4, strict=False)
+    },
     "integers": szdnn.compress(np.arange(500, dtype=np.int32) ** 2, szdnn.Lossless()),
     "raw": szdnn.compress(RNG.integers(0, 256, 64, dtype=np.uint8), szdnn.Lossless()),
     "empty": szdnn.compress(np.empty((0, 3), np.float32), szdnn.Rel(1e-2)),

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from tensors import dtype_of, make_values  # noqa: E402
+from tensors import WEIGHT_KINDS, dtype_of, make_values, make_weights  # noqa: E402
 
 import szdnn  # noqa: E402
 
@@ -38,6 +38,9 @@ def frames() -> dict[str, bytes]:
         for coder in ("rans", "huffman"):
             x = make_values("smooth", 6, (6, 9, 10), dtype_of("float32"))
             made[f"{predictor}-{coder}"] = szdnn.compress(x, szdnn.Abs(1e-2), predictor=predictor, coder=coder)
+    for kind in WEIGHT_KINDS:
+        x = make_weights(kind, 7, 1500, dtype_of("float32"))
+        made[f"weights-{kind.replace(' ', '-')}"] = szdnn.compress(x, szdnn.Lossless())
     special = make_values("special", 7, (300,), dtype_of("float64"))
     made["special"] = szdnn.compress(special, szdnn.Abs(1e-3))
     made["axis"] = szdnn.compress(

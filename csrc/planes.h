@@ -1,0 +1,107 @@
+/* What the planes_* files share: the forms in which elements are stored losslessly (FORMAT.md, section 5). */
+#ifndef SZD_PLANES_H
+#define SZD_PLANES_H
+#include "internal.h"
+
+enum planes_form { FORM_RAW = 0, FORM_BYTES = 1, FORM_SPLIT = 2, FORM_DICTIONARY = 3 };
+enum { SYMBOLS_RAW = 1 };  /* the symbol stream's coder that is none */
+enum { SEGMENT = 512 };    /* elements of the split form that drop the same number of zero bits */
+enum { MAX_TOP = 16 };     /* bits of an element's magnitude that its symbol may stand for */
+enum { ESCAPE_SHARE = 4 }; /* at most one element in four may be an escape */
+enum { TAIL = 4 };         /* of an element's lowest bits, where the encoder codes them */
+enum { SPLIT_SPARSE = 1, SPLIT_SIGNS = 2, SPLIT_TAIL = 4 }; /* the split form's flags */
+
+/* What the encoder chose. */
+typedef struct planes_plan {
+    unsigned form, second; /* second: instead of a dictionary, should one not do */
+    split_form split;
+    unsigned raw_planes; /* of the byte form: one bit a plane that is not worth coding */
+} planes_plan;
+
+static inline unsigned segments_of(size_t n) { return (unsigned)((n + SEGMENT - 1) / SEGMENT); }
+
+static inline uint64_t load_element(const uint8_t *p, unsigned bytes)
+{
+    uint16_t u16;
+    uint32_t u32;
+    uint64_t u64;
+    switch (bytes) {
+    case 1: return p[0];
+    case 2: memcpy(&u16, p, 2); return u16;
+    case 4: memcpy(&u32, p, 4); return u32;
+    default: memcpy(&u64, p, 8); return u64;
+    }
+}
+
+static inline void store_element(uint8_t *p, uint64_t u, unsigned bytes)
+{
+    uint16_t u16 = (uint16_t)u;
+    uint32_t u32 = (uint32_t)u;
+    switch (bytes) {
+    case 1: p[0] = (uint8_t)u; break;
+    case 2: memcpy(p, &u16, 2); break;
+    case 4: memcpy(p, &u32, 4); break;
+    default: memcpy(p, &u, 8);
+    }
+}
+
+/* planes_sample.c */
+enum { SAMPLE_MOST = 4096 };
+typedef struct sample_runs {
+    size_t n, next;
+    bool everything;
+} sample_runs;
+bool next_run(sample_runs *s, size_t *start, size_t *length);
+size_t next_piece(sample_runs *s, const uint8_t *elements, unsigned bytes, uint64_t piece[SAMPLE_MOST]);
+bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes);
+uint32_t quick_log2(uint64_t v);
+uint64_t v_log2_v(uint64_t v);
+
+/* planes_split_plan.c */
+typedef struct segment_look {
+    uint64_t any;     /* the bits that are set in any of its elements */
+    uint32_t nonzero; /* elements that are not +0 */
+} segment_look;
+unsigned most_top_bits(unsigned bytes);
+unsigned zero_bits(uint64_t any, const split_form *f);
+uint64_t plan_split(const uint8_t *elements, size_t n, unsigned bytes, const segment_look *looks, unsigned most_top,
+                    split_form *f);
+
+/* planes_plan.c */
+void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t isa,
+                   const segment_look *looks, unsigned most_top, planes_plan *plan);
+
+/* planes_split.c */
+size_t split_scratch(size_t n);
+bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, uint32_t coder,
+                  uint32_t isa, uint8_t *scratch, writer *w);
+int split_begin(planes_decoder *d, reader *r, size_t n);
+bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
+bool split_finished(planes_decoder *d);
+
+/* planes_bytes.c */
+void bytes_encode(const planes_plan *plan, const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta,
+                  uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
+void extract_plane(const uint8_t *elements, size_t start, size_t n, unsigned bytes, unsigned plane, bool rotate,
+                   bool delta, uint32_t isa, uint8_t *out);
+int bytes_begin(planes_decoder *d, reader *r, size_t n);
+bool bytes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
+bool bytes_finished(planes_decoder *d);
+
+/* planes_dictionary.c */
+size_t dictionary_slot(uint64_t u, const uint64_t *values, const uint32_t *counts, size_t slots);
+bool dictionary_encode(const uint8_t *elements, size_t n, unsigned bytes, uint32_t coder, uint32_t isa,
+                       uint8_t *scratch, writer *w);
+int dictionary_begin(planes_decoder *d, reader *r, size_t n);
+bool dictionary_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
+
+/* planes_kernels.c */
+segment_look look_at_segment(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa);
+void look_at_segments(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, segment_look *looks);
+bool split_symbols(const split_form *f, const uint8_t *elements, size_t n, uint32_t isa, uint8_t *symbols);
+void split_low_bits(const split_form *f, const uint8_t *elements, size_t n, unsigned zeros, uint32_t isa, uint8_t *raw);
+void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw, size_t n, unsigned zeros, uint32_t isa,
+                uint8_t *elements);
+size_t packed_bytes(size_t n, unsigned width);
+bool packed_is_padded(const uint8_t *packed, size_t n, unsigned width);
+#endif

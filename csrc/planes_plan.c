@@ -1,0 +1,130 @@
+/* Which lossless form a block takes, and the lower bound that follows from that choice.
+ *
+ * The choice is made in steps, the first of which is cheap: where the lowest bits that are in use look random, they are
+ * stored raw, and only the split form and the raw one are considered. planes_floor rests on this rule: what passes the
+ * test is at least as large as its raw bits. Otherwise the forms compete by their estimated cost on a sample. */
+#include "planes.h"
+
+enum { TINY = 16 };           /* elements that are not worth a table */
+enum { ALWAYS_CODED = 8192 }; /* below so many elements, each plane's histogram is counted out */
+enum { FLAT_PLANE = 522716 }; /* 7.976 bits in 1/65536: above, a plane is stored raw */
+enum { DISTINCT = 256, SLOTS = 1024 };
+
+/* ---- what a sample says of bytes and of whole values ---- */
+
+/* Bits of n symbols of which a sample has these counts, in 1/65536 each; Miller and Madow's correction included. */
+static uint64_t bits_each(const uint32_t *counts, size_t kinds)
+{
+    uint64_t drawn = 0, used = 0, sum = 0;
+    for (size_t s = 0; s < kinds; s++) {
+        drawn += counts[s];
+        used += counts[s] != 0;
+        sum += v_log2_v(counts[s]);
+    }
+    return (v_log2_v(drawn) - sum + ((used - 1) * 3 / 4 << 16)) / drawn;
+}
+
+/* The byte form's estimated bits, and which planes are not worth coding. */
+static uint64_t plan_bytes(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t isa,
+                           unsigned *raw_planes)
+{
+    uint8_t symbols[SAMPLE_MOST];
+    uint64_t bits = 0;
+    *raw_planes = 0;
+    for (unsigned plane = 0; plane < bytes; plane++) {
+        size_t drawn = 0, start, length;
+        uint32_t counts[256];
+        for (sample_runs r = {n, 0, false}; next_run(&r, &start, &length); drawn += length)
+            extract_plane(elements, start, length, bytes, plane, rotate, delta, isa, symbols + drawn);
+        histogram_u8(symbols, drawn, counts);
+        uint64_t each = bits_each(counts, 256);
+        if (each > FLAT_PLANE && n > ALWAYS_CODED)
+            *raw_planes |= 1u << plane;
+        bits += (uint64_t)n * ((each < 8 << 16 ? each : 8 << 16) >> 8) / 256 + 64;
+    }
+    return bits;
+}
+
+/* The dictionary's estimated bits; no less than UINT64_MAX / 4 where the sample has more values than fit. */
+static uint64_t plan_dictionary(const uint8_t *elements, size_t n, unsigned bytes)
+{
+    uint64_t values[SLOTS];
+    uint32_t counts[SLOTS] = {0};
+    unsigned distinct = 0;
+    size_t start, length;
+    for (sample_runs r = {n, 0, false}; next_run(&r, &start, &length);)
+        for (size_t i = start; i < start + length; i++) {
+            uint64_t u = load_element(elements + i * bytes, bytes);
+            size_t slot = dictionary_slot(u, values, counts, SLOTS);
+            values[slot] = u;
+            distinct += counts[slot]++ == 0;
+            if (distinct > DISTINCT)
+                return UINT64_MAX / 4;
+        }
+    return (uint64_t)n * (bits_each(counts, SLOTS) >> 8) / 256 + (uint64_t)distinct * (8 * bytes + 5);
+}
+
+/* ---- the choice ---- */
+
+/* most_top: 0, or the choice is made anew from all elements and with no more top bits than that: what planes_floor
+ * proved stays true. */
+void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t isa,
+                   const segment_look *looks, unsigned most_top, planes_plan *plan)
+{
+    uint64_t raw = (uint64_t)n * bytes * 8, best = raw;
+    plan->form = FORM_RAW;
+    plan->raw_planes = 0;
+    if (n < TINY)
+        return;
+    if (rotate) {
+        uint64_t split = plan_split(elements, n, bytes, looks, most_top, &plan->split);
+        if (split < best) {
+            plan->form = FORM_SPLIT;
+            best = split;
+        }
+        if (low_bits_are_random(elements, n, bytes))
+            return;
+    }
+    uint64_t by_bytes = plan_bytes(elements, n, bytes, rotate, delta, isa, &plan->raw_planes);
+    if (by_bytes < best || (n <= ALWAYS_CODED && plan->form == FORM_RAW)) {
+        plan->form = FORM_BYTES;
+        best = by_bytes;
+    }
+    plan->second = plan->form;
+    if (bytes > 1 && !delta && plan_dictionary(elements, n, bytes) < best)
+        plan->form = FORM_DICTIONARY;
+}
+
+/* ---- the lower bound ---- */
+
+/* Raw bytes of the elements that are not zero, in the split form; stops at `enough`. Zeros may be left out, and symbols
+ * cost at least nothing. */
+static uint64_t raw_floor(const uint8_t *elements, size_t n, const split_form *f, uint32_t isa, uint64_t enough)
+{
+    const unsigned width = f->low - f->tail + f->has_signs;
+    uint64_t bits = 0;
+    for (size_t done = 0; done < n && bits < 8 * enough; done += SEGMENT) {
+        size_t part = n - done < SEGMENT ? n - done : SEGMENT;
+        segment_look look = look_at_segment(elements + done * f->bytes, part, f->bytes, isa);
+        bits += (uint64_t)look.nonzero * (width - zero_bits(look.any, f));
+    }
+    return bits / 8;
+}
+
+/* What the encoder chooses for n elements is proven to take at least so many bytes: with the most top bits that the
+ * split form may take for its symbols, and if that is not enough, with those that it will take. */
+uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough)
+{
+    segment_look looks[SZD_DEFAULT_TILE / SEGMENT];
+    const uint32_t isa = isa_resolve(SZD_ISA_AUTO);
+    split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
+    if (!rotate || !low_bits_are_random(elements, n, bytes))
+        return 0;
+    uint64_t found = raw_floor(elements, n, &least, isa, enough);
+    if (found >= enough || n > SZD_DEFAULT_TILE)
+        return found;
+    planes_plan plan;
+    look_at_segments(elements, n, bytes, isa, looks);
+    planes_choose(elements, n, bytes, rotate, false, isa, looks, 0, &plan);
+    return plan.form == FORM_SPLIT ? raw_floor(elements, n, &plan.split, isa, enough) : n * bytes;
+}

@@ -1,0 +1,88 @@
+"""Memory that is quick to come by: where pages are touched for the first time, the kernel's work is soon most of it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+LARGE = 4 << 20
+"""Bytes of a result for which large pages are asked for. NumPy does so for its own arrays of that size."""
+KEPT = 16 << 20
+"""Bytes of scratch memory that a thread keeps."""
+
+_local = threading.local()
+
+
+def scratch(size: int) -> Bytes:
+    """This thread's scratch memory, at least `size` bytes; valid until its next call."""
+    kept: Bytes | None = getattr(_local, "scratch", None)
+    if kept is None or kept.size < size:
+        kept = np.empty(size, dtype=np.uint8)
+        if size <= KEPT:
+            _local.scratch = kept
+    return kept
+
+
+class Arena:
+    """Room for byte strings of unknown length, one after the other, without copying them."""
+
+    def __init__(self, slab: int) -> None:
+        self._slab = slab
+        self._room: Bytes = np.empty(0, dtype=np.uint8)
+
+    def room(self, size: int) -> Bytes:
+        """At least `size` bytes to write to."""
+        if self._room.size < size:
+            self._room = np.empty(max(size, self._slab), dtype=np.uint8)
+        return self._room
+
+    def take(self, size: int) -> Bytes:
+        """The first `size` bytes of the room, which are kept from now on."""
+        taken, self._room = self._room[:size], self._room[size:]
+        return taken
+
+
+@functools.cache
+def _new_bytes() -> Callable[[int], tuple[bytes, int]] | None:
+    """A function that makes uninitialised bytes and tells their address, with large pages if they are many; None where
+    that takes more than CPython on Linux."""
+    if sys.implementation.name != "cpython" or not sys.platform.startswith("linux"):
+        return None
+    api, advice = ctypes.pythonapi, getattr(mmap, "MADV_HUGEPAGE", None)
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(("PyBytes_FromStringAndSize", api))
+    address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", api))
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def work(size: int) -> tuple[bytes, int]:
+        made: bytes = make(None, size)
+        address: int = address_of(made)
+        first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+        if advice is not None:
+            advise(first, (address + size - first) // mmap.PAGESIZE * mmap.PAGESIZE, advice)
+        return made, address
+
+    return work
+
+
+def joined(parts: Sequence[Any]) -> bytes:
+    """The parts (bytes or uint8 arrays) one after the other."""
+    size = sum(map(len, parts))
+    new_bytes = _new_bytes()
+    if size < LARGE or new_bytes is None:
+        return b"".join(parts)
+    made, address = new_bytes(size)
+    for part in parts:
+        ctypes.memmove(address, part if isinstance(part, bytes) else part.ctypes.data, len(part))
+        address += len(part)
+    return made
