@@ -257,10 +257,16 @@ static void trim(token_encoder *e, symbol_counts *c)
         more += c->all[first++];
     while (last > first && !worth_a_place(c->all[last], e->n))
         more += c->all[last--];
-    if (!more)
-        return;
-    demote(e, first, last, more);
-    symbols_demote(c, first, last);
+    if (more) {
+        demote(e, first, last, more);
+        symbols_demote(c, first, last);
+    }
+    while (first < last && !c->all[first])
+        first++;
+    if (e->escapes && first > 1) { /* the escape becomes the others' neighbour: a narrow alphabet */
+        symbols_shift(c, e->symbols, (uint8_t)(first - 1));
+        e->base = (int32_t)((uint32_t)e->base + first - 1);
+    }
 }
 
 static void write_escapes(const token_encoder *e, writer *w)
