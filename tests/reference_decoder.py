@@ -600,10 +600,8 @@ def read_knots(bits: Bits, g: int, reach: int, other: list[tuple[int, int]]) -> 
     distances = [d for d in KNOTS if d < reach] + [reach] if reach else []
     knots: list[tuple[int, int]] = []
     for j, distance in enumerate(distances):
-        if j < len(other) and other[j][0] == distance:
-            guess = other[j][1]
-        else:
-            guess = extrapolate([(0, 0), *knots], distance)
+        mirrored = j < len(other) and other[j][0] == distance
+        guess = other[j][1] if mirrored else extrapolate([(0, 0), *knots], distance)
         coded = bits.exp_golomb(g)
         require(coded <= 16384, "a knot is too far from its guess")
         value = guess + unzigzag(coded)
