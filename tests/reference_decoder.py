@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import ml_dtypes
@@ -719,13 +719,13 @@ def decode_classes(reader: Reader, n: int) -> list[int]:
     for (r, rows), (c, columns) in itertools.product(enumerate(row_counts), enumerate(column_counts)):
         counts[r + c] += rows * columns
     tables = read_class_tables(reader, counts)
-    coded = [k for k, table in tables.items() if not isinstance(table, int)]
-    symbols, states = decode_rans(reader, [(tables[k], counts[k]) for k in coded])
+    runs = [(table, counts[k]) for k, table in tables.items() if not isinstance(table, int)]
+    symbols, states = decode_rans(reader, runs)
     levels = Reader(carried_bytes(states, level_bytes) + reader.take(max(0, level_bytes - 2 * len(states))))
-    rows = read_levels(levels, row_counts)
-    columns = read_levels(levels, column_counts)
+    row_level = read_levels(levels, row_counts)
+    column_level = read_levels(levels, column_counts)
     levels.close()
-    return arrange(symbols, tables, counts, rows, columns)
+    return arrange(symbols, tables, counts, row_level, column_level)
 
 
 def read_level_counts(bits: Bits, levels: int, total: int) -> list[int]:
@@ -748,7 +748,7 @@ def read_class_tables(reader: Reader, counts: list[int]) -> dict[int, int | dict
         if coder == 0:
             tables[k] = reader.u8()
         else:
-            table = read_table(reader, lambda bits, top=expected: read_frequencies(bits, top))
+            table = read_table(reader, partial(read_frequencies, expected=expected))
             expected, tables[k] = table.top, table.frequencies
     return tables
 
