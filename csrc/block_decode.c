@@ -24,7 +24,8 @@ size_t szd_decode_scratch(const szd_header *h)
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
     size_t symbols = h->kind == SZD_LOSSLESS ? 0 : symbols_decode_scratch(n);
-    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + symbols + 5 * 64;
+    size_t shared = symbols > n + predicted ? symbols : n + predicted; /* see decode_lattice */
+    return sizeof(block_decoder) + coefficient_bytes(h, &whole) + shared + 6 * 64;
 }
 
 static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder *d, sink *s)
@@ -203,9 +204,11 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
 {
     outlier_reader o = {0};
     low_bits low;
-    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t)),
-            *q = h->predictor ? take(&scratch, t->count * 4) : NULL;
-    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, aligned64(scratch));
+    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t));
+    uint8_t *symbols = aligned64(scratch);
+    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
+    /* Composite symbols lie first in their scratch; q may have the place of what sorted them. */
+    int32_t *q = h->predictor ? (int32_t *)(void *)aligned64(symbols + t->count) : NULL;
     if (status == SZD_OK && q)
         status = tokens_decode(&d->tokens, q, t->count, isa);
     if (status)
