@@ -40,5 +40,6 @@ typedef struct symbol_counts {
 void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa,
                    uint8_t *scratch);
 void symbols_demote(symbol_counts *c, unsigned first, unsigned last);
+void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift);
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 #endif

@@ -194,7 +194,7 @@ typedef struct token_decoder {
     unsigned entries;
     int32_t palette[256];
 } token_decoder;
-enum { TOKEN_SAMPLE = 512 };
+enum { TOKEN_SAMPLE = 256 };
 enum { PALETTE_HASH_BITS = 10 };
 typedef struct token_palette {
     unsigned count;

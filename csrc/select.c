@@ -3,7 +3,7 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 13 };
+enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12 };
 
 /* A tile of about SAMPLE_VALUES values, of the frame's own proportions, at sample s of SAMPLES along the tensor's
  * diagonal. */
@@ -98,7 +98,7 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     uint32_t *low = take(&scratch, 4 * CHUNK);
     uint8_t *values = take(&scratch, 8 * SAMPLE_VALUES), *rest = aligned64(scratch);
     uint64_t cost[3] = {0}, seen[3] = {0};
-    for (unsigned s = 0; s < SAMPLES; s++) {
+    for (unsigned s = 0; s < SAMPLES && !hopeless(cost, s, SZD_PREDICT_NONE); s++) {
         tile t = sample_tile(h, s);
         quantize_sample(l, h, data, &t, values, q, low);
         for (unsigned p = 0; p < 3; p++)

@@ -205,6 +205,30 @@ void symbols_demote(symbol_counts *c, unsigned first, unsigned last)
     }
 }
 
+INLINE void lower(uint8_t *symbols, size_t n, uint8_t shift)
+{
+    for (size_t i = 0; i < n; i++)
+        symbols[i] = (uint8_t)(symbols[i] > shift ? symbols[i] - shift : 0);
+}
+
+static void lower_counts(uint32_t counts[256], unsigned shift)
+{
+    for (unsigned s = 1; s < 256; s++)
+        counts[s] = s + shift < 256 ? counts[s + shift] : 0;
+}
+
+/* All symbols but 0 become lower by `shift`, which none but 0 is at or below. */
+void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift)
+{
+    uint8_t *part = c->sorted;
+    lower(symbols, c->n, shift);
+    lower_counts(c->all, shift);
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        lower(part, c->sizes[k], shift);
+        lower_counts(c->of[k], shift);
+    }
+}
+
 /* A class's table whatever it costs: its symbols share a stream with the others. */
 static uint64_t plan_class(const uint32_t counts[256], size_t n, plain_plan *p)
 {
@@ -237,7 +261,7 @@ static bool encode_levels(const class_map *m, class_plan *p, uint32_t isa, uint8
 static unsigned class_lanes(uint64_t bits, size_t levels_size)
 {
     unsigned alone = rans_lanes_log2(bits), log2 = RANS_LANES_LOG2;
-    while (log2 > alone && (bits < (uint64_t)(log2 == 6 ? 5000 : 2600) << log2 || levels_size < (size_t)2 << log2))
+    while (log2 > alone && (bits < (uint64_t)(log2 == 6 ? 6200 : 2600) << log2 || levels_size < (size_t)2 << log2))
         log2--;
     return log2;
 }

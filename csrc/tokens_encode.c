@@ -13,65 +13,6 @@ size_t tokens_scratch(size_t n)
     return 2 * n + 4 * n + 3 * n + 16 + sizeof(token_palette) + symbols_scratch(n) + 7 * 64;
 }
 
-/* The value with half the sample at or below it, by fixing its bits from the highest down. */
-static uint32_t median_u32(const uint32_t *sample, size_t n)
-{
-    uint32_t value = 0;
-    for (int bit = 31; bit >= 0; bit--) {
-        uint32_t candidate = value | 1u << bit, below = 0;
-        for (size_t i = 0; i < n; i++)
-            below += sample[i] < candidate;
-        value = below <= n / 2 ? candidate : value;
-    }
-    return value;
-}
-
-typedef struct sample_shape {
-    int32_t centre, least, most;
-    uint32_t deviation;
-} sample_shape;
-
-/* Centre and spread by medians, so that a few wild residuals do not move them. */
-static sample_shape shape_of(const int32_t *r, size_t n)
-{
-    uint32_t sample[TOKEN_SAMPLE];
-    sample_shape s = {0, INT32_MAX, INT32_MIN, 0};
-    for (size_t i = 0; i < n; i++) {
-        sample[i] = (uint32_t)r[i] ^ 0x80000000u;
-        s.least = r[i] < s.least ? r[i] : s.least;
-        s.most = r[i] > s.most ? r[i] : s.most;
-    }
-    uint32_t middle = median_u32(sample, n);
-    for (size_t i = 0; i < n; i++)
-        sample[i] = sample[i] < middle ? middle - sample[i] : sample[i] - middle;
-    s.centre = (int32_t)(middle ^ 0x80000000u);
-    s.deviation = median_u32(sample, n);
-    return s;
-}
-
-/* The median deviation is about 0.67 standard deviations. Raw bits cost nothing measurable while the high part still
- * spans some eight. */
-static unsigned choose_k(uint32_t deviation)
-{
-    uint32_t least = 3;
-    unsigned k = 0;
-    while (k < MAX_K && (deviation >> (k + 1)) >= least)
-        k++;
-    return k;
-}
-
-/* The window of symbols 1 ... 255 is put about the sample's range where it holds that, about its centre otherwise. */
-static void place_window(token_encoder *e, const int32_t *sample, size_t count)
-{
-    sample_shape s = shape_of(sample, count);
-    e->k = choose_k(s.deviation);
-    int64_t low = s.least >> e->k, high = s.most >> e->k, middle = s.centre >> e->k;
-    if (high - low < WINDOW - 2)
-        middle = low + (high - low) / 2;
-    middle -= WINDOW / 2;
-    e->base = middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
-}
-
 static void sort(int32_t *v, size_t n) /* by insertion with gaps (Shell 1959): a sample is small */
 {
     for (size_t gap = 301; gap; gap = gap * 4 / 9)
@@ -82,6 +23,30 @@ static void sort(int32_t *v, size_t n) /* by insertion with gaps (Shell 1959): a
                 v[j] = v[j - gap];
             v[j] = x;
         }
+}
+
+/* Half the distance between the quartiles is about 0.67 standard deviations. Raw bits cost nothing measurable while the
+ * high part still spans some eight. */
+static unsigned choose_k(uint32_t deviation)
+{
+    uint32_t least = 3;
+    unsigned k = 0;
+    while (k < MAX_K && (deviation >> (k + 1)) >= least)
+        k++;
+    return k;
+}
+
+/* By quartiles, so that a few wild residuals do not move anything. The window of symbols 1 ... 255 is put about the
+ * sample's range where it holds that, about its centre otherwise. */
+static void place_window(token_encoder *e, const int32_t *sorted, size_t count)
+{
+    int64_t spread = (int64_t)sorted[count - 1 - count / 4] - sorted[count / 4];
+    e->k = choose_k((uint32_t)(spread / 2));
+    int64_t low = sorted[0] >> e->k, high = sorted[count - 1] >> e->k, middle = sorted[count / 2] >> e->k;
+    if (high - low < WINDOW - 2)
+        middle = low + (high - low) / 2;
+    middle -= WINDOW / 2;
+    e->base = middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
 }
 
 typedef struct repeats {
@@ -127,8 +92,8 @@ void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count
     int32_t sorted[TOKEN_SAMPLE];
     memcpy(sorted, sample, count * sizeof *sorted);
     *e = (token_encoder){.form = FORM_DIRECT};
-    place_window(e, sorted, count);
     sort(sorted, count);
+    place_window(e, sorted, count);
     repeats r = repeats_of(sorted, count);
     if (stands_out(e, r, sorted, count)) {
         e->dominant = true;
@@ -253,17 +218,25 @@ bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
  * the rarest symbol. */
 static bool worth_a_place(uint32_t count, size_t n) { return (uint64_t)count * 8 > n / 2841 + 4; }
 
+INLINE bool any_outside(const uint8_t *symbols, size_t n, uint8_t first, uint8_t range)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= (uint8_t)(symbols[i] - first) > range;
+    return any;
+}
+
 /* Symbols outside [first, last] become escapes too: from the last one back, since the list grows in place. */
 static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
 {
-    enum { STEP = 64 };
+    enum { STEP = 256 };
     size_t old = e->escapes, to = old + more;
     e->escapes = to;
-    for (size_t end = e->n; to > old; end -= end % STEP ? end % STEP : STEP) {
-        size_t from = end - (end % STEP ? end % STEP : STEP);
-        uint8_t any = 0;
-        for (size_t i = from; i < end; i++)
-            any |= (uint8_t)(e->symbols[i] - first) > last - first;
+    for (size_t end = e->n, from; to > old; end = from) {
+        from = end - (end % STEP ? end % STEP : STEP);
+        size_t length = end - from;
+        const uint8_t *part = e->symbols + from;
+        bool any = length == STEP ? any_outside(part, STEP, (uint8_t)first, (uint8_t)(last - first)) : true;
         for (size_t i = end; any && i-- > from;) {
             unsigned s = e->symbols[i];
             if (s - first <= last - first)
@@ -284,10 +257,16 @@ static void trim(token_encoder *e, symbol_counts *c)
         more += c->all[first++];
     while (last > first && !worth_a_place(c->all[last], e->n))
         more += c->all[last--];
-    if (!more)
-        return;
-    demote(e, first, last, more);
-    symbols_demote(c, first, last);
+    if (more) {
+        demote(e, first, last, more);
+        symbols_demote(c, first, last);
+    }
+    while (first < last && !c->all[first])
+        first++;
+    if (e->escapes && first > 1) { /* the escape becomes the others' neighbour: a narrow alphabet */
+        symbols_shift(c, e->symbols, (uint8_t)(first - 1));
+        e->base = (int32_t)((uint32_t)e->base + first - 1);
+    }
 }
 
 static void write_escapes(const token_encoder *e, writer *w)
@@ -413,7 +392,9 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
     int32_t sample[TOKEN_SAMPLE];
     uint32_t counts[WINDOW];
     token_encoder e = {.form = FORM_DIRECT};
-    place_window(&e, sample, tokens_sample(residuals, n, sample));
+    size_t count = tokens_sample(residuals, n, sample);
+    sort(sample, count);
+    place_window(&e, sample, count);
     PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, scratch);
     histogram_u8(scratch, n, counts);
     uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * e.k << 16;

@@ -229,7 +229,8 @@ class FrameMaker:
         if target.pointwise is not None:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
-            return header if set_linear(header.c, self.code, target.eps, self.values) else None
+            most = max(abs(self.stats.min), abs(self.stats.max))
+            return header if set_linear(header.c, self.code, target.eps, self.values, most) else None
         return None
 
     def _predicted(self, lattice: _native.Header, predictor: str) -> _native.Header:

@@ -23,6 +23,7 @@ KINDS: dict[type[Bound], int] = {Abs: 1, Rel: 2, Std: 3, PointwiseRel: 4, PSNR: 
 FLAG_WIDE, FLAG_RANGE, FLAG_ROBUST = 1, 2, 4
 
 SAMPLE = 4096
+FEW = 256
 WIDE_RATIO = 1000.0
 # Lattice integers up to 2^13 steps in float32: beyond, the rounding of q * step would push one value in 2^11
 # past the bound.
@@ -76,6 +77,9 @@ def _is_wide(values: NDArray[Any], width: float) -> bool:
     """Whether the range is over 1000 times the span from the 0.1% to the 99.9% quantile of a sample."""
     if values.size < 100:
         return False
+    few = np.sort(_finite(values.reshape(-1)[:: max(1, values.size // FEW)]))
+    if few.size > 8 and width <= WIDE_RATIO * (few[-5] - few[4]):
+        return False  # those lie inside these quantiles, as sure as need be for a hint
     picked = _sample(values)
     skip = max(1, picked.size // 1000)
     if picked.size <= 2 * skip:
@@ -199,17 +203,23 @@ def _float32_below(eps: float) -> float:
     return float(np.nextafter(nearest, np.float32(0)) if float(nearest) > eps else nearest)
 
 
-def set_linear(header: Any, code: int, eps: float, values: NDArray[Any]) -> bool:
-    """Fills the linear members for an absolute bound; False where eps is too fine for a lattice to be of use."""
+def set_linear(header: Any, code: int, eps: float, values: NDArray[Any], most: float) -> bool:
+    """Fills the linear members for an absolute bound; False where eps is too fine for a lattice to be of use.
+
+    most: the largest magnitude of the finite values.
+    """
     eps = min(eps, EPS_MAX)
     if eps < EPS_MIN:
         return False
-    magnitudes = np.abs(_sample(values))
-    # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-    reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
     eps32 = _float32_below(eps)
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
+    if code != 3 and 2.0**-120 < eps32 < 2.0**120 and 2 * most <= limit * 4 * eps32:
+        header.kind, header.step = _native.LINEAR32, 2 * eps32
+        return True
+    magnitudes = np.abs(_sample(values))
+    # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
+    reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
     if code != 3 and 2.0**-120 < eps32 < 2.0**120 and reach <= limit * 4 * eps32:
         header.kind, header.step = _native.LINEAR32, 2 * eps32
         return True
