@@ -1,6 +1,7 @@
 /* The split form (FORMAT.md, section 5.2): symbols for the exponent and the mantissa's top bits, all else raw, segment
  * by segment without the low bits that are zero throughout. */
 #include "planes.h"
+#include "classes.h"
 
 /* ---- encoding ---- */
 
@@ -120,10 +121,10 @@ size_t split_scratch(size_t n)
 }
 
 /* False when there are too many escapes; what was written is to be dropped then. */
-bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, uint32_t coder,
-                  uint32_t isa, uint8_t *scratch, writer *w)
+bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, size_t width,
+                  uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
-    uint32_t counts[256];
+    symbol_counts counts;
     uint8_t *symbols = take(&scratch, n), *zeros = take(&scratch, segments_of(n)), *rest = aligned64(scratch);
     uint32_t *positions = take(&scratch, most_escapes(n) * sizeof *positions);
     escape_list escapes = {0, most_escapes(n), positions, take(&scratch, most_escapes(n) * sizeof(uint16_t))};
@@ -137,8 +138,8 @@ bool split_encode(const split_form *f, const segment_look *looks, const uint8_t 
     write_escapes(&escapes, n, w);
     if (f->tail)
         write_tails(f, elements, n, coder, isa, rest, w);
-    histogram_u8(symbols, n, counts);
-    symbols_encode(symbols, n, counts, coder, isa, rest, w);
+    symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, 0, isa, rest);
+    symbols_encode_counted(&counts, coder, isa, rest, w);
     return true;
 }
 
@@ -179,7 +180,7 @@ static int begin_escapes(planes_decoder *d, reader *r, size_t n)
     return find_escape(d, 0) ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
 
-int split_begin(planes_decoder *d, reader *r, size_t n)
+int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     unsigned flags = read_u8(r), top = read_u8(r);
     uint64_t base = read_varint(r);
@@ -205,7 +206,7 @@ int split_begin(planes_decoder *d, reader *r, size_t n)
     status = begin_escapes(d, r, n);
     if (status == SZD_OK && tail)
         status = symbols_begin(&d->planes[1], r, n, SZD_ISA_SCALAR, NULL);
-    return status ? status : symbols_begin(&d->planes[d->bytes - 1], r, n, SZD_ISA_SCALAR, NULL);
+    return status ? status : symbols_begin(&d->planes[d->bytes - 1], r, n, isa, scratch);
 }
 
 /* A segment of which the zeros have been left out. */
