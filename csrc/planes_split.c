@@ -138,7 +138,7 @@ bool split_encode(const split_form *f, const segment_look *looks, const uint8_t 
     write_escapes(&escapes, n, w);
     if (f->tail)
         write_tails(f, elements, n, coder, isa, rest, w);
-    symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, 0, isa, rest);
+    symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, SYMBOLS_ARE_LOGARITHMS, isa, rest);
     symbols_encode_counted(&counts, coder, isa, rest, w);
     return true;
 }
