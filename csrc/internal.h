@@ -120,6 +120,7 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
  * allowed. */
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
+const uint8_t *symbols_next(symbol_decoder *d, uint8_t *buffer, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
 
 /* planes*.c: elements losslessly (FORMAT.md, section 5) */

@@ -82,25 +82,23 @@ double load_as_double(uint32_t dtype, const uint8_t *p)
     }
 }
 
-/* Whether x' is beyond eps, in floats; not when either is NaN. */
+/* Not below eps, or NaN: patterns of floats without sign order as integers do. A loop of these vectorises where one
+ * with a float comparison would not. */
 INLINE uint32_t refused32(float x, float y, float eps)
 {
-    float error = x - y;
-    return !((error < 0 ? -error : error) < eps);
+    return (int32_t)(f32_bits(x - y) & 0x7fffffff) >= (int32_t)f32_bits(eps);
 }
 
+/* The nearest integer as the low bits of t + 1.5 2^23. Beyond 2^22, and for NaN, it is some integer, whose
+ * reconstruction is refused like any other that is too far off. */
 INLINE uint32_t quantize32_loop(uint32_t dtype, const uint8_t *values, size_t n, float step, float inverse, float eps,
                                 int32_t *q)
 {
-    const float limit = 0x1p22f - 1;
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {
-        float x = load_float(dtype, values, i), t = x * inverse;
-        t = t < limit ? t : limit; /* NaN too */
-        t = t > -limit ? t : -limit;
-        float rounded = (t + ROUND32) - ROUND32;
-        q[i] = (int32_t)rounded;
-        worst |= refused32(x, as_stored(dtype, rounded * step), eps);
+        float x = load_float(dtype, values, i);
+        q[i] = (int32_t)(f32_bits(x * inverse + ROUND32) - f32_bits(ROUND32));
+        worst |= refused32(x, as_stored(dtype, (float)q[i] * step), eps);
     }
     return worst;
 }

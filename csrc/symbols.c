@@ -590,6 +590,15 @@ bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
     }
 }
 
+/* The next n symbols where they lie or in `buffer`; NULL when they are damaged. */
+const uint8_t *symbols_next(symbol_decoder *d, uint8_t *buffer, size_t n, uint32_t isa)
+{
+    if (d->from != STREAM_RAW)
+        return symbols_decode(d, buffer, n, isa) ? buffer : NULL;
+    d->raw += n;
+    return d->raw - n;
+}
+
 bool symbols_finished(symbol_decoder *d)
 {
     switch (d->from) {

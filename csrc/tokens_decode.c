@@ -122,16 +122,16 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_
 }
 
 /* Escape values are rare: found by a second look at the symbols. */
-static int patch_escapes(token_decoder *d, int32_t *high, size_t n)
+static int patch_escapes(token_decoder *d, const uint8_t *symbols, int32_t *high, size_t n)
 {
-    const uint8_t *at = d->buffer;
-    while ((at = memchr(at, 0, n - (size_t)(at - d->buffer))) != NULL) {
+    const uint8_t *at = symbols;
+    while ((at = memchr(at, 0, n - (size_t)(at - symbols))) != NULL) {
         uint64_t u = d->escapes_left ? get_exp_golomb(&d->escape_bits, d->escape_order) : UINT64_MAX;
         if (d->escape_bits.failed || u > UINT32_MAX)
             return SZD_BLOCK_ESCAPES;
         d->escapes_left--;
-        high[at - d->buffer] = (int32_t)unzigzag(u);
-        if ((size_t)(++at - d->buffer) == n)
+        high[at - symbols] = (int32_t)unzigzag(u);
+        if ((size_t)(++at - symbols) == n)
             break;
     }
     return SZD_OK;
@@ -145,27 +145,42 @@ static void join_low_bits(const token_decoder *d, int32_t *out, size_t n)
         out[i] = (int32_t)((uint32_t)out[i] << d->k | packed_at(d->low, size, bit, d->k));
 }
 
-static int decode_numbered(token_decoder *d, int32_t *out, size_t n)
+static int decode_numbered(const token_decoder *d, const uint8_t *symbols, int32_t *out, size_t n)
 {
     unsigned worst = 0;
     for (size_t i = 0; i < n; i++) {
-        worst = d->buffer[i] > worst ? d->buffer[i] : worst;
-        out[i] = d->palette[d->buffer[i]];
+        worst = symbols[i] > worst ? symbols[i] : worst;
+        out[i] = d->palette[symbols[i]];
     }
     return worst < d->entries ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
 
+/* The high parts, modulo 2^32. */
+INLINE void add_base(const uint8_t *symbols, size_t n, uint32_t base, int32_t *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int32_t)(base + symbols[i]);
+}
+
+#define ADD_BASE(suffix, target)                                                                        \
+    target static void add_base_##suffix(const uint8_t *symbols, size_t n, uint32_t base, int32_t *out) \
+    {                                                                                                   \
+        add_base(symbols, n, base, out);                                                                \
+    }
+ADD_BASE(scalar, )
+ADD_BASE(avx2, TARGET_AVX2)
+ADD_BASE(avx512, TARGET_AVX512)
+
 /* n <= CHUNK */
 static int decode_plain_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 {
-    if (!symbols_decode(&d->symbols, d->buffer, n, isa))
+    const uint8_t *symbols = symbols_next(&d->symbols, d->buffer, n, isa);
+    if (!symbols)
         return SZD_BLOCK_CODES;
     if (d->form == FORM_PALETTE)
-        return decode_numbered(d, out, n);
-    uint32_t base = (uint32_t)d->base;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (int32_t)(base + d->buffer[i]);
-    int status = d->escapes ? patch_escapes(d, out, n) : SZD_OK;
+        return decode_numbered(d, symbols, out, n);
+    PICK(isa, add_base)(symbols, n, (uint32_t)d->base, out);
+    int status = d->escapes ? patch_escapes(d, symbols, out, n) : SZD_OK;
     if (status == SZD_OK && d->k)
         join_low_bits(d, out, n);
     d->position += n;
