@@ -17,15 +17,25 @@ static size_t coefficient_bytes(const szd_header *h, const tile *t)
     return h->predictor == SZD_PREDICT_REGRESSION ? regression_coefficients(h, t) * 4 : 0;
 }
 
+static size_t coding_scratch(const szd_header *h, size_t n)
+{
+    size_t symbols = symbols_decode_scratch(n), mixed = mixing_scratch(h);
+    return symbols > mixed ? symbols : mixed;
+}
+
+/* A predicted tile's integers may have the place of what sorted its symbols, which lie first in their scratch; the
+ * mixing coder needs its own to the end. */
+static size_t bytes_before_q(const szd_header *h, size_t n) { return h->mixed ? coding_scratch(h, n) : n; }
+
 size_t szd_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), predicted = h->kind != SZD_LOSSLESS && h->predictor ? n * 4 : 0;
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
-    size_t symbols = symbols_decode_scratch(n), mixed = mixing_scratch(h);
-    return sizeof(block_decoder) + predicted + coefficient_bytes(h, &whole) + (symbols > mixed ? symbols : mixed) +
-           5 * 64;
+    size_t before = bytes_before_q(h, n), coding = coding_scratch(h, n);
+    size_t shared = coding > before + predicted ? coding : before + predicted;
+    return sizeof(block_decoder) + coefficient_bytes(h, &whole) + shared + 6 * 64;
 }
 
 static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder *d, sink *s)
@@ -197,9 +207,11 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
 {
     outlier_reader o = {0};
     low_bits low;
-    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t)),
-            *q = h->predictor ? take(&scratch, t->count * 4) : NULL;
-    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, aligned64(scratch));
+    int32_t *coefficients = take(&scratch, coefficient_bytes(h, t));
+    uint8_t *symbols = aligned64(scratch);
+    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
+    size_t before = bytes_before_q(h, (size_t)t->count);
+    int32_t *q = h->predictor ? (int32_t *)(void *)aligned64(symbols + before) : NULL;
     if (status == SZD_OK && q)
         status = tokens_decode(&d->tokens, q, t->count, isa);
     if (status)

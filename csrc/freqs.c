@@ -93,17 +93,29 @@ static void fit_explicit(const uint32_t counts[256], uint64_t n, freq_table *t)
     t->f[top] = (uint16_t)(PROB_SUM - others);
 }
 
+/* Of an explicit table, its places aside. */
+static uint32_t explicit_bits(const freq_table *t)
+{
+    uint32_t bits = 0;
+    unsigned previous = 6;
+    for (unsigned s = t->lo; s <= t->hi; s++) {
+        unsigned length = bit_length(t->f[s]), kept = length ? length - 1 : 0;
+        if (s == t->top)
+            continue;
+        bits += exp_golomb_bits(zigzag((int64_t)length - previous), 0) + (kept < t->mantissa ? kept : t->mantissa);
+        previous = length;
+    }
+    return bits;
+}
+
 uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
 {
     uint64_t cost = 0;
-    unsigned used = 0;
     for (unsigned s = t->lo; s <= t->hi; s++)
-        if (counts[s]) {
+        if (counts[s])
             cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
-            used++;
-        }
     unsigned places = exp_golomb_bits(t->top - t->lo, PLACE_ORDER) + exp_golomb_bits(t->hi - t->top, PLACE_ORDER);
-    return (cost >> 16) + 7 + places + (t->smooth ? t->smooth : used * (2u + t->mantissa));
+    return (cost >> 16) + 7 + places + (t->smooth ? t->smooth : explicit_bits(t));
 }
 
 void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)

@@ -61,13 +61,16 @@ void huffman_fit(const uint32_t counts[256], uint8_t lengths[256])
 
 uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256])
 {
-    uint64_t cost = 16, previous = 8;
-    for (unsigned s = 0; s < 256; s++)
-        if (lengths[s]) {
-            cost +=
-                (uint64_t)counts[s] * lengths[s] + exp_golomb_bits(zigzag((int64_t)lengths[s] - (int64_t)previous), 0);
-            previous = lengths[s];
-        }
+    uint64_t cost = 16;
+    unsigned lo = 0, hi = 255, previous = 8;
+    while (!lengths[lo])
+        lo++;
+    while (!lengths[hi])
+        hi--;
+    for (unsigned s = lo; s <= hi; s++) {
+        cost += (uint64_t)counts[s] * lengths[s] + exp_golomb_bits(zigzag((int64_t)lengths[s] - previous), 0);
+        previous = lengths[s];
+    }
     return cost;
 }
 

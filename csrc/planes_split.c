@@ -270,8 +270,9 @@ static bool insert_escapes(planes_decoder *d, const uint8_t *symbols, size_t n, 
 /* The lowest bits come from their own stream. */
 static bool insert_tails(planes_decoder *d, size_t n, uint32_t isa, uint8_t *elements)
 {
-    uint8_t *tails = d->buffer[1], set = 0;
-    if (!symbols_decode(&d->planes[1], tails, n, isa))
+    const uint8_t *tails = symbols_next(&d->planes[1], d->buffer[1], n, isa);
+    uint8_t set = 0;
+    if (!tails)
         return false;
     for (size_t i = 0; i < n; i++)
         set |= tails[i];
@@ -287,9 +288,9 @@ static bool insert_tails(planes_decoder *d, size_t n, uint32_t isa, uint8_t *ele
 /* At most CHUNK elements; only the last call's number is not a multiple of SEGMENT. */
 bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 {
-    uint8_t *symbols = d->buffer[d->bytes - 1], *zeros = d->buffer[0];
-    if (!symbols_decode(&d->planes[0], zeros, segments_of(n), isa) ||
-        !symbols_decode(&d->planes[d->bytes - 1], symbols, n, isa))
+    const uint8_t *zeros = symbols_next(&d->planes[0], d->buffer[0], segments_of(n), isa),
+                  *symbols = symbols_next(&d->planes[d->bytes - 1], d->buffer[d->bytes - 1], n, isa);
+    if (!zeros || !symbols)
         return false;
     for (size_t k = 0, done = 0; done < n; k++, done += SEGMENT) {
         size_t part = n - done < SEGMENT ? n - done : SEGMENT;

@@ -569,7 +569,7 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
         return begin_plain(d, coder, r, n);
     if (coder > STREAM_CLASSES || !scratch || n > MOST_COMPOSITE)
         return SZD_BLOCK_CODES;
-    uint8_t *out = take(&scratch, n);
+    uint8_t *out = take(&scratch, n); /* first: the caller uses what follows for something else afterwards */
     int status = decode_classes(d, r, n, isa, scratch, out);
     d->coder = coder;
     d->from = STREAM_RAW;

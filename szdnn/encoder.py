@@ -161,7 +161,7 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
 
 
 def row_length(shape: tuple[int, ...]) -> int:
-    """The values of a row, of which blocks hold whole ones: of the trailing axes but the first that have at most 2^14."""
+    """The values of a row, of which blocks hold whole ones: of as many last axes as have at most 2^14 together."""
     row = 1
     for extent in reversed(shape[1:]):
         if row * extent > LONGEST_ROW:

@@ -78,7 +78,7 @@ def _is_wide(values: NDArray[Any], width: float) -> bool:
     if values.size < 100:
         return False
     few = np.sort(_finite(values.reshape(-1)[:: max(1, values.size // FEW)]))
-    if few.size > 8 and width <= WIDE_RATIO * (few[-5] - few[4]):
+    if few.size > 8 and width <= WIDE_RATIO * (float(few[-5]) - float(few[4])):
         return False  # those lie inside these quantiles, as sure as need be for a hint
     picked = _sample(values)
     skip = max(1, picked.size // 1000)

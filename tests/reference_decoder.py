@@ -17,17 +17,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
+
 MAGIC = b"\xf5SZD"  # §2
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
-BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS = range(1, 7)  # §2, the ids of the fields
+BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED = range(1, 8)  # §2, the ids of the fields
 NO_PREDICTOR, LORENZO, REGRESSION = range(3)  # §2, field 5
 
 
@@ -257,6 +259,7 @@ class Header:
     fraction: int = 0  # F of field 5
     axis: int = 0  # of field 6
     axis_steps: tuple[float, ...] = ()  # of field 6; none without it
+    mixed: bool = False  # field 7
 
 
 def positive(value: float, what: str) -> float:
@@ -268,7 +271,8 @@ def positive(value: float, what: str) -> float:
 def parse_header(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
     """§2: the header (its CRC checked and cut off) and the block index: (length, CRC) of each block."""
     reader = Reader(data)
-    reader.take(9)  # magic, version, header_bytes: seen by split_header
+    reader.take(5)  # magic and version: seen by split_header
+    reader.varint()  # header_bytes: too
     code = reader.u8()
     if code not in ELEMENT_TYPES:
         raise Unsupported(f"unknown dtype {code}")
@@ -301,7 +305,7 @@ def collect_fields(reader: Reader) -> dict[int, bytes]:
     last = 0
     while identifier := reader.u8():
         require(identifier > last, "the fields are not in ascending order")
-        if identifier > AXIS:
+        if identifier > MIXED:
             raise Unsupported(f"unknown field {identifier}")
         last = identifier
         fields[identifier] = reader.take(reader.varint())
@@ -321,6 +325,7 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         TILES: parse_tiles,
         PREDICTOR: parse_predictor,
         AXIS: parse_axis,
+        MIXED: parse_mixed,
     }
     for identifier, content in fields.items():
         reader = Reader(content)
@@ -343,6 +348,12 @@ def parse_bound(_header: Header, reader: Reader) -> None:
     reader.varint()
     require(reader.varint() <= 1000, "the bound's exponent is out of range")
     reader.take(16 if flags & 2 else 0)
+
+
+def parse_mixed(header: Header, _reader: Reader) -> None:
+    """§2, field 7: says by its presence that residuals may be mixed."""
+    require(header.kind != LOSSLESS, "field 7 in a lossless frame")
+    header.mixed = True
 
 
 def parse_lattice(header: Header, reader: Reader) -> None:
@@ -384,7 +395,17 @@ def parse_geometry(header: Header, reader: Reader) -> None:
 def set_default_tiles(header: Header) -> None:
     """§2, field 4: what holds in its absence."""
     header.dims = (header.elements,)
-    header.tile = (min(max(header.elements, 1), 1 << 18),)
+    header.tile = (min(max(header.elements, 1), (1 << 18) - (1 << 18) % row_length(header.shape)),)
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """§2, field 4: `row`."""
+    row = 1
+    for extent in reversed(shape[1:]):
+        if extent == 0 or row * extent > 1 << 14:
+            break
+        row *= extent
+    return row
 
 
 def parse_tiles(header: Header, reader: Reader) -> None:
@@ -482,7 +503,7 @@ def decode_block(header: Header, block: bytes, box: tuple[range, ...], places: l
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_symbols(reader: Reader, n: int) -> list[int]:
+def decode_symbols(reader: Reader, n: int, may_have_classes: bool = False) -> list[int]:
     """§4: n symbols of 8 bits."""
     if n == 0:
         return []
@@ -494,14 +515,15 @@ def decode_symbols(reader: Reader, n: int) -> list[int]:
     if coder == 2:
         lengths = read_table(reader, read_lengths)
         return decode_huffman(Bits(reader.take(reader.varint())), lengths, n)
-    require(coder == 3, "unknown coder")
-    frequencies = read_table(reader, read_frequencies)
-    log_lanes = reader.u8()
-    require(log_lanes <= 5, "too many lanes")
-    return decode_rans(Reader(reader.take(reader.varint())), frequencies, 1 << log_lanes, n)
+    if coder == 3:
+        frequencies = read_table(reader, lambda bits: read_frequencies(bits, 128).frequencies)
+        return decode_plain_rans(reader, frequencies, n)
+    require(may_have_classes and n <= 1 << 18, "coder 4 is not for this stream")
+    require(coder == 4, "unknown coder")
+    return decode_classes(reader, n)
 
 
-def read_table(reader: Reader, read: Callable[[Bits], dict[int, int]]) -> dict[int, int]:
+def read_table(reader: Reader, read: Callable[[Bits], T]) -> T:
     """§4: a table is a bit string which ends at the next byte border."""
     bits = Bits(reader.data[reader.position : reader.position + 1024])  # no table is as long as that
     table = read(bits)
@@ -529,19 +551,36 @@ def read_lengths(bits: Bits) -> dict[int, int]:
     return lengths
 
 
-def read_frequencies(bits: Bits) -> dict[int, int]:
-    """§4, frequency table: the frequency of each symbol from lo to hi. They add up to 4096."""
-    lo, hi, top, m = bits.take(8), bits.take(8), bits.take(8), bits.take(4)
-    require(lo < hi and lo <= top <= hi, "the symbols of a table are out of order")
-    frequencies = dict.fromkeys(range(lo, hi + 1), 0)
+@dataclass(frozen=True)
+class FrequencyTable:
+    """§4: the frequencies of lo ... hi, which add up to 4096, and the symbol from which they are described."""
+
+    top: int
+    frequencies: dict[int, int]
+
+
+def read_frequencies(bits: Bits, expected: int) -> FrequencyTable:
+    """§4, frequency table."""
+    top = expected + unzigzag(bits.exp_golomb(2))
+    lo = top - bits.exp_golomb(2)
+    hi = top + bits.exp_golomb(2)
+    require(0 <= lo <= top <= hi <= 255 and lo < hi, "the symbols of a table are out of range")
+    m = bits.take(4)
+    others = explicit_frequencies(bits, lo, top, hi, m) if m < 15 else interpolated_frequencies(bits, lo, top, hi)
+    rest = 4096 - sum(others.values())
+    require(rest >= 1, "the frequencies exceed 4096")
+    return FrequencyTable(top, {symbol: others.get(symbol, rest) for symbol in range(lo, hi + 1)})
+
+
+def explicit_frequencies(bits: Bits, lo: int, top: int, hi: int, m: int) -> dict[int, int]:
+    """§4, m below 15: the frequency of each symbol but top."""
+    frequencies = {}
     length = 6
-    for symbol in frequencies:
+    for symbol in range(lo, hi + 1):
         if symbol != top:
             length = read_change(bits, length)
             frequencies[symbol] = read_frequency(bits, length, m)
-    frequencies[top] = 4096 - sum(frequencies.values())
-    require(frequencies[top] >= 1, "the frequencies exceed 4096")
-    require(frequencies[lo] > 0 and frequencies[hi] > 0, "the first or last symbol is not used")
+    require(frequencies.get(lo) != 0 and frequencies.get(hi) != 0, "the first or last symbol is not used")
     return frequencies
 
 
@@ -551,6 +590,65 @@ def read_frequency(bits: Bits, length: int, m: int) -> int:
         return length
     t = min(length - 1, m)
     return (1 << (length - 1)) + (bits.take(t) << (length - 1 - t))
+
+
+KNOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
+
+
+def interpolated_frequencies(bits: Bits, lo: int, top: int, hi: int) -> dict[int, int]:
+    """§4, m = 15: the frequency of each symbol but top, from a broken line through log2 f."""
+    p, g = bits.take(2), bits.take(2)
+    right = read_knots(bits, g, hi - top, [])
+    left = read_knots(bits, g, top - lo, right)
+    logs = {top: 0}
+    for direction, knots in ((1, right), (-1, left)):
+        for distance, log in knot_line(knots, 6 - p):
+            logs[top + direction * distance] = log
+    highest = max(logs.values())
+    weights = {symbol: weight_of(highest - log) for symbol, log in logs.items()}
+    spare, total = 4096 - len(logs), sum(weights.values())
+    return {symbol: 1 + weight * spare // total for symbol, weight in weights.items() if symbol != top}
+
+
+def read_knots(bits: Bits, g: int, reach: int, other: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """§4, m = 15: (d, v) of the knots of one side, after those of the other side if these were read before."""
+    distances = [d for d in KNOTS if d < reach] + [reach] if reach else []
+    knots: list[tuple[int, int]] = []
+    for j, distance in enumerate(distances):
+        mirrored = j < len(other) and other[j][0] == distance
+        guess = other[j][1] if mirrored else extrapolate([(0, 0), *knots], distance)
+        coded = bits.exp_golomb(g)
+        require(coded <= 16384, "a knot is too far from its guess")
+        value = guess + unzigzag(coded)
+        require(-4096 <= value <= 4096, "a knot is out of range")
+        knots.append((distance, value))
+    return knots
+
+
+def extrapolate(knots: list[tuple[int, int]], distance: int) -> int:
+    """§4, m = 15: the line through the last two knots, (0, 0) being the first of all; 0 where there is only that."""
+    if len(knots) < 2:
+        return 0
+    (d0, v0), (d1, v1) = knots[-2:]
+    return v1 + (v1 - v0) * (distance - d1) // (d1 - d0)
+
+
+def knot_line(knots: list[tuple[int, int]], shift: int) -> Iterator[tuple[int, int]]:
+    """§4, m = 15: (distance, l) of each symbol of a side, l in 1/256 of log2."""
+    d0 = k0 = 0
+    for d1, v1 in knots:
+        k1 = v1 << shift
+        for i in range(1, d1 - d0 + 1):
+            yield d0 + i, k0 + (k1 - k0) * i // (d1 - d0)
+        d0, k0 = d1, k1
+
+
+def weight_of(e: int) -> int:
+    """§4, m = 15: 2^23 / 2^(e / 256), the fraction's power of two rounded down to 15 bits."""
+    power = 1 << (256 * 15 + -e % 256)
+    for _ in range(8):  # its 256th root, rounded down
+        power = math.isqrt(power)
+    return (power << 8) >> ceil_div(e, 256)
 
 
 def canonical_codes(lengths: dict[int, int]) -> dict[tuple[int, int], int]:
@@ -579,25 +677,128 @@ def decode_huffman(bits: Bits, lengths: dict[int, int], n: int) -> list[int]:
     return symbols
 
 
-def decode_rans(payload: Reader, frequencies: dict[int, int], lanes: int, n: int) -> list[int]:
-    """§4, rANS payload."""
-    states = [payload.uint(4) for _ in range(lanes)]
-    require(min(states) >= 1 << 16, "a rANS state starts too low")
-    symbol_of_slot = [symbol for symbol, frequency in frequencies.items() for _ in range(frequency)]
-    below = dict(zip(frequencies, itertools.accumulate(frequencies.values(), initial=0), strict=False))
-    symbols = []
-    for i in range(n):
-        x = states[i % lanes]
-        slot = x % 4096
-        symbol = symbol_of_slot[slot]
-        x = frequencies[symbol] * (x >> 12) + slot - below[symbol]
-        if x < 1 << 16:
-            x = (x << 16) + payload.uint(2)
-        states[i % lanes] = x
-        symbols.append(symbol)
-    payload.close()
+def decode_plain_rans(reader: Reader, frequencies: dict[int, int], n: int) -> list[int]:
+    """§4, coder 3 from the number of lanes on."""
+    symbols, states = decode_rans(reader, [(frequencies, n)])
     require(all(x == 1 << 16 for x in states), "a rANS state does not end as it should")
     return symbols
+
+
+def decode_rans(reader: Reader, runs: list[tuple[dict[int, int], int]]) -> tuple[list[int], list[int]]:
+    """§4, from the number of lanes on: the symbols of each run of (frequencies, count), and the states at the end."""
+    log_lanes = reader.u8()
+    require(log_lanes <= 6, "too many lanes")
+    lanes = 1 << log_lanes
+    payload = Reader(reader.take(reader.varint()))
+    states = read_table(payload, lambda bits: read_states(bits, lanes))
+    symbols: list[int] = []
+    for frequencies, count in runs:
+        symbol_of_slot = [symbol for symbol, frequency in frequencies.items() for _ in range(frequency)]
+        below = dict(zip(frequencies, itertools.accumulate(frequencies.values(), initial=0), strict=False))
+        for _ in range(count):
+            lane = len(symbols) % lanes
+            slot = states[lane] % 4096
+            symbol = symbol_of_slot[slot]
+            x = frequencies[symbol] * (states[lane] >> 12) + slot - below[symbol]
+            states[lane] = x if x >= 1 << 16 else (x << 16) + payload.uint(2)
+            symbols.append(symbol)
+    payload.close()
+    return symbols, states
+
+
+def read_states(bits: Bits, lanes: int) -> list[int]:
+    """§4, rANS payload: the states, each from 2^16 to 2^32 - 1."""
+    states = []
+    for _ in range(lanes):
+        length = 16 + bits.take(4)
+        states.append((1 << length) + bits.take(length))
+    return states
+
+
+def decode_classes(reader: Reader, n: int) -> list[int]:
+    """§4, coder 4: a table for each class, which is the sum of a row's and a column's level."""
+    width = reader.varint()
+    require(8 <= width <= 1 << 14 and n % width == 0, "the symbols do not form rows")
+    height = n // width
+    nibbles = reader.u8()
+    row_levels, column_levels = 1 + nibbles % 16, 1 + nibbles // 16
+    require(row_levels <= 8 and column_levels <= 8, "there are too many levels")
+    require(row_levels > 1 or column_levels > 1, "there is only one class")
+    level_bytes = reader.varint()
+    require(level_bytes <= height + width + 4096, "the levels take too many bytes")
+    row_counts, column_counts = read_table(
+        reader,
+        lambda bits: (read_level_counts(bits, row_levels, height), read_level_counts(bits, column_levels, width)),
+    )
+    counts = [0] * (row_levels + column_levels - 1)
+    for (r, rows), (c, columns) in itertools.product(enumerate(row_counts), enumerate(column_counts)):
+        counts[r + c] += rows * columns
+    tables = read_class_tables(reader, counts)
+    runs = [(table, counts[k]) for k, table in tables.items() if not isinstance(table, int)]
+    symbols, states = decode_rans(reader, runs)
+    levels = Reader(carried_bytes(states, level_bytes) + reader.take(max(0, level_bytes - 2 * len(states))))
+    row_level = read_levels(levels, row_counts)
+    column_level = read_levels(levels, column_counts)
+    levels.close()
+    return arrange(symbols, tables, counts, row_level, column_level)
+
+
+def read_level_counts(bits: Bits, levels: int, total: int) -> list[int]:
+    """§4, coder 4, step 3: how many of `total` rows or columns have each level."""
+    counts = [bits.exp_golomb(7) for _ in range(levels - 1)]
+    counts.append(total - sum(counts))
+    require(counts[-1] >= 0, "there are more levels than rows or columns")
+    return counts
+
+
+def read_class_tables(reader: Reader, counts: list[int]) -> dict[int, int | dict[int, int]]:
+    """§4, coder 4, step 4: for each class that has symbols the value of all of them, or their frequencies."""
+    tables: dict[int, int | dict[int, int]] = {}
+    expected = 128
+    for k, count in enumerate(counts):
+        if count == 0:
+            continue
+        coder = reader.u8()
+        require(coder in (0, 3), "unknown coder of a class")
+        if coder == 0:
+            tables[k] = reader.u8()
+        else:
+            table = read_table(reader, partial(read_frequencies, expected=expected))
+            expected, tables[k] = table.top, table.frequencies
+    return tables
+
+
+def carried_bytes(states: list[int], count: int) -> bytes:
+    """§4, coder 4, step 5: what the final states carry, the first `count` bytes of it at most; the rest is zero."""
+    require(all(x < 1 << 17 for x in states), "a rANS state does not end as it should")
+    carried = b"".join(struct.pack("<H", x - (1 << 16)) for x in states)
+    require(not any(carried[count:]), "the final rANS states carry too much")
+    return carried[:count]
+
+
+def read_levels(reader: Reader, counts: list[int]) -> list[int]:
+    """§4, coder 4: the level of each row or column, of which there are as many as announced."""
+    total = sum(counts)
+    if len(counts) == 1:
+        return [0] * total
+    levels = decode_symbols(reader, total)
+    require([levels.count(level) for level in range(len(counts))] == counts, "the levels are not those announced")
+    return levels
+
+
+def arrange(
+    symbols: list[int], tables: dict[int, int | dict[int, int]], counts: list[int], rows: list[int], columns: list[int]
+) -> list[int]:
+    """§4, coder 4: the symbols, which come class by class, in their order in the block."""
+    following: dict[int, Iterator[int]] = {}
+    start = 0
+    for k, table in tables.items():
+        if isinstance(table, int):
+            following[k] = itertools.repeat(table)
+        else:
+            following[k] = iter(symbols[start : start + counts[k]])
+            start += counts[k]
+    return [next(following[r + c]) for r in rows for c in columns]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -605,7 +806,9 @@ def decode_rans(payload: Reader, frequencies: dict[int, int], lanes: int, n: int
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool) -> list[int]:
+def decode_planes(
+    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, outliers: bool = False
+) -> list[int]:
     """§5: m elements as unsigned numbers."""
     form = reader.u8()
     if form == 0:
@@ -614,7 +817,7 @@ def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool)
         return decode_bytes(dtype, reader, m, differenced)
     if form == 2:
         require(dtype.is_float, "a split form of integers")
-        return decode_split(dtype.size, reader, m)
+        return decode_split(dtype.size, reader, m, outliers)
     require(form == 3, "unknown form of planes")
     entries = [reader.uint(dtype.size) for _ in range(reader.u8() + 1)]
     symbols = decode_symbols(reader, m)
@@ -635,7 +838,7 @@ def decode_bytes(dtype: ElementType, reader: Reader, m: int, differenced: bool) 
 SEGMENT = 512  # §5.2
 
 
-def decode_split(size: int, reader: Reader, m: int) -> list[int]:
+def decode_split(size: int, reader: Reader, m: int, outliers: bool) -> list[int]:
     """§5.2: symbols for the top bits of the magnitudes, the other bits raw."""
     flags = reader.u8()
     sparse, signs, k = bool(flags & 1), flags >> 1 & 1, flags >> 2
@@ -651,7 +854,7 @@ def decode_split(size: int, reader: Reader, m: int) -> list[int]:
     escapes = read_split_escapes(reader, m, top)
     last = decode_symbols(reader, m) if k else [0] * m
     require(max(last) < 1 << k, "a symbol for the last bits is too large")
-    symbols = decode_symbols(reader, m)
+    symbols = decode_symbols(reader, m, may_have_classes=not outliers)
     require(all(symbols[position] == sparse for position in escapes), "an escape has another symbol")
     elements = []
     for start in range(0, m, SEGMENT):
@@ -715,7 +918,7 @@ def decode_lattice(header: Header, reader: Reader, extent: tuple[int, ...], plac
     outliers = read_outliers(header.dtype, reader, n)
     low = reader.fixed_numbers(n, header.low_bits)
     prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
-    residuals = read_residuals(reader, n)
+    residuals = read_residuals(header, reader, n, extent, places[0])
     if header.predictor == LORENZO:
         q = undo_lorenzo(residuals, extent)
     else:
@@ -735,11 +938,33 @@ def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
     gaps = reader.coded_numbers(m)
     positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
     require(positions[-1] < n, "an outlier lies beyond the block")
-    return dict(zip(positions, decode_planes(dtype, reader, m, differenced=False), strict=True))
+    return dict(zip(positions, decode_planes(dtype, reader, m, outliers=True), strict=True))
 
 
-def read_residuals(reader: Reader, n: int) -> list[int]:
-    """§6.4: the residuals."""
+def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ...], first: int) -> list[int]:
+    """§6.4: the residuals of a tile, whose first element is element `first` of the tensor."""
+    form = reader.u8()
+    if form == 1:
+        return read_dominant(reader, n)
+    if form != 3:
+        return read_simple_residuals(form, reader, n)
+    require(header.mixed, "mixed residuals without field 7")
+    flat = len(extent) == 1
+    width = row_length(header.shape) if flat else extent[-1]
+    stream = reader.take(reader.left())
+    return decode_mixed(stream, n, width if width > 1 else 0, first % width if flat else 0)
+
+
+def read_simple_residuals(form: int, reader: Reader, n: int) -> list[int]:
+    """§6.4, forms 0 and 2."""
+    if form == 0:
+        return read_direct(reader, n)
+    require(form == 2, "unknown form of residuals")
+    return read_numbered(reader, n)
+
+
+def read_direct(reader: Reader, n: int) -> list[int]:
+    """§6.4, form 0."""
     k = reader.u8()
     require(k <= 24, "too many low bits of residuals")
     base = reader.svarint32()
@@ -747,8 +972,31 @@ def read_residuals(reader: Reader, n: int) -> list[int]:
     require(flags <= 1, "unknown flags of residuals")
     escapes = read_escapes(reader, n) if flags & 1 else None
     low = reader.fixed_numbers(n, k)
-    high = high_parts(decode_symbols(reader, n), base, escapes)
+    high = high_parts(decode_symbols(reader, n, may_have_classes=True), base, escapes)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
+
+
+def read_dominant(reader: Reader, n: int) -> list[int]:
+    """§6.4, form 1: flags tell where the residual is another than the dominant one."""
+    dominant = reader.svarint32()
+    m = reader.varint()
+    require(m <= n, "there are more others than positions")
+    flags = decode_symbols(reader, n)
+    require(flags.count(1) == m and flags.count(0) == n - m, "the flags do not match the number of others")
+    following = iter(read_simple_residuals(reader.u8(), reader, m) if m else [])
+    return [next(following) if flag else dominant for flag in flags]
+
+
+def read_numbered(reader: Reader, n: int) -> list[int]:
+    """§6.4, form 2: each residual is an entry of a palette."""
+    more = reader.u8()
+    first = reader.svarint32()
+    steps = reader.coded_numbers(more) if more else []
+    entries = list(itertools.accumulate((step + 1 for step in steps), initial=first))
+    require(entries[-1] < 1 << 31, "an entry of the palette is beyond 32 bits")
+    symbols = decode_symbols(reader, n, may_have_classes=True)
+    require(max(symbols, default=0) < len(entries), "a symbol is beyond the palette")
+    return [entries[symbol] for symbol in symbols]
 
 
 def read_escapes(reader: Reader, n: int) -> list[int]:
@@ -1230,8 +1478,8 @@ def split_header(frame: bytes) -> tuple[bytes, bytes]:
     version = reader.u8()
     if version != VERSION:
         raise Unsupported(f"unknown version {version}")
-    size = reader.uint(4)
-    require(13 <= size <= len(frame), "header_bytes does not fit the frame")
+    size = reader.varint()
+    require(reader.position + 4 <= size <= len(frame), "header_bytes does not fit the frame")
     header = frame[: size - 4]
     require(crc32c(header) == int.from_bytes(frame[size - 4 : size], "little"), "the header is damaged")
     return header, frame[size:]

@@ -169,6 +169,31 @@ def tensors(draw: Any, dtypes: tuple[str, ...] = FLOATS, max_values: int = 3000)
     return make_values(draw(st.sampled_from(KINDS)), draw(st.integers(0, 2**32)), draw(shapes(max_values)), dtype)
 
 
+@st.composite
+def scaled_matrices(draw: Any, dtypes: tuple[str, ...] = FLOATS, max_values: int = 6000) -> NDArray[Any]:
+    """At least two axes; rows, columns, both or neither with scales of their own, some values special or zero."""
+    dtype = dtype_of(draw(st.sampled_from(dtypes)))
+    width = draw(st.one_of(st.integers(1, 200), st.sampled_from([8, 63, 64, 65, 128])))
+    height = draw(st.integers(1, max(1, max_values // width)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    x = rng.normal(size=(height, width)) if draw(st.booleans()) else rng.standard_t(2, (height, width))
+    spreads = st.sampled_from([0.0, 0.5, 1.5, 4.0])
+    x = x * np.exp(rng.normal(0, draw(spreads), (height, 1))) * np.exp(rng.normal(0, draw(spreads), (1, width)))
+    match draw(st.sampled_from(["", "", "sparse", "special", "zero rows", "zero columns"])):
+        case "sparse":
+            x = np.where(rng.random(x.shape) < draw(st.sampled_from([0.5, 0.95, 0.999])), 0.0, x)
+        case "special":
+            x = np.where(rng.random(x.shape) < 0.02, rng.choice(SPECIAL, x.shape), x)
+        case "zero rows":
+            x[rng.random(height) < 0.5] = 0
+        case "zero columns":
+            x[:, rng.random(width) < 0.5] = 0
+    if height % 2 == 0 and draw(st.booleans()):
+        x = x.reshape(height // 2, 2, width) if draw(st.booleans()) else x.reshape(2, height // 2, width, 1)
+    with np.errstate(all="ignore"):
+        return np.asarray(x * 10.0 ** draw(st.integers(-6, 4))).astype(dtype)
+
+
 def magnitudes(low: float, high: float) -> Any:
     """10^u for u in [low, high], or a random mantissa."""
     return st.floats(low, high).map(lambda u: float(10.0**u))

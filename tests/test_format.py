@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import reference_decoder
 from hypothesis import given
 from tensors import CODERS, PREDICTORS, simple_bounds, tensors
-from test_corruption import FRAMES, forged_frame, header_size, with_header_crc, with_valid_checksums
+from test_corruption import FRAMES, dtype_at, forged_frame, header_size, with_header_crc, with_valid_checksums
 
 import szdnn
 
@@ -34,6 +36,52 @@ def test_golden_frames_decode_to_what_they_did(name):
 
 def test_every_golden_frame_is_indexed():
     assert {path.stem for path in GOLDEN.glob("*.szd")} == set(INDEX)
+
+
+def seen_streams(frame: bytes) -> set[str]:
+    """What kinds of symbol stream the reference decoder meets in a frame."""
+    seen: set[str] = set()
+    inner = {name: getattr(reference_decoder, name) for name in SPIES}
+
+    def spy(name: str, note: Callable[..., str | None]) -> Callable[..., Any]:
+        def watched(*args: Any) -> Any:
+            result = inner[name](*args)
+            seen.add(note(result, *args) or "")
+            return result
+
+        return watched
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, note in SPIES.items():
+            patch.setattr(reference_decoder, name, spy(name, note))
+        reference_decoder.decode(frame)
+    return seen
+
+
+def _levels(_result: Any, _symbols: Any, _tables: Any, _counts: Any, rows: list[int], columns: list[int]) -> str:
+    return f"rows: {max(rows) > 0}, columns: {max(columns) > 0}"
+
+
+SPIES: dict[str, Callable[..., str | None]] = {
+    "arrange": _levels,
+    "carried_bytes": lambda _, states, size: "all carried" if size <= 2 * len(states) else "partly carried",
+    "interpolated_frequencies": lambda *_: "interpolated",
+    "explicit_frequencies": lambda *_: "explicit",
+    "read_dominant": lambda *_: "dominant",
+    "read_numbered": lambda *_: "palette",
+    "decode_mixed": lambda *_: "mixed",
+    "decode_huffman": lambda *_: "huffman",
+    "decode_rans": lambda result, *_: f"{len(result[1])} lanes",
+    "read_escapes": lambda *_: "escapes",
+}
+
+
+def test_golden_frames_hold_every_kind_of_stream():
+    seen = set().union(*(seen_streams((GOLDEN / f"{name}.szd").read_bytes()) for name in INDEX))
+    assert seen >= {f"rows: {r}, columns: {not r or c}" for r in (True, False) for c in (True, False)}
+    assert seen >= {"all carried", "partly carried", "interpolated", "explicit", "dominant", "palette", "mixed"}
+    assert seen >= {"huffman", "escapes"}
+    assert seen >= {"1 lanes", "16 lanes", "64 lanes"}
 
 
 @given(tensors(max_values=2000), simple_bounds(), st.sampled_from(PREDICTORS), st.sampled_from(CODERS))
@@ -67,7 +115,7 @@ def test_both_decoders_refuse_the_same_headers(name, data):
     frame = bytearray(FRAMES[name])
     size = header_size(frame)
     for _ in range(data.draw(st.integers(1, 2))):
-        frame[data.draw(st.integers(9, size - 5))] ^= 1 << data.draw(st.integers(0, 7))
+        frame[data.draw(st.integers(dtype_at(frame), size - 5))] ^= 1 << data.draw(st.integers(0, 7))
     with_header_crc(frame)
     try:
         ours = szdnn.decompress(bytes(frame), max_bytes=1 << 16)

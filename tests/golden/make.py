@@ -7,10 +7,13 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 from tensors import WEIGHT_KINDS, dtype_of, make_values, make_weights  # noqa: E402
 
 import szdnn  # noqa: E402
@@ -25,6 +28,36 @@ BOUNDS = {
     "bits": szdnn.Bits(9),
     "lossless": szdnn.Lossless(),
 }
+
+
+def scaled(seed: int, rows: int, width: int, row_spread: float, column_spread: float) -> NDArray[Any]:
+    """A matrix whose rows and columns have scales of their own."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, width))
+    x *= np.exp(rng.normal(0, row_spread, (rows, 1))) * np.exp(rng.normal(0, column_spread, (1, width)))
+    return x.astype(np.float32)
+
+
+def streams() -> dict[str, bytes]:
+    """By name: every kind of symbol stream, and of how its levels are carried."""
+    made = {}
+    for name, spreads in {"rows": (1, 0), "columns": (0, 1), "both": (1, 1)}.items():
+        made[f"classes-{name}"] = szdnn.compress(scaled(10, 40, 60, *spreads), szdnn.Std(0.2))
+    # 8 lanes carry 16 bytes of levels, 64 lanes 128.
+    made["classes-few-levels"] = szdnn.compress(scaled(12, 24, 2000, 1, 0), szdnn.Std(0.1), predictor="none")
+    made["classes-many-levels"] = szdnn.compress(scaled(13, 560, 220, 1, 1), szdnn.Std(0.02), predictor="none")
+    made["escapes"] = szdnn.compress(scaled(14, 50, 50, 2, 2), szdnn.Std(1e-3), predictor="none")
+    rng = np.random.default_rng(15)
+    sparse = np.where(rng.random((100, 300)) < 0.03, rng.normal(0, 20, (100, 300)), 0).astype(np.float32)
+    made["dominant"] = szdnn.compress(sparse, szdnn.Abs(0.5), predictor="none")
+    few = np.array([-7.1, -0.3, 0.01, 2.2, 6.5], np.float32)[rng.integers(0, 5, (40, 50))]
+    few += rng.uniform(-4e-4, 4e-4, few.shape).astype(np.float32)
+    made["palette"] = szdnn.compress(few, szdnn.Abs(1e-3), predictor="none")
+    mixing = scaled(16, 40, 30, 0.5, 0.5)
+    made["mixed"] = szdnn.compress(mixing, szdnn.Std(0.1), effort=9, predictor="none")
+    made["mixed-lorenzo"] = szdnn.compress(mixing.cumsum(0), szdnn.Std(0.01), effort=9, predictor="lorenzo")
+    made["interpolated"] = szdnn.compress(rng.normal(size=3000), szdnn.Std(0.1), predictor="none", coder="rans")
+    return made
 
 
 def frames() -> dict[str, bytes]:
@@ -50,7 +83,7 @@ def frames() -> dict[str, bytes]:
         make_values("integers", 9, (400,), dtype_of("float32")).astype("int32"), szdnn.Lossless()
     )
     made["constant"] = szdnn.compress(make_values("constant", 9, (400,), dtype_of("float32")), szdnn.Rel(1e-3))
-    return {name: bytes(frame) for name, frame in made.items()}
+    return {name: bytes(frame) for name, frame in (made | streams()).items()}
 
 
 def main() -> None:
