@@ -19,7 +19,7 @@ static size_t coefficient_bytes(const szd_header *h, const tile *t)
 
 static size_t coding_scratch(const szd_header *h, size_t n)
 {
-    size_t symbols = h->kind == SZD_LOSSLESS ? 0 : symbols_decode_scratch(n), mixed = mixing_scratch(h);
+    size_t symbols = symbols_decode_scratch(n), mixed = mixing_scratch(h);
     return symbols > mixed ? symbols : mixed;
 }
 
@@ -66,10 +66,12 @@ static int decode_raw(reader *r, unsigned bytes, uint64_t n, block_decoder *d, s
     return SZD_OK;
 }
 
-static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t isa, block_decoder *d, sink *s)
+static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t isa, block_decoder *d, uint8_t *scratch,
+                         sink *s)
 {
     bool delta = h->kind == SZD_LOSSLESS && h->predictor;
-    int status = planes_begin(&d->planes, r, n, h->element_bytes, dtype_of(h->dtype).is_float, delta);
+    bool is_float = dtype_of(h->dtype).is_float;
+    int status = planes_begin(&d->planes, r, n, h->element_bytes, is_float, delta, isa, aligned64(scratch));
     if (status)
         return status;
     while (n) {
@@ -99,7 +101,7 @@ static int begin_outliers(const szd_header *h, reader *r, uint64_t n, block_deco
     if (!o->count)
         return SZD_OK;
     int status = begin_list(r, &o->gaps, &o->order);
-    return status ? status : planes_begin(&d->planes, r, o->count, h->element_bytes, true, false);
+    return status ? status : planes_begin(&d->planes, r, o->count, h->element_bytes, true, false, SZD_ISA_SCALAR, NULL);
 }
 
 static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *strides, uint32_t isa, unsigned bytes,
@@ -240,7 +242,7 @@ static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader 
         if (h->kind == SZD_LOSSLESS)
             return SZD_BLOCK_MODE;
         return decode_lattice(h, t, first_element(t, array_strides), r, isa, d, scratch, strides, &s);
-    case MODE_PLANES: return decode_planes(h, r, t->count, isa, d, &s);
+    case MODE_PLANES: return decode_planes(h, r, t->count, isa, d, scratch, &s);
     case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
     case MODE_RAW: return decode_raw(r, h->element_bytes, t->count, d, &s);
     default: return SZD_BLOCK_MODE;
@@ -282,7 +284,8 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
         status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
-        status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false);
+        status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false,
+                              isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->planes.planes[h->element_bytes - 1].coder;
     }
     *outliers = o.count;

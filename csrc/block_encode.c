@@ -35,7 +35,7 @@ static void write_outliers(const outlier_list *o, unsigned bytes, const szd_opti
     for (size_t i = o->count; i-- > 1;)
         o->positions[i] -= o->positions[i - 1] + 1;
     write_exp_golomb_list(o->positions, o->count, w);
-    planes_encode(o->elements, o->count, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
+    planes_encode(o->elements, o->count, 0, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
 }
 
 static void write_coefficients(const szd_header *h, const tile *t, const int32_t *coefficients, uint32_t *scratch,
@@ -198,14 +198,15 @@ static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, wr
     to_little_endian(p, n, bytes);
 }
 
-static void encode_lossless(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n,
+static void encode_lossless(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                             uint8_t *scratch, writer *w)
 {
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
+    size_t n = (size_t)t->count;
     write_u8(w, MODE_PLANES);
-    planes_encode(values, n, h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor, options->coder,
-                  isa_resolve(options->isa), scratch, w);
+    planes_encode(values, n, row_width(h, t), h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor,
+                  options->coder, isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {
         *w = start;
         write_u8(w, MODE_RAW);
@@ -237,7 +238,7 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     }
     writer lossless = {ok ? lossy.at : w->at, w->end, false};
     uint8_t *from = lossless.at;
-    encode_lossless(h, options, values, n, scratch, &lossless);
+    encode_lossless(h, options, t, values, scratch, &lossless);
     size_t size = (size_t)(lossless.at - from);
     w->failed = lossless.failed;
     if (!lossless.failed && size < lossy_size) {

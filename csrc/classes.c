@@ -37,17 +37,23 @@ SUM_MAGNITUDES(avx2, TARGET_AVX2)
 SUM_MAGNITUDES(avx512, TARGET_AVX512)
 
 typedef struct spread {
-    uint32_t low, high; /* the 3% and 97% quantiles of the logarithms, in 1/64 */
+    uint32_t low, high; /* the 3% and 97% quantiles of the bins */
 } spread;
 
 static uint32_t log_bin(uint32_t sum) { return log2_q16(2 * sum + 1) >> 10; }
 
-static spread spread_of(const uint32_t *sums, size_t n)
+/* A sum of `samples` numbers on a logarithmic scale: their mean in 1/8 where they are logarithms already. */
+static uint32_t bin_of(uint32_t sum, bool logarithms, size_t samples)
+{
+    return logarithms ? (uint32_t)((uint64_t)sum * 8 / samples) : log_bin(sum);
+}
+
+static spread spread_of(const uint32_t *sums, size_t n, bool logarithms, size_t samples)
 {
     uint32_t bins[LOG_BINS] = {0}, b = 0;
     size_t below = 0, rank = n / 32;
     for (size_t i = 0; i < n; i++)
-        bins[log_bin(sums[i])]++;
+        bins[bin_of(sums[i], logarithms, samples)]++;
     for (; below + bins[b] <= rank; b++)
         below += bins[b];
     spread s = {b, 0};
@@ -65,10 +71,19 @@ static bool varies(spread s, uint64_t samples)
     return width * width * samples > 250000;
 }
 
-static void set_levels(const uint32_t *sums, size_t n, spread s, uint32_t step, unsigned levels, uint8_t *out)
+/* The same for means of logarithms: in units of 1/8 symbol, with four symbols an octave, magnitudes' logarithms have a
+ * standard deviation of about 1.7 * 4 * 8. */
+static bool means_vary(spread s, uint64_t samples)
+{
+    uint64_t width = s.high - s.low; /* (54 * 3.76)^2 = 41,000 */
+    return width * width * samples > 90000;
+}
+
+static void set_levels(const uint32_t *sums, size_t n, bool logarithms, size_t samples, spread s, uint32_t step,
+                       unsigned levels, uint8_t *out)
 {
     for (size_t i = 0; i < n; i++) {
-        uint32_t log = log_bin(sums[i]), level = log < s.low ? 0 : (log - s.low) / step;
+        uint32_t log = bin_of(sums[i], logarithms, samples), level = log < s.low ? 0 : (log - s.low) / step;
         out[i] = (uint8_t)(level < levels ? level : levels - 1);
     }
 }
@@ -81,19 +96,20 @@ static void count_levels(const uint8_t *level, size_t n, size_t counts[MAX_LEVEL
 }
 
 /* Level widths are the same for rows and columns, so that levels add up as logarithms do. */
-bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, uint8_t zero, uint32_t isa, uint32_t *sums,
+bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, unsigned zero, uint32_t isa, uint32_t *sums,
                     class_map *m)
 {
+    const bool logs = zero == SYMBOLS_ARE_LOGARITHMS;
     if (rows < LEAST_ROWS)
         return false;
-    PICK(isa, sum_magnitudes)(symbols, rows, width, zero, sums, sums + rows);
+    PICK(isa, sum_magnitudes)(symbols, rows, width, logs ? 0 : (uint8_t)zero, sums, sums + rows);
     uint64_t total = 0;
     for (size_t r = 0; r < rows; r++)
         total += sums[r];
-    spread row = spread_of(sums, rows), column = spread_of(sums + rows, width);
+    spread row = spread_of(sums, rows, logs, width), column = spread_of(sums + rows, width, logs, rows);
     uint64_t per_row = total / rows, per_column = total / width;
-    bool by_row = varies(row, per_row < width ? per_row : width),
-         by_column = varies(column, per_column < rows ? per_column : rows);
+    bool by_row = logs ? means_vary(row, width) : varies(row, per_row < width ? per_row : width),
+         by_column = logs ? means_vary(column, rows) : varies(column, per_column < rows ? per_column : rows);
     if (!by_row && !by_column)
         return false;
     m->width = width;
@@ -102,8 +118,8 @@ bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, uint8_t z
     m->column_levels = by_column ? LEVELS : 1;
     uint32_t widest = by_row ? row.high - row.low : 0, other = by_column ? column.high - column.low : 0;
     uint32_t step = ((widest > other ? widest : other) + LEVELS) / LEVELS;
-    set_levels(sums, rows, row, step, m->row_levels, m->row_level);
-    set_levels(sums + rows, width, column, step, m->column_levels, m->column_level);
+    set_levels(sums, rows, logs, width, row, step, m->row_levels, m->row_level);
+    set_levels(sums + rows, width, logs, rows, column, step, m->column_levels, m->column_level);
     count_levels(m->row_level, rows, m->rows_of);
     count_levels(m->column_level, width, m->columns_of);
     return true;

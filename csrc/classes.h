@@ -15,7 +15,7 @@ typedef struct class_map {
 
 size_t class_count(const class_map *m);
 /* False where scales vary no more than by chance. sums: scratch for rows + width numbers. */
-bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, uint8_t zero, uint32_t isa, uint32_t *sums,
+bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, unsigned zero, uint32_t isa, uint32_t *sums,
                     class_map *m);
 /* Whether the levels are as many of each as the counts say. */
 bool classes_valid(const class_map *m);
@@ -27,6 +27,7 @@ void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, 
 
 /* symbols.c: n >= 1 symbols in rows of `width` (0: no rows), sorted and counted, then coded plainly or compositely with
  * the same scratch. zero: the symbol from which magnitudes count. */
+enum { SYMBOLS_ARE_LOGARITHMS = 256 }; /* instead of such a symbol */
 typedef struct symbol_counts {
     const uint8_t *symbols;
     size_t n;
@@ -37,7 +38,7 @@ typedef struct symbol_counts {
     uint32_t of[MAX_CLASSES][256];
     uint8_t *sorted, *rest;
 } symbol_counts;
-void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa,
+void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
                    uint8_t *scratch);
 void symbols_demote(symbol_counts *c, unsigned first, unsigned last);
 void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift);

@@ -46,7 +46,7 @@ static uint32_t crc_scalar(uint32_t c, const uint8_t *p, size_t size)
 #if defined(__x86_64__)
 #define TARGET_CRC __attribute__((target("sse4.2,pclmul")))
 enum {
-    LANE = 1024
+    LANE = 256
 }; /* bytes of each of three CRCs that are taken side by side: the instruction has a latency of three */
 
 /* The CRC of what c is the CRC of, and then as many zero bytes as `power` says: x^(8 bytes - 33) modulo the polynomial,
@@ -67,7 +67,7 @@ TARGET_CRC static inline uint64_t crc_word(uint64_t c, const uint8_t *p)
 
 TARGET_CRC static uint32_t crc_sse42(uint32_t c, const uint8_t *p, size_t size)
 {
-    const uint32_t one_lane = 0x170076fa, two_lanes = 0xa51b6135;
+    const uint32_t one_lane = 0xb9e02b86, two_lanes = 0xdd7e3b0c;
     for (; size >= 3 * LANE; p += 3 * LANE, size -= 3 * LANE) {
         uint64_t x = c, y = 0, z = 0;
         for (size_t i = 0; i < LANE; i += 8) {

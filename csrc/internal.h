@@ -149,9 +149,12 @@ typedef struct planes_decoder {
     uint8_t buffer[8][CHUNK];
 } planes_decoder;
 size_t planes_scratch(size_t n);
-void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t coder,
-                   uint32_t isa, uint8_t *scratch, writer *w);
-int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta);
+/* width: of the rows that the elements form, or 0 */
+void planes_encode(const uint8_t *elements, size_t n, size_t width, unsigned bytes, bool rotate, bool delta,
+                   uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
+/* scratch: symbols_decode_scratch(n) bytes that live as long as the decoder, or NULL where there are no rows */
+int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t isa,
+                 uint8_t *scratch);
 bool planes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool planes_finished(planes_decoder *d);
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough);

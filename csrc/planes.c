@@ -18,7 +18,7 @@ static void write_raw(const uint8_t *elements, size_t n, unsigned bytes, writer 
 
 typedef struct encoder {
     const uint8_t *elements;
-    size_t n;
+    size_t n, width;
     unsigned bytes;
     bool rotate, delta;
     uint32_t coder, isa;
@@ -30,7 +30,8 @@ typedef struct encoder {
 static bool encode_as(const encoder *e, const planes_plan *plan, writer *w)
 {
     switch (plan->form) {
-    case FORM_SPLIT: return split_encode(&plan->split, e->looks, e->elements, e->n, e->coder, e->isa, e->scratch, w);
+    case FORM_SPLIT:
+        return split_encode(&plan->split, e->looks, e->elements, e->n, e->width, e->coder, e->isa, e->scratch, w);
     case FORM_DICTIONARY: return dictionary_encode(e->elements, e->n, e->bytes, e->coder, e->isa, e->scratch, w);
     case FORM_BYTES:
         bytes_encode(plan, e->elements, e->n, e->bytes, e->rotate, e->delta, e->coder, e->isa, e->scratch, w);
@@ -44,13 +45,13 @@ static void choose(const encoder *e, unsigned most_top, planes_plan *plan)
     planes_choose(e->elements, e->n, e->bytes, e->rotate, e->delta, e->isa, e->looks, most_top, plan);
 }
 
-void planes_encode(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t coder,
-                   uint32_t isa, uint8_t *scratch, writer *w)
+void planes_encode(const uint8_t *elements, size_t n, size_t width, unsigned bytes, bool rotate, bool delta,
+                   uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
     const writer start = *w;
     planes_plan plan;
     segment_look *looks = take(&scratch, segments_of(n) * sizeof *looks);
-    encoder e = {elements, n, bytes, rotate, delta, coder, isa, looks, scratch};
+    encoder e = {elements, n, width, bytes, rotate, delta, coder, isa, looks, scratch};
     if (rotate)
         look_at_segments(elements, n, bytes, isa, looks);
     choose(&e, 0, &plan);
@@ -80,7 +81,8 @@ static int begin_raw(planes_decoder *d, reader *r, size_t n)
     return p ? SZD_OK : SZD_BLOCK_SHORT;
 }
 
-int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta)
+int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool rotate, bool delta, uint32_t isa,
+                 uint8_t *scratch)
 {
     d->bytes = bytes;
     d->rotate = rotate;
@@ -89,7 +91,7 @@ int planes_begin(planes_decoder *d, reader *r, size_t n, unsigned bytes, bool ro
     switch (d->form) {
     case FORM_RAW: return r->failed ? SZD_BLOCK_SHORT : begin_raw(d, r, n);
     case FORM_BYTES: return bytes_begin(d, r, n);
-    case FORM_SPLIT: return rotate ? split_begin(d, r, n) : SZD_BLOCK_CODES;
+    case FORM_SPLIT: return rotate ? split_begin(d, r, n, isa, scratch) : SZD_BLOCK_CODES;
     case FORM_DICTIONARY: return dictionary_begin(d, r, n);
     default: return SZD_BLOCK_CODES;
     }

@@ -73,9 +73,9 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
 
 /* planes_split.c */
 size_t split_scratch(size_t n);
-bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, uint32_t coder,
-                  uint32_t isa, uint8_t *scratch, writer *w);
-int split_begin(planes_decoder *d, reader *r, size_t n);
+bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, size_t width,
+                  uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
+int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool split_finished(planes_decoder *d);
 

@@ -116,14 +116,9 @@ bool bytes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 {
     const uint8_t *planes[8];
     for (unsigned plane = 0; plane < d->bytes; plane++) {
-        symbol_decoder *stream = &d->planes[plane];
-        planes[plane] = d->buffer[plane];
-        if (stream->coder == SYMBOLS_RAW) {
-            planes[plane] = stream->raw;
-            stream->raw += n;
-        } else if (!symbols_decode(stream, d->buffer[plane], n, isa)) {
+        planes[plane] = symbols_next(&d->planes[plane], d->buffer[plane], n, isa);
+        if (!planes[plane])
             return false;
-        }
     }
     PICK(isa, join)(planes, n, d->bytes, d->rotate, elements);
     if (d->delta)

@@ -92,8 +92,9 @@ int dictionary_begin(planes_decoder *d, reader *r, size_t n)
 /* At most CHUNK elements. */
 bool dictionary_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 {
-    uint8_t *symbols = d->buffer[0], most = 0;
-    if (!symbols_decode(&d->planes[d->bytes - 1], symbols, n, isa))
+    const uint8_t *symbols = symbols_next(&d->planes[d->bytes - 1], d->buffer[0], n, isa);
+    uint8_t most = 0;
+    if (!symbols)
         return false;
     for (size_t i = 0; i < n; i++)
         most = symbols[i] > most ? symbols[i] : most;

@@ -46,14 +46,6 @@ INLINE void pack_slice(const uint8_t *v, size_t size, unsigned bits, unsigned sh
     }
 }
 
-/* The inverse, or-ed into v. */
-INLINE void unpack_slice(const uint8_t *packed, size_t size, unsigned bits, unsigned shift, uint8_t *restrict v)
-{
-    for (unsigned k = 0; k < 8 / bits; k++)
-        for (size_t i = 0; i < size; i++)
-            v[i + k * size] |= (uint8_t)((packed[i] >> (bits * k) & ((1u << bits) - 1)) << shift);
-}
-
 INLINE void pack_rest(const uint8_t *v, size_t n, unsigned width, uint8_t *out)
 {
     if (width & 4)
@@ -66,17 +58,47 @@ INLINE void pack_rest(const uint8_t *v, size_t n, unsigned width, uint8_t *out)
         pack_slice(v, slice_bytes(n, 1), 1, width & 6, out);
 }
 
-INLINE void unpack_rest(const uint8_t *packed, size_t n, unsigned width, uint8_t v[SEGMENT])
+/* The inverse for fewer elements than a segment. */
+static void unpack_short(const uint8_t *packed, size_t n, unsigned width, uint8_t v[SEGMENT])
 {
+    unsigned shift = 0;
     memset(v, 0, SEGMENT);
-    if (width & 4)
-        unpack_slice(packed, slice_bytes(n, 4), 4, 0, v);
-    packed += width & 4 ? slice_bytes(n, 4) : 0;
-    if (width & 2)
-        unpack_slice(packed, slice_bytes(n, 2), 2, width & 4, v);
-    packed += width & 2 ? slice_bytes(n, 2) : 0;
-    if (width & 1)
-        unpack_slice(packed, slice_bytes(n, 1), 1, width & 6, v);
+    for (unsigned bits = 4; bits; bits /= 2) {
+        size_t size = width & bits ? slice_bytes(n, bits) : 0;
+        for (size_t i = 0; size && i < n; i++)
+            v[i] |= (uint8_t)((packed[i % size] >> (bits * (i / size)) & ((1u << bits) - 1)) << shift);
+        packed += size;
+        shift += width & bits;
+    }
+}
+
+/* And for a whole segment: each eighth of it is in one place of each slice's bytes. All but the pointers are constants.
+ */
+INLINE void unpack_eighth(const uint8_t *packed, unsigned width, unsigned eighth, uint8_t *restrict v)
+{
+    const uint8_t *twos = packed + (width & 4 ? SEGMENT / 2 : 0), *ones = twos + (width & 2 ? SEGMENT / 4 : 0);
+    for (size_t i = 0; i < SEGMENT / 8; i++) {
+        uint8_t u = 0;
+        if (width & 4)
+            u = packed[eighth % 4 * 64 + i] >> (eighth / 4 * 4) & 15;
+        if (width & 2)
+            u |= (uint8_t)((twos[eighth % 2 * 64 + i] >> (eighth / 2 * 2) & 3) << (width & 4));
+        if (width & 1)
+            u |= (uint8_t)((ones[i] >> eighth & 1) << (width & 6));
+        v[eighth * 64 + i] = u;
+    }
+}
+
+INLINE void unpack_rest(const uint8_t *packed, unsigned width, uint8_t *restrict v)
+{
+    unpack_eighth(packed, width, 0, v);
+    unpack_eighth(packed, width, 1, v);
+    unpack_eighth(packed, width, 2, v);
+    unpack_eighth(packed, width, 3, v);
+    unpack_eighth(packed, width, 4, v);
+    unpack_eighth(packed, width, 5, v);
+    unpack_eighth(packed, width, 6, v);
+    unpack_eighth(packed, width, 7, v);
 }
 
 /* ---- the loops over elements of one width ---- */
@@ -235,7 +257,15 @@ INLINE bool symbols_body(const split_form *f, const uint8_t *e, uint8_t *restric
                                                                                                                    \
     target static void unpack_##suffix(const uint8_t *packed, unsigned width, uint8_t v[SEGMENT])                  \
     {                                                                                                              \
-        unpack_rest(packed, SEGMENT, width, v);                                                                    \
+        switch (width & 7) { /* as constants */                                                                    \
+        case 1: unpack_rest(packed, 1, v); break;                                                                  \
+        case 2: unpack_rest(packed, 2, v); break;                                                                  \
+        case 3: unpack_rest(packed, 3, v); break;                                                                  \
+        case 4: unpack_rest(packed, 4, v); break;                                                                  \
+        case 5: unpack_rest(packed, 5, v); break;                                                                  \
+        case 6: unpack_rest(packed, 6, v); break;                                                                  \
+        default: unpack_rest(packed, 7, v);                                                                        \
+        }                                                                                                          \
     }
 KERNELS(scalar, )
 KERNELS(avx2, TARGET_AVX2)
@@ -303,7 +333,7 @@ static void join_short(const split_form *f, const uint8_t *symbols, const uint8_
     for (unsigned k = 0; k < MOST_SLICES; k++)
         slices[k] = k < whole ? memcpy(room[k], raw + k * n, n) : room[k];
     if (width % 8)
-        unpack_rest(raw + whole * n, n, width, room[whole]);
+        unpack_short(raw + whole * n, n, width, room[whole]);
     memcpy(padded, symbols, n);
     PICK(isa, join)(f, padded, slices, (width + 7) / 8, zeros, joined);
     memcpy(elements, joined, n * f->bytes);

@@ -1,6 +1,7 @@
 /* The split form (FORMAT.md, section 5.2): symbols for the exponent and the mantissa's top bits, all else raw, segment
  * by segment without the low bits that are zero throughout. */
 #include "planes.h"
+#include "classes.h"
 
 /* ---- encoding ---- */
 
@@ -120,10 +121,10 @@ size_t split_scratch(size_t n)
 }
 
 /* False when there are too many escapes; what was written is to be dropped then. */
-bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, uint32_t coder,
-                  uint32_t isa, uint8_t *scratch, writer *w)
+bool split_encode(const split_form *f, const segment_look *looks, const uint8_t *elements, size_t n, size_t width,
+                  uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
-    uint32_t counts[256];
+    symbol_counts counts;
     uint8_t *symbols = take(&scratch, n), *zeros = take(&scratch, segments_of(n)), *rest = aligned64(scratch);
     uint32_t *positions = take(&scratch, most_escapes(n) * sizeof *positions);
     escape_list escapes = {0, most_escapes(n), positions, take(&scratch, most_escapes(n) * sizeof(uint16_t))};
@@ -137,8 +138,8 @@ bool split_encode(const split_form *f, const segment_look *looks, const uint8_t 
     write_escapes(&escapes, n, w);
     if (f->tail)
         write_tails(f, elements, n, coder, isa, rest, w);
-    histogram_u8(symbols, n, counts);
-    symbols_encode(symbols, n, counts, coder, isa, rest, w);
+    symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, SYMBOLS_ARE_LOGARITHMS, isa, rest);
+    symbols_encode_counted(&counts, coder, isa, rest, w);
     return true;
 }
 
@@ -179,7 +180,7 @@ static int begin_escapes(planes_decoder *d, reader *r, size_t n)
     return find_escape(d, 0) ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
 
-int split_begin(planes_decoder *d, reader *r, size_t n)
+int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     unsigned flags = read_u8(r), top = read_u8(r);
     uint64_t base = read_varint(r);
@@ -205,7 +206,7 @@ int split_begin(planes_decoder *d, reader *r, size_t n)
     status = begin_escapes(d, r, n);
     if (status == SZD_OK && tail)
         status = symbols_begin(&d->planes[1], r, n, SZD_ISA_SCALAR, NULL);
-    return status ? status : symbols_begin(&d->planes[d->bytes - 1], r, n, SZD_ISA_SCALAR, NULL);
+    return status ? status : symbols_begin(&d->planes[d->bytes - 1], r, n, isa, scratch);
 }
 
 /* A segment of which the zeros have been left out. */
@@ -269,8 +270,9 @@ static bool insert_escapes(planes_decoder *d, const uint8_t *symbols, size_t n, 
 /* The lowest bits come from their own stream. */
 static bool insert_tails(planes_decoder *d, size_t n, uint32_t isa, uint8_t *elements)
 {
-    uint8_t *tails = d->buffer[1], set = 0;
-    if (!symbols_decode(&d->planes[1], tails, n, isa))
+    const uint8_t *tails = symbols_next(&d->planes[1], d->buffer[1], n, isa);
+    uint8_t set = 0;
+    if (!tails)
         return false;
     for (size_t i = 0; i < n; i++)
         set |= tails[i];
@@ -286,9 +288,9 @@ static bool insert_tails(planes_decoder *d, size_t n, uint32_t isa, uint8_t *ele
 /* At most CHUNK elements; only the last call's number is not a multiple of SEGMENT. */
 bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 {
-    uint8_t *symbols = d->buffer[d->bytes - 1], *zeros = d->buffer[0];
-    if (!symbols_decode(&d->planes[0], zeros, segments_of(n), isa) ||
-        !symbols_decode(&d->planes[d->bytes - 1], symbols, n, isa))
+    const uint8_t *zeros = symbols_next(&d->planes[0], d->buffer[0], segments_of(n), isa),
+                  *symbols = symbols_next(&d->planes[d->bytes - 1], d->buffer[d->bytes - 1], n, isa);
+    if (!zeros || !symbols)
         return false;
     for (size_t k = 0, done = 0; done < n; k++, done += SEGMENT) {
         size_t part = n - done < SEGMENT ? n - done : SEGMENT;

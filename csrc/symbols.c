@@ -144,7 +144,7 @@ typedef struct class_plan {
 } class_plan;
 
 /* Sorts by class where rows and columns differ; counts. */
-void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, uint8_t zero, uint32_t isa,
+void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
                    uint8_t *scratch)
 {
     scratch += 2 * rans_scratch(n);

@@ -503,8 +503,8 @@ def decode_block(header: Header, block: bytes, box: tuple[range, ...], places: l
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_symbols(reader: Reader, n: int, residuals: bool = False) -> list[int]:
-    """§4: n symbols of 8 bits. `residuals`: this is a stream of §6 which may use coder 4."""
+def decode_symbols(reader: Reader, n: int, may_have_classes: bool = False) -> list[int]:
+    """§4: n symbols of 8 bits."""
     if n == 0:
         return []
     coder = reader.u8()
@@ -518,7 +518,7 @@ def decode_symbols(reader: Reader, n: int, residuals: bool = False) -> list[int]
     if coder == 3:
         frequencies = read_table(reader, lambda bits: read_frequencies(bits, 128).frequencies)
         return decode_plain_rans(reader, frequencies, n)
-    require(residuals and n <= 1 << 18, "coder 4 is for residuals of blocks that are not too large")
+    require(may_have_classes and n <= 1 << 18, "coder 4 is not for this stream")
     require(coder == 4, "unknown coder")
     return decode_classes(reader, n)
 
@@ -806,7 +806,9 @@ def arrange(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool) -> list[int]:
+def decode_planes(
+    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, outliers: bool = False
+) -> list[int]:
     """§5: m elements as unsigned numbers."""
     form = reader.u8()
     if form == 0:
@@ -815,7 +817,7 @@ def decode_planes(dtype: ElementType, reader: Reader, m: int, differenced: bool)
         return decode_bytes(dtype, reader, m, differenced)
     if form == 2:
         require(dtype.is_float, "a split form of integers")
-        return decode_split(dtype.size, reader, m)
+        return decode_split(dtype.size, reader, m, outliers)
     require(form == 3, "unknown form of planes")
     entries = [reader.uint(dtype.size) for _ in range(reader.u8() + 1)]
     symbols = decode_symbols(reader, m)
@@ -836,7 +838,7 @@ def decode_bytes(dtype: ElementType, reader: Reader, m: int, differenced: bool) 
 SEGMENT = 512  # §5.2
 
 
-def decode_split(size: int, reader: Reader, m: int) -> list[int]:
+def decode_split(size: int, reader: Reader, m: int, outliers: bool) -> list[int]:
     """§5.2: symbols for the top bits of the magnitudes, the other bits raw."""
     flags = reader.u8()
     sparse, signs, k = bool(flags & 1), flags >> 1 & 1, flags >> 2
@@ -852,7 +854,7 @@ def decode_split(size: int, reader: Reader, m: int) -> list[int]:
     escapes = read_split_escapes(reader, m, top)
     last = decode_symbols(reader, m) if k else [0] * m
     require(max(last) < 1 << k, "a symbol for the last bits is too large")
-    symbols = decode_symbols(reader, m)
+    symbols = decode_symbols(reader, m, may_have_classes=not outliers)
     require(all(symbols[position] == sparse for position in escapes), "an escape has another symbol")
     elements = []
     for start in range(0, m, SEGMENT):
@@ -936,7 +938,7 @@ def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
     gaps = reader.coded_numbers(m)
     positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
     require(positions[-1] < n, "an outlier lies beyond the block")
-    return dict(zip(positions, decode_planes(dtype, reader, m, differenced=False), strict=True))
+    return dict(zip(positions, decode_planes(dtype, reader, m, outliers=True), strict=True))
 
 
 def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ...], first: int) -> list[int]:
@@ -970,7 +972,7 @@ def read_direct(reader: Reader, n: int) -> list[int]:
     require(flags <= 1, "unknown flags of residuals")
     escapes = read_escapes(reader, n) if flags & 1 else None
     low = reader.fixed_numbers(n, k)
-    high = high_parts(decode_symbols(reader, n, residuals=True), base, escapes)
+    high = high_parts(decode_symbols(reader, n, may_have_classes=True), base, escapes)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
@@ -992,7 +994,7 @@ def read_numbered(reader: Reader, n: int) -> list[int]:
     steps = reader.coded_numbers(more) if more else []
     entries = list(itertools.accumulate((step + 1 for step in steps), initial=first))
     require(entries[-1] < 1 << 31, "an entry of the palette is beyond 32 bits")
-    symbols = decode_symbols(reader, n, residuals=True)
+    symbols = decode_symbols(reader, n, may_have_classes=True)
     require(max(symbols, default=0) < len(entries), "a symbol is beyond the palette")
     return [entries[symbol] for symbol in symbols]
 
