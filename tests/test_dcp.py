@@ -19,6 +19,7 @@ import pytest
 import szdnn
 from szdnn import plan
 from szdnn.archive import Archive
+from szdnn.plan import Plan
 
 torch = pytest.importorskip("torch")
 if not torch.distributed.is_available() or "SZDNN_SANITIZED" in os.environ:
@@ -269,6 +270,18 @@ def test_collectives_are_needed(tmp_path: Path) -> None:
         dcp.StorageWriter(tmp_path).set_up_storage_writer(True, use_collectives=False)
     with pytest.raises(szdnn.ArgumentError, match="bound"):
         dcp.SavePlanner(1e-3)  # type: ignore[arg-type]
+
+
+def test_plan(tmp_path: Path) -> None:
+    """A plan's rules go by the items' dotted names; an exact name overrides the default rules."""
+    weights = {"head": {"weight": torch.randn(64, 64), "bias": torch.randn(2000)}, "body": torch.randn(64, 64)}
+    rules = {"head.bias": szdnn.Abs(0.5), "head.*": szdnn.Lossless()}
+    dcp.save(weights, tmp_path, Plan(szdnn.Rel(1e-2), rules))
+    loaded = dcp.load_full(tmp_path)
+    check_lossless(weights["head"]["weight"], loaded["head"]["weight"], "head.weight")
+    check_bound(weights["head"]["bias"], loaded["head"]["bias"], szdnn.Abs(0.5), "head.bias")
+    assert not torch.equal(weights["head"]["bias"], loaded["head"]["bias"])
+    check_bound(weights["body"], loaded["body"], szdnn.Rel(1e-2), "body")
 
 
 def test_partial_load(single: Path) -> None:

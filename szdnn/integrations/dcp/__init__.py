@@ -7,7 +7,7 @@
 
 These are torch's own functions, given the classes here; call torch's with `storage_writer=StorageWriter(path),
 planner=SavePlanner(bound)` and `storage_reader=StorageReader(path), planner=LoadPlanner()` for all their options.
-Tensors are kept within the bound by the default rules of `szdnn.plan`; a bound that depends on all values (Rel, Std,
+Tensors are kept within the bound by the default rules of `szdnn.plan`, or by a Plan; a bound that depends on all values (Rel, Std,
 PSNR) refers to the whole tensor, however it is sharded. What is not a tensor is kept as JSON.
 
 A checkpoint is a folder. It holds, at every moment of a save, the old checkpoint or the new one; nothing in it is
@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from ...bounds import Bound
 from ...errors import Error
+from ...plan import Plan
 from .full import load_full
 from .planner import LoadPlanner, SavePlanner
 from .storage import StorageReader, StorageWriter
@@ -64,7 +65,7 @@ def _plain_errors(reader: StorageReader | None = None) -> Iterator[None]:
 def save(
     state: dict[str, Any],
     path: str | os.PathLike[str],
-    bound: Bound,
+    bound: Bound | Plan,
     *,
     effort: int = 3,
     threads: int | None = None,
@@ -87,7 +88,7 @@ def save(
 def async_save(
     state: dict[str, Any],
     path: str | os.PathLike[str],
-    bound: Bound,
+    bound: Bound | Plan,
     *,
     effort: int = 3,
     threads: int | None = None,

@@ -20,8 +20,8 @@ from torch.distributed.checkpoint.planner import ReadItem, SavePlan, WriteItem, 
 
 from ...arrays import as_array
 from ...bounds import Bound, Lossless
-from ...errors import ArchiveError, ArgumentError
-from ...plan import bound_for
+from ...errors import ArchiveError
+from ...plan import Plan
 from ...skeleton import decode_state, encode_state
 from ...source import Json
 from .bounds import Summary, needs_summary, shard_bound, summarize, whole_bound
@@ -54,28 +54,26 @@ def encode_value(name: str, value: object) -> Json:
 class SavePlanner(DefaultSavePlanner):
     """torch's default planner, less pickle, with an error bound for each tensor.
 
-    bound: what every tensor may lose, by the default rules of `szdnn.plan`. Rel, Std and PSNR of a sharded tensor
-        refer to the whole tensor; what they need is gathered in the plan step, one pass over the shards.
+    bound: a bound for every tensor, by the default rules of `szdnn.plan`, or a Plan. Rel, Std and PSNR of a sharded
+        tensor refer to the whole tensor; what they need is gathered in the plan step, one pass over the shards.
 
     Raises ArchiveError from the plan step, before anything is written, for values that JSON can't carry.
     """
 
     def __init__(
         self,
-        bound: Bound,
+        bound: Bound | Plan,
         *,
         flatten_state_dict: bool = True,
         flatten_sharded_tensors: bool = True,
         dedup_save_to_lowest_rank: bool = False,
     ) -> None:
-        if not isinstance(bound, Bound) or type(bound) is Bound:
-            raise ArgumentError(f"expected a bound such as szdnn.Rel(1e-3), not {bound!r}")
         super().__init__(
             flatten_state_dict=flatten_state_dict,
             flatten_sharded_tensors=flatten_sharded_tensors,
             dedup_save_to_lowest_rank=dedup_save_to_lowest_rank,
         )
-        self.bound = bound
+        self.bounds = Plan.of(bound)
         self._whole: Mapping[str, Bound] = {}
 
     def create_local_plan(self) -> SavePlan:
@@ -120,12 +118,12 @@ class SavePlanner(DefaultSavePlanner):
         return shard_bound(bound, item.tensor_data.chunk.offsets, item.tensor_data.chunk.sizes)
 
     def _rule(self, item: WriteItem) -> Bound:
-        """The bound of the whole tensor by the default rules, as the user would write it."""
+        """The bound of the whole tensor, as the user or the default rules say it."""
         data = item.tensor_data
         if data is None:
             return Lossless()
         dtype = as_array(torch.empty(0, dtype=data.properties.dtype)).dtype
-        return bound_for(item.index.fqn, dtype, tuple(data.size), self.bound)
+        return self.bounds.bound(item.index.fqn, dtype, tuple(data.size))
 
     def transform_object(self, write_item: WriteItem, object: Any) -> Any:
         """A tensor as it is, anything else as JSON."""
