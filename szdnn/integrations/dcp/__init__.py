@@ -7,8 +7,8 @@
 
 These are torch's own functions, given the classes here; call torch's with `storage_writer=StorageWriter(path),
 planner=SavePlanner(bound)` and `storage_reader=StorageReader(path), planner=LoadPlanner()` for all their options.
-Tensors are kept within the bound by the default rules of `szdnn.plan`, or by a Plan; a bound that depends on all values (Rel, Std,
-PSNR) refers to the whole tensor, however it is sharded. What is not a tensor is kept as JSON.
+Tensors are kept within the bound by the default rules of `szdnn.plan`, or by a Plan; a bound that depends on all values
+(Rel, Std, PSNR) refers to the whole tensor, however it is sharded. What is not a tensor is kept as JSON.
 
 A checkpoint is a folder. It holds, at every moment of a save, the old checkpoint or the new one; nothing in it is
 executed when it is read.
