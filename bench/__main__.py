@@ -12,6 +12,7 @@ COMMANDS = {
     "lossless": "lossless ratios on the networks as float32, bfloat16 and float16, and their floor",
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
+    "resume": "training resumed from lossy checkpoints against exact ones",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "readme": "rewrites the README tables from bench/results",
 }

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,7 @@ from typing import Any, Self
 
 import szdnn
 
-from ..bounds import Bound, Lossless
+from ..bounds import Bound
 from ..errors import ArgumentError, Error
 from ..files import SaveReport
 from ..plan import Plan
@@ -209,7 +209,7 @@ class Checkpointer:
     def _write(self, path: Path, state: object) -> SaveReport:
         start = time.monotonic()
         try:
-            report = szdnn.save(path, state, self.plan, generations=self.generations + self._is_lossy())
+            report = szdnn.save(path, state, self.plan, generations=self.generations)
         finally:
             self._copier.release()
         self._damaged.discard(path)
@@ -217,10 +217,6 @@ class Checkpointer:
         self.times.saves += 1
         self.times.saved += time.monotonic() - start
         return report
-
-    def _is_lossy(self) -> bool:
-        bounds: Iterable[Bound] = (self.plan.default, *(rule.bound for rule in self.plan.rules))
-        return not all(isinstance(bound, Lossless) for bound in bounds)
 
     def _prune(self) -> None:
         """Remove what is beyond `keep`. Damaged checkpoints do not count, and stay."""
