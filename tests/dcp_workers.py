@@ -33,23 +33,25 @@ BOUNDS = {
 TIME_LIMIT = 120
 
 
-def run(work: Callable[[int, int, str], None], folder: Path, world: int = 2) -> None:
-    """Run `work` on `world` gloo ranks, each in a process; what fails on one fails here, and so does a hang."""
+def run(folder: Path, *work: Callable[[int, int, str], None], world: int = 2) -> None:
+    """Run functions on `world` gloo ranks, each in a process; what fails on one fails here, and so does a hang."""
     context = multiprocessing.spawn(_rank, (work, world, str(folder)), nprocs=world, join=False)
     for _ in range(TIME_LIMIT):
         if context.join(timeout=1):
             return
     for process in context.processes:
         process.kill()
-    raise TimeoutError(f"{work.__name__} took more than {TIME_LIMIT} s")
+    raise TimeoutError(f"{[function.__name__ for function in work]} took more than {TIME_LIMIT} s")
 
 
-def _rank(rank: int, work: Callable[[int, int, str], None], world: int, folder: str) -> None:
+def _rank(rank: int, work: tuple[Callable[[int, int, str], None], ...], world: int, folder: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    meeting = f"file://{folder}/meeting-{work.__name__}-{world}"
+    torch.set_num_threads(1)
+    meeting = f"file://{folder}/meeting-{work[0].__name__}-{world}"
     dist.init_process_group("gloo", meeting, timedelta(seconds=60), world, rank)
     try:
-        work(rank, world, folder)
+        for function in work:
+            function(rank, world, folder)
     except torch_dcp.api.CheckpointException as error:  # no Exception, and so not handed on
         raise AssertionError(str(error)) from None
     finally:

@@ -74,10 +74,9 @@ def rule(name: str, tensor: Any, bound: szdnn.Bound) -> szdnn.Bound:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with checkpoints of two ranks, one for each of workers.BOUNDS and "lossless", and one of FSDP's."""
+    """A folder with checkpoints of two ranks: for each of workers.BOUNDS, "lossless", "async", and one of FSDP's."""
     folder = tmp_path_factory.mktemp("saved")
-    workers.run(workers.save_all_bounds, folder)
-    workers.run(workers.save_fsdp, folder)
+    workers.run(folder, workers.save_all_bounds, workers.save_fsdp, workers.save_in_background)
     return folder
 
 
@@ -149,15 +148,14 @@ def nested(state: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_fsdp_resharded(saved: Path) -> None:
-    """FSDP2's model and optimizer, saved on two ranks: whole in one process, on one rank, and on three."""
+    """FSDP2's model and optimizer, saved on two ranks: whole in one process, and resharded on three ranks."""
     original = nested(torch.load(saved / "fsdp.pt", weights_only=True))
     whole = nested(dcp.load_full(saved / "fsdp"))
     assert whole.keys() == original.keys()
-    for world in (1, 3):
-        workers.run(workers.load_fsdp, saved, world)
-        loaded = nested(torch.load(saved / f"fsdp-loaded-{world}.pt", weights_only=True))
-        for name, tensor in loaded.items():
-            check_lossless(whole[name], tensor, name)
+    workers.run(saved, workers.load_fsdp, world=3)
+    loaded = nested(torch.load(saved / "fsdp-loaded-3.pt", weights_only=True))
+    for name, tensor in loaded.items():
+        check_lossless(whole[name], tensor, name)
     lossy = 0
     for name, tensor in original.items():
         bound = rule(name, tensor, szdnn.Rel(1e-3))
@@ -180,22 +178,18 @@ def single(tmp_path: Path) -> Path:
 
 
 def test_one_rank_to_two(single: Path) -> None:
-    workers.run(workers.load_resharded, single)
+    """Sharded along the other axis; then errors, which reach all ranks."""
+    workers.run(single, workers.load_resharded, workers.refuse)
 
 
-def test_async_save(tmp_path: Path) -> None:
-    workers.run(workers.save_in_background, tmp_path)
-    loaded = dcp.load_full(tmp_path / "async")["tensors"]
+def test_async_save(saved: Path) -> None:
+    loaded = dcp.load_full(saved / "async")["tensors"]
     for name, original in workers.originals().items():
         bound = rule(name, original, szdnn.Rel(1e-3))
         if isinstance(bound, szdnn.Lossless) or name == "constant":
             check_lossless(original, loaded[name], name)
         else:
             check_bound(original, loaded[name], bound, name)
-
-
-def test_refusals_reach_all_ranks(tmp_path: Path) -> None:
-    workers.run(workers.refuse, tmp_path)
 
 
 def test_save_over_an_older_one(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +245,7 @@ for round in range(rounds):
     values = {float(value) for tensor in found["tensors"].values() for value in tensor.unique()}
     assert values == {float(found["number"])}, values
     seen.add(found["number"])
-assert len(seen) > 3, seen
+assert len(seen) > rounds // 3, seen
 dcp.save(state(1), folder, Rel(1e-3))
 assert sorted(os.listdir(folder))[1:] == ["szdnn.dcp.json"], os.listdir(folder)
 """
@@ -260,8 +254,9 @@ assert sorted(os.listdir(folder))[1:] == ["szdnn.dcp.json"], os.listdir(folder)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The checkpoint that is there is always a whole one, all of one save."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), "30"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    rounds = 10 if os.environ.get("SZDNN_HYPOTHESIS") == "quick" else 100
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
