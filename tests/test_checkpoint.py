@@ -369,7 +369,7 @@ def test_a_forged_skeleton_is_an_error_at_worst(tmp_path, name, make):
     "tree",
     [
         {}, {"tuple": 3}, {"dict": [1]}, {"dict": [[[], 1]]}, {"dict": [[{"tensor": "x"}, 1]]}, {"float": "x"},
-        {"bytes": "é"}, {"ordered": []}, {"scalar": "<f4", "bytes": "00"}, {"scalar": "|O", "bytes": "0011223344556677"},
+        {"bytes": "é"}, {"ordered": []}, {"scalar": "<f4", "bytes": "00"}, {"scalar": "|O", "bytes": "00112233"},
         {"npdtype": "nope"}, {"set": [[1]]}, {"counter": 3}, {"complex": ["00"]},
     ],
 )  # fmt: skip
