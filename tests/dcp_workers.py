@@ -105,6 +105,8 @@ VALUES = {
     "betas": (0.9, 0.999),
     "bytes": b"\x00\xff",
     "none": None,
+    "dtype": torch.bfloat16,
+    "size": torch.Size([2, 3]),
     "deep": {"list": [1, "two", True], "more": {"1": 2.5}},
 }
 

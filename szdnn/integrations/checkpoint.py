@@ -32,6 +32,7 @@ from typing import Any, Self
 
 import szdnn
 
+from ..archive import Archive
 from ..bounds import Bound
 from ..errors import ArgumentError, Error
 from ..files import SaveReport
@@ -165,7 +166,7 @@ class Checkpointer:
         return None
 
     def _restored(self, entry: Entry) -> Restored:
-        with szdnn.open(entry.path) as archive:
+        with Archive(entry.path) as archive:
             generations = archive.generations
         state = szdnn.load(entry.path)
         self.generations, self._seen = generations, entry.step

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMe
 from ... import codec
 from ...archive import Archive, naming
 from ...errors import CorruptFrame, LimitError
-from ...torch_file import to_numpy
+from ...torch_leaves import to_numpy
 from .planner import decode_value
 from .storage import StorageReader, checked_frame
 

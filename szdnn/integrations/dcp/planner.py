@@ -18,12 +18,15 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, Def
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import ReadItem, SavePlan, WriteItem, WriteItemType
 
+from ... import torch_leaves
 from ...arrays import as_array
 from ...bounds import Bound, Lossless
 from ...errors import ArchiveError
 from ...plan import Plan
+from ...skeleton import Path as StatePath
 from ...skeleton import decode_state, encode_state
 from ...source import Json
+from ...state import Flattener
 from .bounds import Summary, needs_summary, shard_bound, summarize, whole_bound
 
 Mappings = Mapping[str, tuple[str | int, ...]]
@@ -38,16 +41,21 @@ class LocalFindings:
 
 
 def encode_value(name: str, value: object) -> Json:
-    """A value that is not a tensor, as JSON: None, bool, int, float, str, bytes, and dicts, lists, tuples of them.
+    """A value that is not a tensor, as JSON: None, bool, int, float, str, bytes, dtypes, and dicts, lists, tuples, sets
+    of them.
 
     Raises ArchiveError naming the item for anything else.
     """
+
+    def leaf(value: object, path: StatePath) -> Json | None:
+        return None if isinstance(value, torch.Tensor) else torch_leaves.node(Flattener(False), value, path)
+
     try:
-        return encode_state(value, lambda value, path: None)
+        return encode_state(value, leaf)
     except ArchiveError as error:
         raise ArchiveError(
-            f"{name}: {error}. Beside tensors a checkpoint keeps None, bool, int, float, str, bytes, and dicts, lists "
-            "and tuples of these; turn the value into such or leave it out"
+            f"{name}: {error}. Beside tensors a checkpoint keeps None, bool, int, float, str, bytes, dtypes, and dicts, "
+            "lists, tuples and sets of these; turn the value into such or leave it out"
         ) from None
 
 
@@ -168,7 +176,9 @@ class LoadPlanner(DefaultLoadPlanner):
 def decode_value(name: str, node: Json) -> object:
     """The inverse of `encode_value`."""
 
-    def refuse(node: dict[str, Json]) -> object:
-        raise ArchiveError(f"{name}: a tensor stands where a value should")
+    def leaf(node: dict[str, Json]) -> object:
+        if "torch" not in node:
+            raise ArchiveError(f"{name}: a tensor stands where a value should")
+        return torch_leaves.rebuild_object(node)
 
-    return decode_state(node, refuse)
+    return decode_state(node, leaf)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.distributed.checkpoint import storage as interface
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta
 from torch.distributed.checkpoint.planner import (
@@ -36,12 +37,13 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from ... import _native, codec
-from ...archive import Archive, ArchiveWriter, atomic_file, naming
+from ...archive import Archive, ArchiveWriter, naming
 from ...arrays import as_array
+from ...atomic import atomic_file
 from ...errors import ArchiveError, ArgumentError, BoundError, CorruptFrame
 from ...skeleton import entry_name
-from ...source import Json
-from ...torch_file import to_numpy, to_torch
+from ...source import Json, TensorSpec
+from ...torch_leaves import to_numpy, to_torch
 from . import metadata as files
 from .metadata import Place
 from .planner import LoadPlanner, SavePlanner
@@ -122,11 +124,11 @@ class StorageWriter(interface.StorageWriter):
         return _done(results)
 
     def _write_archive(self, path: Path, tensors: dict[str, WriteItem], planner: SavePlanner) -> list[WriteResult]:
-        sizes = {entry: _bytes(item) for entry, item in tensors.items()}
+        specs = {entry: _spec(item) for entry, item in tensors.items()}
         skeleton = {"kind": "torch", "suffix": ".pt", "state": {"dict": [[e, {"tensor": e}] for e in tensors]}}
         results = []
         with atomic_file(path) as file:
-            archive = ArchiveWriter(file, sizes, skeleton, {})
+            archive = ArchiveWriter(file, specs, (), skeleton, {})
             for entry, item in tensors.items():
                 with naming(item.index.fqn):
                     frame = self._compress(item, planner)
@@ -180,9 +182,10 @@ def _entry(item: WriteItem, taken: Iterable[str]) -> str:
     return name
 
 
-def _bytes(item: WriteItem) -> int:
+def _spec(item: WriteItem) -> TensorSpec:
     assert item.tensor_data is not None
-    return item.tensor_data.chunk.sizes.numel() * item.tensor_data.properties.dtype.itemsize
+    dtype = as_array(torch.empty(0, dtype=item.tensor_data.properties.dtype)).dtype
+    return TensorSpec(dtype, tuple(item.tensor_data.chunk.sizes))
 
 
 def _place(file: str, entry: str, item: WriteItem, frame: bytes) -> Place:
