@@ -17,6 +17,7 @@ from .bounds import Bound
 from .errors import ArchiveError, ArgumentError, LimitError
 from .files import Options, SaveReport, compress_source, compress_to_bytes
 from .folder import ShardedArchive, archives_in, is_folder
+from .integrations.remote import is_remote, local_target
 from .plan import Plan
 from .source import Array
 from .state import Framework, StateSource, rebuild_state, torch_leaves
@@ -38,6 +39,7 @@ def save(
 ) -> SaveReport:
     """Save a state in an archive; `path` is at every moment the old file or the whole new one.
 
+    path: a file, or a URL that fsspec knows, such as s3://bucket/model.szd.safetensors (`szdnn.integrations.remote`).
     state: nested dicts, lists, tuples, sets, numbers, strings, bytes and None around torch tensors and NumPy arrays,
         such as {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}; everything comes back
         with its type. Tensors that share all their memory are stored once and share it again on loading.
@@ -53,9 +55,9 @@ def save(
     Raises ArchiveError naming what in the state can't be kept, BoundError, ArgumentError, OSError; the old file is
     then as it was, and nothing else is left behind.
     """
-    with StateSource(state) as source:
+    with StateSource(state) as source, local_target(path) as target:
         return compress_source(
-            source, Path(path), _plan(bound_or_plan), effort=effort, threads=threads, verify=verify, progress=progress,
+            source, target, _plan(bound_or_plan), effort=effort, threads=threads, verify=verify, progress=progress,
             executor=executor, generations=generations,
         )  # fmt: skip
 
@@ -87,15 +89,16 @@ def open(
 ) -> FrameReader | Archive | ShardedArchive:
     """Open an archive, a bare frame, or a sharded checkpoint's folder or index, as a lazy mapping: name -> array.
 
+    The archive may be at a URL that fsspec knows; then only what is asked for is fetched.
+
     A tensor is read, checked and decoded when it is asked for; `.read(name, slices)` decodes the blocks of a part,
     `.info(name)` tells of its frame, `.specs` of all dtypes and shapes. Use it as a context manager.
     max_bytes: tensors of more bytes are LimitError before they are decoded.
 
     Raises ArchiveError, CorruptFrame or UnsupportedFrame when this is not a whole archive, OSError.
     """
-    path = Path(path)
-    if is_folder(path):
-        return ShardedArchive(path, max_bytes=max_bytes, threads=threads)
+    if not is_remote(path) and is_folder(Path(path)):
+        return ShardedArchive(Path(path), max_bytes=max_bytes, threads=threads)
     return files.open_frames(path, max_bytes=max_bytes, threads=threads)
 
 
@@ -211,11 +214,10 @@ def verify(
     Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame or
     OSError for what can't be opened.
     """
-    path = Path(path)
-    if is_folder(path):
+    if not is_remote(path) and is_folder(Path(path)):
         if original is not None:
             raise ArgumentError("a folder can't be compared with an original as a whole; verify its files")
-        return _verify_folder(path, threads, progress)
+        return _verify_folder(Path(path), threads, progress)
     with files.open_frames(path, threads=threads) as frames:
         if original is None:
             return verify_frames(frames, None, progress)

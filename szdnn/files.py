@@ -17,6 +17,7 @@ from .atomic import atomic_file
 from .bounds import Bound, Lossless
 from .checkpoint import file_kind, open_source, source_suffix, source_writer
 from .errors import LimitError
+from .integrations.remote import RemoteArchive, is_remote
 from .plan import Plan
 from .safetensors_file import read_header
 from .source import Array, Json, Source
@@ -139,7 +140,9 @@ class LoadReport:
 
 
 def open_frames(path: Path | str, *, max_bytes: int | None = None, threads: int | None = None) -> FrameReader:
-    """Open an archive or a bare frame. Raises ArchiveError when the file is neither."""
+    """Open an archive or a bare frame, or the archive at a URL. Raises ArchiveError when the file is neither."""
+    if is_remote(path):
+        return RemoteArchive(path, max_bytes=max_bytes, threads=threads)
     reader: Any = FrameFile if file_kind(Path(path)) == "frame" else Archive
     frames: FrameReader = reader(path, max_bytes=max_bytes, threads=threads)
     return frames

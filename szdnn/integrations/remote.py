@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -37,9 +37,40 @@ MAX_PARTS = 9_000
 PARTS_AT_A_TIME = 4
 
 
-def is_remote(path: Path | str) -> bool:
+def is_remote(path: object) -> TypeGuard[str]:
     """Whether a path is a URL of something that is not a local file."""
     return isinstance(path, str) and _URL.match(path) is not None and not path.startswith(_LOCAL)
+
+
+class Url:
+    """A URL where the command line has a path: what it asks of a pathlib.Path, no more."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __str__(self) -> str:
+        return self._url
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._url.rstrip("/").rpartition("/")[2]
+
+    def with_name(self, name: str) -> Url:
+        """The URL of another file in the same folder."""
+        return Url(self._url.rstrip("/").rpartition("/")[0] + "/" + name)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        place = _Place(self._url)
+        with place.errors():
+            return bool(place.system.exists(place.path))
+
+    def unlink(self) -> None:
+        """Remove the file."""
+        place = _Place(self._url)
+        with place.errors():
+            place.system.rm_file(place.path)
 
 
 class _Place:
@@ -92,13 +123,6 @@ class _Place:
             raise
 
 
-def exists(url: str) -> bool:
-    """Whether there is a file at a URL."""
-    place = _Place(url)
-    with place.errors():
-        return bool(place.system.exists(place.path))
-
-
 @contextmanager
 def open_for_write(url: str) -> Iterator[Path]:
     """A local path to write a file to, which is uploaded to `url` when the block ends and forgotten if it fails.
@@ -111,6 +135,16 @@ def open_for_write(url: str) -> Iterator[Path]:
         yield local
         with place.errors():
             place.put(local)
+
+
+@contextmanager
+def local_target(target: Path | Url | str) -> Iterator[Path]:
+    """The path to write for a target: itself, or for a URL as `open_for_write` has it."""
+    if isinstance(target, Url) or is_remote(target):
+        with open_for_write(str(target)) as local:
+            yield local
+    else:
+        yield Path(target)
 
 
 @contextmanager

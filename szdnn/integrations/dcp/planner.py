@@ -54,8 +54,8 @@ def encode_value(name: str, value: object) -> Json:
         return encode_state(value, leaf)
     except ArchiveError as error:
         raise ArchiveError(
-            f"{name}: {error}. Beside tensors a checkpoint keeps None, bool, int, float, str, bytes, dtypes, and dicts, "
-            "lists, tuples and sets of these; turn the value into such or leave it out"
+            f"{name}: {error}. Beside tensors a checkpoint keeps None, bool, int, float, str, bytes, dtypes, and "
+            "dicts, lists, tuples and sets of these; turn the value into such or leave it out"
         ) from None
 
 
