@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,15 @@ from .archive import Archive, FrameReader
 from .bounds import Bound
 from .checkpoint import open_source
 from .cli_files import (
+    FilePath,
     archive_path,
     check_target,
     copy_to_stdout,
     folder_path,
     is_dash,
+    is_folder,
+    local_folder,
+    readable,
     restored_folder_path,
     restored_path,
     spooled,
@@ -36,6 +41,7 @@ from .cli_files import (
     width,
 )
 from .errors import ArgumentError, BoundError, Error
+from .integrations.remote import Url, local_target
 from .plan import Plan
 from .progress import progress_line
 from .salvage import SalvageReport, open_damaged
@@ -123,8 +129,8 @@ def _one_plan(lossless: bool, plan: Path | None, values: dict[str, float | None]
         raise click.UsageError(f"{plan}: {error}" if plan else str(error)) from None
 
 
-_in = click.argument("path", metavar="IN", type=click.Path(path_type=Path, allow_dash=True))
-_out = click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help='The file to write, or "-".')
+_in = click.argument("path", metavar="IN", type=FilePath())
+_out = click.option("-o", "--output", metavar="OUT", type=FilePath(), help='The file or URL to write, or "-".')
 _threads = click.option("-T", "--threads", metavar="N", type=click.IntRange(1), help="Threads to use.")
 _force = click.option("-f", "--force", is_flag=True, help="Overwrite the output; write to a terminal.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
@@ -142,14 +148,16 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no t
 @click.option("-v", "--verbose", is_flag=True, help="A line for each tensor.")
 @click.option("--rm", is_flag=True, help="Remove the input when all is done.")
 @click.option("--no-verify", is_flag=True, help="Do not decode and compare what was written.")
+@click.option("--cluster", metavar="ADDRESS", help="Compress on the Dask cluster with this scheduler, tcp://host:port.")
 def compress(
-    path: Path, output: Path | None, lossless: bool, plan: Path | None, effort: int, threads: int | None, force: bool,
-    stdout: bool, quiet: bool, verbose: bool, rm: bool, no_verify: bool, **values: float | None,
+    path: Path | Url, output: Path | Url | None, lossless: bool, plan: Path | None, effort: int, threads: int | None,
+    force: bool, stdout: bool, quiet: bool, verbose: bool, rm: bool, no_verify: bool, cluster: str | None,
+    **values: float | None,
 ) -> None:  # fmt: skip
     """Compress IN within a bound or a plan.
 
     IN is a .safetensors, .pt, .pth, .bin, .npy or .npz file, - for standard input, a folder, or the *.index.json of a
-    sharded checkpoint.
+    sharded checkpoint. Files may be at URLs that fsspec knows, such as s3://bucket/model.safetensors.
 
     model.safetensors becomes model.szd.safetensors, any other x.suffix becomes x.suffix.szd.safetensors: valid
     .safetensors files whose tensors are the frames. A folder x becomes the folder x.szd, in which all files keep their
@@ -163,30 +171,47 @@ def compress(
     to_stdout = stdout or is_dash(output) or (output is None and is_dash(path))
     if rm and (to_stdout or is_dash(path)):
         raise click.UsageError("--rm needs an input and an output that are files")
-    options = files.Options(effort, threads, not no_verify)
-    if not is_dash(path) and folder.is_folder(path):
-        if to_stdout or rm:
-            raise click.UsageError("a folder is compressed into a folder; -c and --rm are for files")
-        _compress_folder(path, output, bounds_by_name, options, force, quiet, verbose)
-        return
-    with spooled(path) as file, open_source(file) as source, target_for(to_stdout, force) as target:
-        target = target or output or archive_path(path)
-        check_target(target, path, force or to_stdout)
-        with progress_line(source.nbytes, f"compress {path.name}", quiet or verbose) as progress:
-            saved = files.compress_source(
-                source, target, bounds_by_name, effort=effort, threads=threads, verify=not no_verify, progress=progress
-            )
-        if to_stdout:
-            copy_to_stdout(target)
+    with _executor(cluster) as executor:
+        options = files.Options(effort, threads, not no_verify, executor)
+        if is_folder(path):
+            if to_stdout or rm:
+                raise click.UsageError("a folder is compressed into a folder; -c and --rm are for files")
+            _compress_folder(path, output, bounds_by_name, options, force, quiet, verbose)
+            return
+        with spooled(path) as file, open_source(file) as source, target_for(to_stdout, force) as temporary:
+            target = temporary or output or archive_path(path)
+            check_target(target, path, force or to_stdout)
+            with (
+                progress_line(source.nbytes, f"compress {path.name}", quiet or verbose) as progress,
+                local_target(target) as local,
+            ):
+                saved = files.compress_source(
+                    source, local, bounds_by_name, effort=effort, threads=threads, verify=not no_verify,
+                    progress=progress, executor=executor,
+                )  # fmt: skip
+            if temporary:
+                copy_to_stdout(temporary)
     _report_saved(saved, Path("-") if to_stdout else target, quiet, verbose, to_stdout)
     if rm:
         path.unlink()
 
 
+@contextmanager
+def _executor(cluster: str | None) -> Iterator[Executor | None]:
+    """The executor of a Dask cluster; None, for this process, without one."""
+    if cluster is None:
+        yield None
+        return
+    from .integrations import dask
+
+    with dask.cluster(cluster) as executor:
+        yield executor
+
+
 def _compress_folder(
-    path: Path, output: Path | None, plan: Plan, options: files.Options, force: bool, quiet: bool, verbose: bool
+    path: Path, output: Path | Url | None, plan: Plan, options: files.Options, force: bool, quiet: bool, verbose: bool
 ) -> None:
-    target = output or folder_path(path)
+    target = local_folder(output) or folder_path(path)
     check_target(target, path, force)
     total = folder.nbytes(path, _source_bytes)
     with progress_line(total, f"compress {path.name}", quiet or verbose) as progress:
@@ -202,7 +227,7 @@ def _source_bytes(path: Path) -> int:
         return source.nbytes
 
 
-def _report_saved(saved: files.SaveReport, target: Path, quiet: bool, verbose: bool, err: bool) -> None:
+def _report_saved(saved: files.SaveReport, target: Path | Url, quiet: bool, verbose: bool, err: bool) -> None:
     for tensor in saved.tensors:
         for warning in tensor.info.warnings:
             click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
@@ -224,7 +249,7 @@ def _report_saved(saved: files.SaveReport, target: Path, quiet: bool, verbose: b
 @click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
 @click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
 def decompress(
-    path: Path, output: Path | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None,
+    path: Path | Url, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None,
     salvage: bool, fill: Any,
 ) -> None:  # fmt: skip
     """Restore the file or folder that the archive or folder IN was made of.
@@ -236,24 +261,27 @@ def decompress(
     listed, and the exit code is 1 if anything is lost.
     """
     to_stdout = is_dash(output) or (output is None and is_dash(path))
-    if not is_dash(path) and folder.is_folder(path):
+    if is_folder(path):
         if to_stdout or salvage:
             raise click.UsageError("a folder is restored into a folder; -o - and --salvage are for files")
         _decompress_folder(path, output, threads, force, quiet, max_bytes)
         return
-    opened = open_damaged if salvage else files.open_frames
-    with spooled(path) as file, target_for(to_stdout, force) as target:
+    opened: Any = open_damaged if salvage else files.open_frames
+    with readable(path, whole=salvage) as file, target_for(to_stdout, force) as temporary:
         with opened(file, threads=threads) as frames:
-            target = target or output or restored_path(path, frames)
+            target = temporary or output or restored_path(path, frames)
             check_target(target, path, force or to_stdout)
             files.check_total(frames, max_bytes)
-            with progress_line(frames.raw_bytes, f"decompress {path.name}", quiet) as progress:
+            with (
+                progress_line(frames.raw_bytes, f"decompress {path.name}", quiet) as progress,
+                local_target(target) as local,
+            ):
                 if salvage:
-                    saved = salvage_file(file, target, fill=fill, threads=threads, progress=progress)
+                    saved = salvage_file(Path(file), local, fill=fill, threads=threads, progress=progress)
                 else:
-                    loaded = files.decompress_frames(frames, target, max_bytes=max_bytes, progress=progress)
-        if to_stdout:
-            copy_to_stdout(target)
+                    loaded = files.decompress_frames(frames, local, max_bytes=max_bytes, progress=progress)
+        if temporary:
+            copy_to_stdout(temporary)
     shown = "-" if to_stdout else target.name
     if salvage:
         _report_salvaged(saved, shown, quiet, to_stdout)
@@ -262,9 +290,9 @@ def decompress(
 
 
 def _decompress_folder(
-    path: Path, output: Path | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None
+    path: Path, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None
 ) -> None:
-    target = output or restored_folder_path(path)
+    target = local_folder(output) or restored_folder_path(path)
     check_target(target, path, force)
     total = folder.nbytes(path, _frame_bytes)
     with progress_line(total, f"decompress {path.name}", quiet) as progress:
@@ -272,7 +300,7 @@ def _decompress_folder(
     _report_loaded(loaded, target.name, quiet, False)
 
 
-def _frame_bytes(path: Path) -> int:
+def _frame_bytes(path: Path | str) -> int:
     with files.open_frames(path) as frames:
         return frames.raw_bytes
 
@@ -298,10 +326,10 @@ def _report_salvaged(saved: SalvageReport, target: str, quiet: bool, err: bool) 
 @main.command()
 @_in
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def info(path: Path, as_json: bool) -> None:
+def info(path: Path | Url, as_json: bool) -> None:
     """Print what the archive or frame IN, or each archive of the folder IN, holds, from its headers."""
-    if not folder.is_folder(path):
-        _info(path, as_json)
+    if not is_folder(path):
+        _info(path if isinstance(path, Path) else str(path), as_json)
         return
     archives = folder.archives_in(path)
     if as_json:
@@ -321,7 +349,7 @@ def _saved(frames: FrameReader) -> files.SaveReport:
     return files.SaveReport(tensors, frames.size, 0.0)
 
 
-def _info(path: Path, as_json: bool) -> None:
+def _info(path: Path | str, as_json: bool) -> None:
     with files.open_frames(path) as frames:
         saved = _saved(frames)
         tensors = saved.tensors
@@ -342,17 +370,17 @@ def _info(path: Path, as_json: bool) -> None:
 @click.option("--original", metavar="FILE", type=click.Path(path_type=Path), help="Compare with it, value by value.")
 @_threads
 @_quiet
-def test(path: Path, original: Path | None, threads: int | None, quiet: bool) -> None:
+def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bool) -> None:
     """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
 
     With --original, the file that IN was made of, every value is checked against its bound too.
     """
-    is_folder = folder.is_folder(path)
-    if is_folder and original:
+    if is_folder(path) and original:
         raise click.UsageError("--original is for a file")
-    total = folder.nbytes(path, _frame_bytes) if is_folder else _frame_bytes(path)
+    where = path if isinstance(path, Path) else str(path)
+    total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
     with progress_line(total, f"test {path.name}", quiet) as progress:
-        found = api.verify(path, original, threads=threads, progress=progress)
+        found = api.verify(where, original, threads=threads, progress=progress)
     for error in found.errors.values():
         click.echo(f"szdnn: {path.name}: {error}", err=True)
     if found.errors:

@@ -8,17 +8,36 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import click
 
 from .archive import FrameReader
 from .checkpoint import restored_suffix
+from .folder import is_folder as is_local_folder
+from .integrations.remote import Url, fetched, is_remote
 
 ARCHIVE_SUFFIX = ".szd.safetensors"
 FOLDER_SUFFIX = ".szd"
 
 
-def is_dash(path: Path | None) -> bool:
+class FilePath(click.Path):
+    """A path or URL on the command line, as a Path or Url."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        return Url(value) if is_remote(value) else super().convert(value, param, ctx)
+
+
+def is_folder(path: Path | Url) -> TypeGuard[Path]:
+    """Whether a path is a local folder or the index of one."""
+    return isinstance(path, Path) and not is_dash(path) and is_local_folder(path)
+
+
+def is_dash(path: Path | Url | None) -> bool:
     """Whether a path stands for standard input or output."""
     return path is not None and str(path) == "-"
 
@@ -37,12 +56,12 @@ def restored_folder_path(path: Path) -> Path:
     return folder.with_name(folder.name + "-restored")
 
 
-def archive_path(path: Path) -> Path:
+def archive_path(path: Path | Url) -> Path | Url:
     """The archive that a file is compressed into."""
     return path.with_name(path.name.removesuffix(".safetensors") + ARCHIVE_SUFFIX)
 
 
-def restored_path(path: Path, frames: FrameReader) -> Path:
+def restored_path(path: Path | Url, frames: FrameReader) -> Path | Url:
     """The file that an archive is restored into."""
     suffix = restored_suffix(frames.skeleton)
     name = path.name
@@ -53,18 +72,28 @@ def restored_path(path: Path, frames: FrameReader) -> Path:
     return path.with_name(name if name.endswith(suffix) else name + suffix)
 
 
-def check_target(target: Path, path: Path, force: bool) -> None:
+def check_target(target: Path | Url, path: Path | Url, force: bool) -> None:
     """Raises UsageError for a target that is the input, or exists and is not to be overwritten."""
     if target.exists():
-        if not is_dash(path) and path.exists() and target.samefile(path):
+        if _same(target, path):
             raise click.UsageError(f"{target} is the input itself; give another with -o")
         if not force:
             raise click.UsageError(f"{target} exists; -f overwrites it")
 
 
+def _same(target: Path | Url, path: Path | Url) -> bool:
+    if isinstance(target, Url) or isinstance(path, Url):
+        return str(target) == str(path)
+    return not is_dash(path) and path.exists() and target.samefile(path)
+
+
 @contextmanager
-def spooled(path: Path) -> Iterator[Path]:
-    """The input as a file that can be mapped: itself, or a temporary copy of standard input or a pipe."""
+def spooled(path: Path | Url) -> Iterator[Path]:
+    """The input as a file that can be mapped: itself, or a temporary copy of standard input, a pipe or a URL."""
+    if isinstance(path, Url):
+        with fetched(str(path)) as copy:
+            yield copy
+        return
     if not (is_dash(path) or path.is_fifo()):
         yield path
         return
@@ -73,6 +102,23 @@ def spooled(path: Path) -> Iterator[Path]:
         with copy.open("wb") as file, sys.stdin.buffer if is_dash(path) else path.open("rb") as stream:
             shutil.copyfileobj(stream, file)
         yield copy
+
+
+@contextmanager
+def readable(path: Path | Url, whole: bool) -> Iterator[Path | str]:
+    """What to open an archive by; that at a URL is fetched before only if it is needed `whole`."""
+    if isinstance(path, Url) and not whole:
+        yield str(path)
+    else:
+        with spooled(path) as file:
+            yield file
+
+
+def local_folder(output: Path | Url | None) -> Path | None:
+    """A folder to write. Raises UsageError for a URL."""
+    if isinstance(output, Url):
+        raise click.UsageError(f"{output}: folders are written to local disk only")
+    return output
 
 
 @contextmanager
