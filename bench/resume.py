@@ -52,6 +52,7 @@ class Outcome:
     accuracy: float
 
 
+_FIGURES = ("ratio", "jump", "train_loss", "test_loss", "accuracy")
 Curve = list[tuple[int, float]]
 """(step, test loss)"""
 
@@ -64,18 +65,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rel", type=floats, default=floats(rel), help=f"bounds as parts of the range (default {rel})")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the outcomes, and beside it FILE-curves.csv")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
+    parser.add_argument("--redraw", type=Path, metavar="CSV", help="take the outcomes of a --csv, train nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the table, write what was asked for; 2 without the data."""
+    if args.redraw:
+        outcomes, curves = _read_csv(args.redraw)
+        _print_table(outcomes)
+        if args.picture:
+            _draw(args.picture, outcomes, curves)
+        return 0
     folder = os.environ.get("SZDNN_DATA")
     if not folder:
         print("set SZDNN_DATA to the folder that holds mnist.npz", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
     data = _mnist(Path(folder))
-    outcomes: list[Outcome] = []
-    curves: dict[tuple[str, int], Curve] = {}
+    outcomes, curves = [], {}
     for seed in range(args.seeds):
         for outcome, curve in _seed(seed, data, args.steps, args.rel):
             outcomes.append(outcome)
@@ -85,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         _write_csv(args.csv, outcomes, curves)
     if args.picture:
-        _draw(args.picture, outcomes, curves, args.steps)
+        _draw(args.picture, outcomes, curves)
     return 0
 
 
@@ -252,34 +259,58 @@ def _write_csv(path: Path, outcomes: Sequence[Outcome], curves: dict[tuple[str, 
         writer.writerows((m, s, step, f"{loss:.6g}") for (m, s), curve in curves.items() for step, loss in curve)
 
 
-def _draw(path: Path, outcomes: Sequence[Outcome], curves: dict[tuple[str, int], Curve], steps: int) -> None:
-    """Left: test loss after resuming once, mean over seeds. Right: what is left of it at the end, a dot a seed."""
+def _read_csv(path: Path) -> tuple[list[Outcome], dict[tuple[str, int], Curve]]:
+    """What `_write_csv` wrote."""
+    with path.open(newline="") as file:
+        outcomes = [
+            Outcome(row["method"], int(row["seed"]), int(row["resumes"]), *(float(row[name]) for name in _FIGURES))
+            for row in csv.DictReader(file)
+        ]
+    curves: dict[tuple[str, int], Curve] = {}
+    with path.with_name(f"{path.stem}-curves.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            curves.setdefault((row["method"], int(row["seed"])), []).append((int(row["step"]), float(row["test_loss"])))
+    return outcomes, curves
+
+
+def _draw(path: Path, outcomes: Sequence[Outcome], curves: dict[tuple[str, int], Curve]) -> None:
+    """Test loss after resuming once and ten times, mean over seeds; what is left of it at the end, a dot a seed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
-    once = [method for method in _methods(outcomes) if not method.endswith(f"x{RESUMES}")]
-    lossy = [method for method in once if method.startswith("Rel")]
+    figure, (once, often, right) = pyplot.subplots(
+        1, 3, figsize=(14, 4.6), layout="constrained", gridspec_kw={"width_ratios": [1, 1, 1.1]}
+    )
+    often.sharey(once)
+    lossy = [m for m in _methods(outcomes) if m.startswith("Rel") and not m.endswith(f"x{RESUMES}")]
     shades = pyplot.get_cmap("viridis")
-    colours: dict[str, Any] = {
-        method: shades(0.1 + 0.75 * i / max(1, len(lossy) - 1)) for i, method in enumerate(lossy)
-    }
-    colours |= {"exact": "black", OTHER_BATCHES: "0.6"}
-    for method in once:
-        found = [curve for (name, _), curve in curves.items() if name == method]
-        x = [step - steps for step, _ in found[0]]
-        y = np.mean([[loss for _, loss in curve] for curve in found], axis=0)
-        style = {"linewidth": 2.5, "zorder": 1} if method == "exact" else {"linewidth": 1.3, "zorder": 2}
-        left.plot(x, y, label=method, color=colours[method], linestyle="-" if method != OTHER_BATCHES else ":", **style)
-    left.set(xlabel="steps after resuming", ylabel="test loss, mean over seeds", yscale="log")
-    left.set_title("resumed once")
-    left.legend(frameon=False, fontsize=9)
+    colours: dict[str, Any] = {OTHER_BATCHES: "0.6", "exact": "black"}
+    colours |= {method: shades(0.1 + 0.75 * i / max(1, len(lossy) - 1)) for i, method in enumerate(lossy)}
+    _draw_curves(once, curves, colours, "")
+    _draw_curves(often, curves, colours, f" x{RESUMES}")
+    once.set(ylabel="test loss, mean over seeds", title="resumed once")
+    once.legend(frameon=False, fontsize=9)
+    often.set(title=f"resumed {RESUMES} times")
     _draw_differences(right, outcomes, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def _draw_curves(axes: Any, curves: dict[tuple[str, int], Curve], colours: dict[str, Any], suffix: str) -> None:
+    for label, colour in colours.items():
+        method = label + suffix if label.startswith("Rel") else label
+        found = [curve for (name, _), curve in curves.items() if name == method]
+        x = [step - found[0][0][0] for step, _ in found[0]]
+        y = np.mean([[loss for _, loss in curve] for curve in found], axis=0)
+        width, line = (3.0 if label == "exact" else 1.3), (":" if label == OTHER_BATCHES else "-")
+        axes.plot(x, y, label=label, color=colour, linewidth=width, linestyle=line)
+    axes.set(xlabel="steps after resuming", yscale="log")
+    axes.yaxis.set_major_formatter("{x:.2f}")
+    axes.yaxis.set_minor_formatter("{x:.2f}")
+    axes.tick_params(which="minor", labelsize=8)
 
 
 def _draw_differences(axes: Any, outcomes: Sequence[Outcome], colours: dict[str, Any]) -> None:
@@ -293,5 +324,5 @@ def _draw_differences(axes: Any, outcomes: Sequence[Outcome], colours: dict[str,
         axes.plot(differences, [place] * len(differences), "o", color=colour, markersize=6)
     axes.set_yticks(range(len(methods)), methods)
     axes.invert_yaxis()
-    axes.set_xlabel("final test loss less that of the exact resume, a dot a seed")
-    axes.set_title("grey: what other batches alone do")
+    axes.set_xlabel("test loss less that of the exact resume, a dot a seed")
+    axes.set_title("at the end (grey: what other batches alone do)")
