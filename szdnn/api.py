@@ -20,7 +20,7 @@ from .folder import ShardedArchive, archives_in, is_folder
 from .integrations.remote import is_remote, local_target
 from .plan import Plan
 from .source import Array
-from .state import Framework, StateSource, rebuild_state, torch_leaves
+from .state import Framework, StateSource, array_names, rebuild_state, torch_leaves
 from .tasks import Progress
 from .verify import VerifyReport, original_of, verify_frames
 
@@ -149,15 +149,17 @@ def _load(frames: FrameReader, names: str | Iterable[str] | None, framework: Fra
     if names is not None:
         chosen = _chosen(frames, names)
         _check_size(sum(frames.specs[name].nbytes for name in chosen), max_bytes)
-        return {name: _as(frames[name], _framework_of(frames, framework)) for name in chosen}
+        arrays = array_names(frames.skeleton.get("state")) if framework == "auto" else frozenset()
+        wanted = _framework_of(frames, framework)
+        return {name: _as(frames[name], "numpy" if name in arrays else wanted) for name in chosen}
     _check_size(frames.raw_bytes, max_bytes)
     kind = frames.skeleton.get("kind")
     if kind in ("torch", "numpy"):
         return rebuild_state(frames.skeleton, frames, framework)
     if kind in ("npy", "npz"):
-        arrays = numpy_file.arrays_of(frames.skeleton, frames)
-        wanted: Framework = "torch" if framework == "torch" else "numpy"
-        return _as(arrays, wanted) if kind == "npy" else {name: _as(a, wanted) for name, a in arrays.items()}
+        found = numpy_file.arrays_of(frames.skeleton, frames)
+        wanted = "torch" if framework == "torch" else "numpy"
+        return _as(found, wanted) if kind == "npy" else {name: _as(a, wanted) for name, a in found.items()}
     wanted = _framework_of(frames, framework)
     return {name: _as(frames[name], wanted) for name in frames}
 

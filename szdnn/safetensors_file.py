@@ -189,3 +189,4 @@ def write_safetensors(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -
         if array.dtype != spec.dtype or array.shape != spec.shape:
             raise CorruptFrame(f"{name}: holds {array.dtype} {array.shape}; the header says {spec.dtype} {spec.shape}")
         write_array(file, array)
+        del array  # before the next one is decoded

@@ -195,3 +195,18 @@ def _plain_torch(node: dict[str, Json]) -> object:
 def rebuild_state(skeleton: dict[str, Json], tensors: Mapping[str, Array], framework: Framework = "auto") -> object:
     """The nested state of `skeleton` with the values of the mapping `tensors`."""
     return decode_state(skeleton.get("state"), Rebuilder(tensors, framework).leaf)
+
+
+def array_names(tree: Json) -> frozenset[str]:
+    """The names of the tensors in a skeleton's tree that are NumPy arrays."""
+    found: set[str] = set()
+    parts = [tree]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts.extend(part)
+        elif isinstance(part, dict):
+            if "array" in part and isinstance(part.get("tensor"), str):
+                found.add(part["tensor"])
+            parts.extend(part.values())
+    return frozenset(found)

@@ -211,6 +211,7 @@ def write_torch(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -> None
             if (array.dtype, array.shape) != (storage.spec.dtype, storage.spec.shape):
                 raise CorruptFrame(f"{name}: holds {array.dtype} {array.shape}; the skeleton says {storage.spec}")
             _record(archive, file, f"data/{storage.key}", np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            del array  # before the next one is decoded
         _record(archive, file, "version", b"3\n")
 
 

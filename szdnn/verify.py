@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import codec, diff
 from .archive import FrameReader, naming
 from .errors import ArchiveError, BoundError, Error
-from .source import Array, Source
+from .source import Source
 from .tasks import Progress, TensorReport
 
 
@@ -67,14 +67,15 @@ def verify_frames(
     return VerifyReport(tuple(tensors), errors, frames.size, time.perf_counter() - start)
 
 
-def _tensor(frames: FrameReader, name: str, original: Mapping[str, Array] | None) -> TensorReport:
+def _tensor(frames: FrameReader, name: str, original: Source | FrameReader | None) -> TensorReport:
     array, info = frames[name], frames.info(name)
     if original is None:
         return TensorReport(name, info, None)
     with naming(name):
         if name not in original:
             raise ArchiveError("the original has no such tensor")
-        comparison = codec.compare(original[name], array, info)
+        with original.reading(name) if isinstance(original, Source) else nullcontext(original[name]) as values:
+            comparison = codec.compare(values, array, info)
         if comparison.violations:
             raise BoundError(f"{comparison.violations} values are beyond {info.bound} of the original")
     return TensorReport(name, info, comparison)
