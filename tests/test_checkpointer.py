@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -391,3 +394,62 @@ def test_copies_use_memory_again() -> None:
         places.append({tensor.data_ptr() for tensor in copied})
         copier.release()
     assert all(a == b for a, b in itertools.pairwise(places))
+
+
+KILLED = """
+import os, random, signal, sys, time
+import torch
+import szdnn
+from szdnn.integrations.checkpoint import Checkpointer
+torch.set_num_threads(1)
+folder, kills = sys.argv[1], int(sys.argv[2])
+
+def train(folder, steps=120):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    done = 0
+    with Checkpointer(folder, szdnn.Lossless(), keep=2, every=2) as checkpoints:
+        if (found := checkpoints.restore()) is not None:
+            model.load_state_dict(found.state["model"])
+            optimizer.load_state_dict(found.state["optimizer"])
+            done = found.step
+        for step in range(done + 1, steps + 1):
+            torch.manual_seed(step)
+            loss = (model(torch.randn(8, 64)) - 1).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            checkpoints.step(step, lambda: {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    return model.weight.detach()
+
+def child(folder):
+    pid = os.fork()
+    if pid == 0:
+        train(folder)
+        os._exit(0)
+    return pid
+
+start = time.perf_counter()
+os.waitpid(child(folder + "/straight"), 0)
+whole = time.perf_counter() - start
+for _ in range(kills):
+    pid = child(folder + "/killed")
+    time.sleep(random.uniform(0, 2 * whole / kills))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+_, status = os.waitpid(child(folder + "/killed"), 0)
+assert status == 0
+a, b = (szdnn.load(f"{folder}/{name}/step-0000000120.szd.safetensors") for name in ("straight", "killed"))
+assert torch.equal(a["model"]["weight"], b["model"]["weight"])
+assert len(os.listdir(folder + "/killed")) == 2, os.listdir(folder + "/killed")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or "SZDNN_SANITIZED" in os.environ, reason="needs fork, not sanitized")
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    """A run that is killed at random moments and started again ends bit for bit where an undisturbed one ends."""
+    kills = 8 if os.environ.get("SZDNN_HYPOTHESIS") == "quick" else 60
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
