@@ -22,6 +22,7 @@ import numpy as np
 
 from . import codec, small
 from . import skeleton as skeletons
+from .decoder import Frame
 from .errors import ArchiveError, ArgumentError, CorruptFrame, Error, LimitError, UnsupportedFrame
 from .pages import mapped_span, released
 from .plan import Plan
@@ -259,7 +260,7 @@ class FrameFile(FrameReader):
         super().__init__(Path(path), max_bytes, threads)
         self.skeleton = {"kind": "npy", "suffix": ".npy"}
         try:
-            info = codec.info(self._bytes(0, self.size))
+            info = Frame(self._bytes(0, self.size))  # and not codec.info, which looks into the first block
         except BaseException:
             self.close()
             raise

@@ -17,6 +17,7 @@ from . import skeleton as skeletons
 from .archive import SKELETON, SMALL, Archive, FrameFile, FrameReader
 from .atomic import atomic_file
 from .checkpoint import file_kind, source_writer
+from .decoder import Frame
 from .errors import ArchiveError, CorruptFrame, Error
 from .safetensors_file import Header, map_bytes, parse_header
 from .source import Array, TensorSpec
@@ -151,7 +152,7 @@ class Wreck(Archive):
     def _specs_of_frames(self, names: list[str]) -> Iterator[tuple[str, TensorSpec]]:
         for name in names:
             try:
-                info = codec.info(self._bytes(*self._places[name]))
+                info = Frame(self._bytes(*self._places[name]))
             except Error as error:
                 self.notes.append(f"{name} is lost: {error}")
                 continue
@@ -226,7 +227,7 @@ class Salvaged(Mapping[str, Array]):
             frame, first = (
                 self._frames.part(name) if isinstance(self._frames, Wreck) else (self._frames.frame(name), None)
             )
-            info = codec.info(frame)
+            info = Frame(frame)  # and not codec.info, which looks into the first block
         except Error:
             return out, ((0, spec.size),)
         if first is None:
