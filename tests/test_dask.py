@@ -62,6 +62,25 @@ def test_command_line(cluster: Any, tmp_path: Path) -> None:
     assert here.read_bytes() == there.read_bytes()
 
 
+def test_a_folder_on_the_command_line(cluster: Any, tmp_path: Path) -> None:
+    """Every file of a folder, each tensor wherever there is room."""
+    safetensors = pytest.importorskip("safetensors.numpy")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for shard in range(2):
+        tensors = {f"layer{shard}.{name}": array for name, array in state(3).items() if array.dtype == np.float32}
+        safetensors.save_file(
+            {name: np.ascontiguousarray(a) for name, a in tensors.items()}, folder / f"{shard}.safetensors"
+        )
+    for name, more in (("here", []), ("there", ["--cluster", cluster.scheduler_address])):
+        arguments = ["compress", str(folder), "--rel", "1e-3", "-o", str(tmp_path / name), *more]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+    for shard in range(2):
+        here, there = (tmp_path / name / f"{shard}.safetensors" for name in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes()
+
+
 def slowly(*arguments: Any) -> Any:
     time.sleep(0.2)
     return tasks.compress_one(*arguments)

@@ -284,6 +284,19 @@ def test_plan(tmp_path: Path) -> None:
     check_bound(weights["body"], loaded["body"], szdnn.Rel(1e-2), "body")
 
 
+def test_counts_lossy_generations(tmp_path: Path) -> None:
+    """A lossy checkpoint counts one more than what it was resumed from, one without loss does not."""
+    state = {"w": torch.randn(64, 64)}
+    dcp.save(state, tmp_path / "a", szdnn.Rel(1e-3))
+    assert dcp.load(state, tmp_path / "a") == 1
+    dcp.save(state, tmp_path / "b", szdnn.Rel(1e-3), generations=1)
+    assert dcp.load(state, tmp_path / "b") == 2
+    dcp.save(state, tmp_path / "c", szdnn.Lossless(), generations=2)
+    assert dcp.load(state, tmp_path / "c") == 2
+    with Archive(next((tmp_path / "b").glob("rank-*"))) as archive:
+        assert archive.generations == 2
+
+
 def test_partial_load(single: Path) -> None:
     state = {"tensors": {"plain": torch.zeros(50, 50), "new": torch.ones(3)}}
     with pytest.raises(torch.distributed.checkpoint.api.CheckpointException, match="new"):
@@ -320,7 +333,7 @@ def forge(change: Any) -> bytes:
     chunk = {"file": "rank-00000-0123456789abcdef.szd.safetensors", "entry": "w", "bytes": 100, "crc32c": 1}
     chunks = [{"offset": [0, 0], "shape": [4, 8], **chunk}, {"offset": [4, 0], "shape": [4, 8], **chunk}]
     tensor = {"path": ["w"], "dtype": "float32", "shape": [8, 8], "chunks": chunks}
-    content = {"items": {"w": tensor, "n": {"path": ["n"], "value": 1}}}
+    content = {"generations": 1, "items": {"w": tensor, "n": {"path": ["n"], "value": 1}}}
     change(content["items"], tensor, chunks)
     return seal(content)
 
@@ -357,14 +370,24 @@ FORGERIES = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_forged_metadata(name: str) -> None:
-    assert metadata.decode(forge(lambda *parts: None)).state_dict_metadata.keys() == {"w", "n"}
+    assert metadata.decode(forge(lambda *parts: None))[0].state_dict_metadata.keys() == {"w", "n"}
     with pytest.raises(szdnn.CorruptFrame):
         metadata.decode(forge(FORGERIES[name]))
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{}", b'{"items": []}', b'{"items": {"a": NaN}}', b'{"items": {"a": 1, "a": 1}}', b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"items": []}',
+        b'{"items": {}}',
+        b'{"generations": "1", "items": {}}',
+        b'{"items": {"a": NaN}}',
+        b'{"items": {"a": 1, "a": 1}}',
+        b"[" * 100_000,
+    ],
 )
 def test_metadata_of_another_kind(content: bytes) -> None:
     with pytest.raises(szdnn.CorruptFrame):
@@ -383,7 +406,7 @@ def test_forged_values(single: Path) -> None:
         with pytest.raises(szdnn.Error):
             dcp.load_full(single / "single")
     (single / "single" / metadata.NAME).write_bytes(
-        seal({"items": {"a": {"path": ["a"], "value": 1}, "a.b": {"path": ["a", "b"], "value": 1}}})
+        seal({"generations": 0, "items": {"a": {"path": ["a"], "value": 1}, "a.b": {"path": ["a", "b"], "value": 1}}})
     )
     with pytest.raises(szdnn.CorruptFrame, match="does not fit"):
         dcp.load_full(single / "single")

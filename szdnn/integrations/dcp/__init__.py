@@ -70,17 +70,23 @@ def save(
     effort: int = 3,
     threads: int | None = None,
     verify: bool = True,
+    generations: int = 0,
     process_group: Group | None = None,
 ) -> Metadata:
     """Save `state` (nested dicts and lists of tensors, DTensors, values; on all ranks) to the folder `path`.
 
-    bound, effort, threads, verify: see SavePlanner and StorageWriter. Returns torch's metadata of the checkpoint.
+    bound, generations, effort, threads, verify: see SavePlanner and StorageWriter. Returns torch's metadata of the
+    checkpoint.
+
     Raises BoundError, ArchiveError (values that JSON can't carry), OSError, on all ranks whichever met it.
     """
     writer = StorageWriter(path, effort=effort, threads=threads, verify=verify)
     with _plain_errors():
         metadata = state_dict_saver.save(
-            state, storage_writer=writer, planner=SavePlanner(bound), process_group=process_group
+            state,
+            storage_writer=writer,
+            planner=SavePlanner(bound, generations=generations),
+            process_group=process_group,
         )
     return cast(Metadata, metadata)
 
@@ -93,6 +99,7 @@ def async_save(
     effort: int = 3,
     threads: int | None = None,
     verify: bool = True,
+    generations: int = 0,
     process_group: Group | None = None,
 ) -> Future[Metadata]:
     """`save` in a thread, from a copy of `state` taken before this returns. Needs a process group with a CPU backend.
@@ -101,7 +108,9 @@ def async_save(
     """
     writer = StorageWriter(path, effort=effort, threads=threads, verify=verify)
     start = cast(Callable[..., Any], state_dict_saver.async_save)
-    future = start(state, storage_writer=writer, planner=SavePlanner(bound), process_group=process_group)
+    future = start(
+        state, storage_writer=writer, planner=SavePlanner(bound, generations=generations), process_group=process_group
+    )
     return cast("Future[Metadata]", future)
 
 
@@ -112,10 +121,12 @@ def load(
     threads: int | None = None,
     allow_partial_load: bool = False,
     process_group: Group | None = None,
-) -> None:
+) -> int:
     """Load the checkpoint in the folder `path` into `state`, in place, each rank what it needs.
 
-    `state` has the shape of what was saved, its tensors with any sharding over any number of ranks.
+    `state` has the shape of what was saved, its tensors with any sharding over any number of ranks. Returns how many
+    times the values have been through lossy compression: the `generations` of the next save.
+
     Raises CorruptFrame, UnsupportedFrame, ArchiveError, OSError on all ranks, whichever met it; `state` may then be
     filled in part. Missing items and other sizes are torch's CheckpointException.
     """
@@ -127,3 +138,4 @@ def load(
             planner=LoadPlanner(allow_partial_load=allow_partial_load),
             process_group=process_group,
         )
+    return reader.generations

@@ -60,7 +60,7 @@ class Place:
     crc: int
 
 
-def encode(metadata: Metadata, places: dict[MetadataIndex, Place], values: dict[str, Json]) -> bytes:
+def encode(metadata: Metadata, places: dict[MetadataIndex, Place], values: dict[str, Json], generations: int) -> bytes:
     """The metadata file of a checkpoint, from torch's metadata, the frames' places and the other items' values."""
     items: dict[str, Json] = {}
     for name, found in metadata.state_dict_metadata.items():
@@ -71,7 +71,7 @@ def encode(metadata: Metadata, places: dict[MetadataIndex, Place], values: dict[
         else:
             item["value"] = values[name]
         items[name] = item
-    content = json.dumps({"items": items}, separators=(",", ":"), allow_nan=False).encode()
+    content = json.dumps({"generations": generations, "items": items}, separators=(",", ":"), allow_nan=False).encode()
     digest = hashlib.sha256(content).hexdigest()
     seal = {"format": FORMAT, "version": VERSION, "bytes": len(content), "sha256": digest}
     return json.dumps(seal).encode() + b"\n" + content + b"\n"
@@ -85,8 +85,9 @@ def _encode_chunk(name: str, chunk: ChunkStorageMetadata, places: dict[MetadataI
     }  # fmt: skip
 
 
-def decode(data: bytes) -> Metadata:
-    """The inverse of `encode`: torch's metadata, whose storage_data maps an index to a Place or a value's JSON.
+def decode(data: bytes) -> tuple[Metadata, int]:
+    """The inverse of `encode`: torch's metadata, whose storage_data maps an index to a Place or a value's JSON; and the
+    count of lossy generations.
 
     Raises CorruptFrame for anything that `encode` can't have made, UnsupportedFrame for a newer version.
     """
@@ -103,7 +104,8 @@ def decode(data: bytes) -> Metadata:
             else:
                 found[name], places = _decode_tensor(name, item)
                 storage |= places
-        return Metadata(found, planner_data=paths, storage_data=storage)
+        generations: int = _expect(content["generations"], int, "the count of generations")
+        return Metadata(found, planner_data=paths, storage_data=storage), generations
     except (UnsupportedFrame, CorruptFrame):
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:

@@ -40,6 +40,15 @@ class LocalFindings:
     summaries: Mapping[MetadataIndex, Summary]
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """What the coordinator tells a rank: bounds of the whole tensors it has shards of, and the count of lossy
+    generations."""
+
+    bounds: Mapping[str, Bound]
+    generations: int
+
+
 def encode_value(name: str, value: object) -> Json:
     """A value that is not a tensor, as JSON: None, bool, int, float, str, bytes, dtypes, and dicts, lists, tuples, sets
     of them.
@@ -64,6 +73,8 @@ class SavePlanner(DefaultSavePlanner):
 
     bound: a bound for every tensor, by the default rules of `szdnn.plan`, or a Plan. Rel, Std and PSNR of a sharded
         tensor refer to the whole tensor; what they need is gathered in the plan step, one pass over the shards.
+    generations: how many times the values have been through lossy compression before; the checkpoint counts one more if
+        anything in it is lossy.
 
     Raises ArchiveError from the plan step, before anything is written, for values that JSON can't carry.
     """
@@ -72,6 +83,7 @@ class SavePlanner(DefaultSavePlanner):
         self,
         bound: Bound | Plan,
         *,
+        generations: int = 0,
         flatten_state_dict: bool = True,
         flatten_sharded_tensors: bool = True,
         dedup_save_to_lowest_rank: bool = False,
@@ -82,7 +94,8 @@ class SavePlanner(DefaultSavePlanner):
             dedup_save_to_lowest_rank=dedup_save_to_lowest_rank,
         )
         self.bounds = Plan.of(bound)
-        self._whole: Mapping[str, Bound] = {}
+        self.generations = generations
+        self._decisions = Decisions({}, generations)
 
     def create_local_plan(self) -> SavePlan:
         """torch's plan, and a summary of each shard whose bound depends on the whole tensor."""
@@ -111,18 +124,25 @@ class SavePlanner(DefaultSavePlanner):
             by_name.setdefault(index.fqn, []).append(summary)
         rules = {item.index.fqn: self._rule(item) for plan in plans for item in plan.items if item.index.fqn in by_name}
         whole = {name: whole_bound(rule, by_name[name]) for name, rule in rules.items()}
-        return [replace(plan, planner_data=_of_items(plan, whole)) for plan in plans], metadata
+        is_lossy = any(not isinstance(self._rule(item), Lossless) for plan in plans for item in plan.items)
+        count = self.generations + is_lossy
+        return [replace(plan, planner_data=Decisions(_of_items(plan, whole), count)) for plan in plans], metadata
 
     def finish_plan(self, new_plan: SavePlan) -> SavePlan:
-        """Keep the bounds that the coordinator worked out."""
-        self._whole = new_plan.planner_data
+        """Keep what the coordinator decided."""
+        self._decisions = new_plan.planner_data
         return super().finish_plan(new_plan)
+
+    @property
+    def generations_after(self) -> int:
+        """How many times the values will have been through lossy compression, once there is a plan."""
+        return self._decisions.generations
 
     def bound_of(self, item: WriteItem) -> Bound:
         """The bound that the data of a tensor item is to be compressed within."""
         if item.type is WriteItemType.TENSOR or item.tensor_data is None:
             return self._rule(item)
-        bound = self._whole.get(item.index.fqn) or self._rule(item)
+        bound = self._decisions.bounds.get(item.index.fqn) or self._rule(item)
         return shard_bound(bound, item.tensor_data.chunk.offsets, item.tensor_data.chunk.sizes)
 
     def _rule(self, item: WriteItem) -> Bound:

@@ -74,7 +74,7 @@ class StorageWriter(interface.StorageWriter):
     def __init__(self, path: CheckpointId, *, effort: int = 3, threads: int | None = None, verify: bool = True) -> None:
         self.path = Path(path)
         self._effort, self._threads, self._verify = effort, threads, verify
-        self._save = ""
+        self._generations = 0
 
     @property
     def checkpoint_id(self) -> str:
@@ -110,6 +110,7 @@ class StorageWriter(interface.StorageWriter):
         """Compress this rank's part. Raises ArgumentError with any planner but szdnn's."""
         if not isinstance(planner, SavePlanner):
             raise ArgumentError("szdnn's StorageWriter needs planner=szdnn.integrations.dcp.SavePlanner(bound)")
+        self._generations = planner.generations_after
         results: list[WriteResult] = []
         tensors: dict[str, WriteItem] = {}
         for item in plan.items:
@@ -125,7 +126,8 @@ class StorageWriter(interface.StorageWriter):
 
     def _write_archive(self, path: Path, tensors: dict[str, WriteItem], planner: SavePlanner) -> list[WriteResult]:
         specs = {entry: _spec(item) for entry, item in tensors.items()}
-        skeleton = {"kind": "torch", "suffix": ".pt", "state": {"dict": [[e, {"tensor": e}] for e in tensors]}}
+        state = {"dict": [[entry, {"tensor": entry}] for entry in tensors]}
+        skeleton = {"kind": "torch", "suffix": ".pt", "generations": self._generations, "state": state}
         results = []
         with atomic_file(path) as file:
             archive = ArchiveWriter(file, specs, (), skeleton, {})
@@ -157,7 +159,7 @@ class StorageWriter(interface.StorageWriter):
             else:
                 values[result.index.fqn] = result.storage_data
         with atomic_file(self.path / files.NAME) as file:
-            file.write(files.encode(metadata, places, values))
+            file.write(files.encode(metadata, places, values, self._generations))
         used = {place.file for place in places.values()}
         for old in self.path.iterdir():
             if old.name not in used and (files.RANK_FILE.fullmatch(old.name) or files.TEMPORARY.fullmatch(old.name)):
@@ -206,6 +208,8 @@ class StorageReader(interface.StorageReader):
     def __init__(self, path: CheckpointId, *, threads: int | None = None) -> None:
         self.path = Path(path)
         self.failure: Exception | None = None
+        self.generations = 0
+        """How many times the values have been through lossy compression; known once the metadata is read."""
         self._threads = threads
         self._storage: dict[MetadataIndex, Any] = {}
 
@@ -226,7 +230,8 @@ class StorageReader(interface.StorageReader):
         The error stays in `failure`, since torch makes an AssertionError of it.
         """
         try:
-            return files.decode((self.path / files.NAME).read_bytes())
+            metadata, self.generations = files.decode((self.path / files.NAME).read_bytes())
+            return metadata
         except FileNotFoundError:
             what = f"{self.path} holds no complete szdnn checkpoint: there is no {files.NAME}"
             self.failure = ArchiveError(what)
