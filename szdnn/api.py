@@ -46,7 +46,7 @@ def save(
     bound_or_plan: a bound for the weights, within the default rules (`szdnn.plan`), or a Plan.
     effort, threads: as for szdnn.compress.
     executor: anything with concurrent.futures' submit(function, *args) -> future; it compresses several tensors at a
-        time. The bytes do not depend on it.
+        time. None: threads of this process. The bytes do not depend on it.
     progress: called after each tensor with its name and uncompressed bytes.
     verify: decode each frame and compare it before the file takes its name.
     generations: how many times the values have been through lossy compression before; the archive counts one more if

@@ -400,17 +400,17 @@ def _damage(found: VerifyReport) -> str:
 
 
 @main.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=FilePath())
+@click.argument("b", type=FilePath())
 @_quiet
-def diff(a: Path, b: Path, quiet: bool) -> None:
+def diff(a: Path | Url, b: Path | Url, quiet: bool) -> None:
     """Compare the tensors of two files, compressed or not, in any mix of types.
 
     Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, and the largest
     error over that range. Exits with 0 when all tensors are equal bit for bit and, between two files of one type, the
     rest (numbers, strings, nesting, metadata) too; with 1 when anything differs.
     """
-    with files.open_tensors(a) as first, files.open_tensors(b) as second:
+    with spooled(a) as x, spooled(b) as y, files.open_tensors(x) as first, files.open_tensors(y) as second:
         diffs = list(diff_files.diff_tensors(first, second))
         same_rest = diff_files.rest_equal(first, second)
     if not quiet:

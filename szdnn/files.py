@@ -16,7 +16,7 @@ from .archive import Archive, ArchiveWriter, FrameFile, FrameReader
 from .atomic import atomic_file
 from .bounds import Bound, Lossless
 from .checkpoint import file_kind, open_source, source_suffix, source_writer
-from .errors import LimitError
+from .errors import ArgumentError, LimitError
 from .integrations.remote import RemoteArchive, is_remote
 from .plan import Plan
 from .safetensors_file import read_header
@@ -113,6 +113,8 @@ def write_archive(
     file: BinaryIO, source: Source, plan: Plan, options: Options, generations: int
 ) -> tuple[ArchiveWriter, tuple[TensorReport, ...], tuple[str, ...]]:
     """Write all of an archive but its header to an open file; the writer, the tensors, and the plan's unused rules."""
+    if isinstance(generations, bool) or not isinstance(generations, int) or generations < 0:
+        raise ArgumentError(f"generations must be a count, not {generations!r}")
     specs = source.specs
     bounds = {n: plan.bound(n, spec.dtype, spec.shape, is_model=source.is_model) for n, spec in specs.items()}
     is_lossy = any(not isinstance(bound, Lossless) for bound in bounds.values())

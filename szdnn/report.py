@@ -120,11 +120,12 @@ def total(saved: SaveReport) -> str:
 
 def lost(name: str, loss: Loss, most: int = 8) -> str:
     """What is lost of a tensor, with its first ranges of values in C order."""
+    reason = loss.reason.removeprefix(f"{name}: ")
     if loss.values == loss.size:
-        return f"{name}: all {loss.size} values lost: {loss.reason}"
+        return f"{name}: all {loss.size} values lost: {reason}"
     ranges = " ".join(f"{start}:{stop}" for start, stop in loss.ranges[:most])
     more = f" and {len(loss.ranges) - most} more ranges" if len(loss.ranges) > most else ""
-    return f"{name}: {loss.values} of {loss.size} values lost, {ranges}{more}: {loss.reason}"
+    return f"{name}: {loss.values} of {loss.size} values lost, {ranges}{more}: {reason}"
 
 
 def as_json(frames: FrameReader, saved: SaveReport) -> dict[str, Any]:

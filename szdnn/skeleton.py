@@ -178,9 +178,10 @@ def _encode_plain(value: object, path: Path) -> Json:
         return {"npdtype": dtype_text(value, path)}
     if isinstance(value, np.generic):
         return {"scalar": dtype_text(value.dtype, path), "bytes": value.tobytes()[: value.dtype.itemsize].hex()}
+    advice = "pass its state_dict()" if hasattr(value, "state_dict") else "turn it into these first"
     raise ArchiveError(
         f"{place(path)} is a {kind.__module__}.{kind.__qualname__}, which szdnn can't keep; it keeps tensors, arrays, "
-        "numbers, strings, bytes, None, and dicts, lists, tuples and sets of them: turn it into these first"
+        f"numbers, strings, bytes, None, and dicts, lists, tuples and sets of them: {advice}"
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ from .source import Array, Source
 
 Progress = Callable[[str, int], object]
 """Called after each tensor with its name and uncompressed bytes."""
+LARGE = 16 << 20
+"""Uncompressed bytes of a tensor that is compressed by several threads."""
 IN_FLIGHT_BYTES = 128 << 20
 """Uncompressed bytes that are handed to an executor before the first of them comes back."""
 
@@ -30,7 +33,7 @@ class Options:
 
     effort, threads: as for szdnn.compress; with an executor, a tensor takes one thread unless `threads` says more.
     verify: whether each frame is decoded and compared.
-    executor: anything with concurrent.futures' submit(function, *args) -> future; None: here.
+    executor: anything with concurrent.futures' submit(function, *args) -> future; None: threads of this process.
     progress: called after each tensor.
     """
 
@@ -69,13 +72,35 @@ def write_tensors(
     """
     grouped = {name for group in groups for name in group.names}
     units = [*groups, *(small.Group((name,), bounds[name]) for name in source if name not in grouped)]
-    work = _here if options.executor is None else _there
+    work = _threaded if options.executor is None else _there
     reports = {}
     for report in work(writer, source, units, len(groups), options):
         reports[report.name] = report
         if options.progress:
             options.progress(report.name, source.specs[report.name].nbytes)
     return reports
+
+
+def _threaded(
+    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options
+) -> Iterator[TensorReport]:
+    """Large tensors one after the other, each on all threads; of the others several at a time, each on one."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = options.threads or processors
+
+    def is_large(unit: small.Group) -> bool:
+        return workers == 1 or sum(source.specs[name].nbytes for name in unit.names) >= LARGE
+
+    done = 0
+    for large, run in itertools.groupby(units, is_large):
+        part = list(run)
+        if large:
+            yield from _here(writer, source, part, groups - done, options)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                threads = replace(options, executor=pool, threads=1)
+                yield from _there(writer, source, part, groups - done, threads)
+        done += len(part)
 
 
 def _add(writer: ArchiveWriter, unit: small.Group, is_group: bool, frame: Any) -> tuple[int, int]:

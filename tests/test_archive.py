@@ -1,9 +1,14 @@
+import hashlib
+import itertools
+import json
+import math
 import os
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -253,3 +258,41 @@ def test_a_bare_frame_is_an_archive_of_one(tmp_path):
 def test_what_can_not_be_opened_is_an_os_error(tmp_path, name):
     with pytest.raises(OSError, match=r"directory"):
         Archive(Path(tmp_path, name))
+
+
+def test_an_archive_can_be_read_by_its_specification_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    state = {
+        "big": rng.normal(size=(40, 50)).astype(np.float32),
+        **{f"{kind}{i}": rng.normal(size=i).astype(kind) for i in range(4) for kind in ("float32", "int64", "float16")},
+        "lone": np.array(True),
+    }
+    szdnn.save(tmp_path / "a", state, szdnn.Abs(1e-3))
+    data = (tmp_path / "a").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = header.pop("__metadata__")
+    places = {name: entry["data_offsets"] for name, entry in header.items()}
+    text = json.dumps([[name, *place] for name, place in places.items()], separators=(",", ":")).encode()
+    assert metadata == {
+        "format": "szdnn", "version": "0", "digest": hashlib.sha256(data[start:] + text).hexdigest()
+    }  # fmt: skip
+    entries = {name: data[start + first : start + stop] for name, (first, stop) in places.items()}
+    assert list(entries) == ["__szdnn__.skeleton", "__szdnn__.small", "big"]
+    skeleton = json.loads(zstandard.decompress(entries["__szdnn__.skeleton"]))
+    assert [name for name, _, _ in skeleton["tensors"]] == list(state)
+    found = {"big": szdnn.decompress(entries["big"])}
+    entry, at = entries["__szdnn__.small"], 0
+    size = int.from_bytes(entry[-4:], "little")
+    for length, steps in json.loads(zstandard.decompress(entry[-4 - size : -4])):
+        row = szdnn.decompress(entry[at : at + length]).reshape(-1)
+        at += length
+        for i in itertools.accumulate(steps):
+            name, dtype, shape = skeleton["tensors"][i]
+            assert row.dtype == np.dtype(dtype)
+            found[name], row = np.split(row, [math.prod(shape)])[0].reshape(shape), row[math.prod(shape) :]
+        assert row.size == 0
+    assert at == len(entry) - 4 - size
+    assert found.keys() == state.keys()
+    assert all(np.abs(found[name].astype(float) - state[name]).max(initial=0) <= 1e-3 for name in state)
+    assert all(np.array_equal(found[name], state[name]) for name in state if name != "big")

@@ -178,6 +178,33 @@ def test_output_of_compress(model):
     assert lines["ids"][1:4] == ["int64", "2000", "Lossless"]
 
 
+def test_a_plan_gives_bounds_by_name(model, tmp_path):
+    plan = szdnn.Plan(
+        szdnn.Lossless(), {"dense.bias": szdnn.Abs(0.1), "dense.*": szdnn.Abs(0.01), "nope": szdnn.Abs(1)}
+    )
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    output = run("compress", model, "--plan", tmp_path / "plan.json").output
+    assert "no tensor fits the plan's rule 'nope'" in output
+    with Archive(tmp_path / "model.szd.safetensors") as archive:
+        found = {name: archive.info(name).bound for name in archive}
+    assert found == {"dense.weight": szdnn.Abs(0.01), "dense.bias": szdnn.Abs(0.1), "ids": szdnn.Lossless()}
+    for options in (["--plan", tmp_path / "plan.json", "--abs=1"], ["--plan", model]):
+        run("compress", "-f", model, *options, code=2)
+    assert "No such file" in run("compress", "-f", model, "--plan", tmp_path / "none.json", code=1).output
+
+
+def test_test_compares_with_the_original(model, tmp_path):
+    run("compress", model, "--abs=0.01")
+    archive = tmp_path / "model.szd.safetensors"
+    assert "no damage, largest error" in run("test", archive, "--original", model).output
+    tensors = load_file(model)
+    tensors["dense.weight"][3, 3] += 1
+    save_file(tensors, model, metadata={"format": "pt"})
+    output = run("test", archive, "--original", model, code=1).output
+    assert "dense.weight: 1 values are beyond Abs(eps=0.01" in output
+    run("test", tmp_path, "--original", model, code=2)
+
+
 def test_info(model, array, tmp_path):
     run("compress", model, "--abs=0.01")
     output = run("info", tmp_path / "model.szd.safetensors").output

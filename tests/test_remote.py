@@ -214,6 +214,7 @@ def test_command_line(s3: tuple[str, Any], tmp_path: Path) -> None:
     run("decompress", f"{url}/a.szd.safetensors", "-o", f"{url}/back.npz")
     system.get_file(f"{url}/back.npz", str(tmp_path / "again.npz"))
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "back.npz").read_bytes()
+    assert "4 of 4 tensors equal" in run("diff", f"{url}/a.szd.safetensors", f"{url}/back.npz")
     run("compress", str(tmp_path / "a.npz"), "--rel", "1e-3", "-o", f"{url}/up.szd.safetensors")
     assert system.cat_file(f"{url}/up.szd.safetensors") == system.cat_file(f"{url}/a.szd.safetensors")
 

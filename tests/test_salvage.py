@@ -134,7 +134,7 @@ def test_the_command_line_lists_what_is_lost(archive, tmp_path):
     assert not out.exists()
     result = CliRunner().invoke(main, ["decompress", "--salvage", "--fill=nan", str(archive), "-o", str(out)])
     assert result.exit_code == 1
-    assert f"big: {BLOCK} of 1024000 values lost, {BLOCK}:{2 * BLOCK}" in result.output
+    assert f"big: {BLOCK} of 1024000 values lost, {BLOCK}:{2 * BLOCK}: block 1" in result.output
     assert "5 tensors intact, 1 damaged" in result.output
     assert np.isnan(restored(out)["big"]).sum() == BLOCK
 
