@@ -243,6 +243,14 @@ def test_an_error_in_the_loop_is_not_hidden(tmp_path: Path, monkeypatch: pytest.
     assert "no space" in "".join(caught.value.__notes__)
 
 
+def test_effort_and_threads_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(module.szdnn, "save", lambda *args, **kwargs: given.update(kwargs))
+    with Checkpointer(tmp_path, BOUND, effort=7, threads=1) as checkpoints:
+        checkpoints.save(1, state(1))
+    assert (given["effort"], given["threads"]) == (7, 1)
+
+
 def test_what_can_not_be_saved_says_where(tmp_path: Path) -> None:
     with (
         pytest.raises(szdnn.ArchiveError, match=r"\['model'\]\['x'\]"),

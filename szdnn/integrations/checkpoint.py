@@ -107,9 +107,10 @@ class Checkpointer:
     every: for `step`: a number of steps, or the time between two checkpoints.
     background: save in a thread, from a copy of the state; the memory of one copy is kept for the next. Otherwise
         `step` and `save` return when the checkpoint is on disk.
+    effort, threads: as for szdnn.compress; threads=1 leaves most of the processor to the loop.
 
-    One process at a time may use a folder. What goes wrong in the background is raised by the next call of any method.
-    Not for several threads at once.
+    One process at a time may use a folder. What goes wrong in the background is raised by the next call of any method,
+    for the last checkpoint by `close`. Not for several threads at once.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class Checkpointer:
         keep: int | None = 3,
         every: int | timedelta = 1,
         background: bool = True,
+        effort: int = 3,
+        threads: int | None = None,
     ) -> None:
         if keep is not None and (type(keep) is not int or keep < 1):
             raise ArgumentError(f"keep must be a positive integer or None, not {keep!r}")
@@ -128,6 +131,7 @@ class Checkpointer:
         self.folder = Path(folder)
         self.plan = Plan.of(bound)
         self.keep, self.every = keep, every
+        self.effort, self.threads = effort, threads
         self.times = Times()
         self.generations = 0
         """How often the values of the state went through lossy compression before they came into this process."""
@@ -210,7 +214,9 @@ class Checkpointer:
     def _write(self, path: Path, state: object) -> SaveReport:
         start = time.monotonic()
         try:
-            report = szdnn.save(path, state, self.plan, generations=self.generations)
+            report = szdnn.save(
+                path, state, self.plan, effort=self.effort, threads=self.threads, generations=self.generations
+            )
         finally:
             self._copier.release()
         self._damaged.discard(path)

@@ -1,7 +1,7 @@
 """Tensors compressed on a Dask cluster: an executor for szdnn.save and `szdnn compress --cluster tcp://...`.
 
 The tensors travel to the workers and the frames back; files are read and written here. A task whose worker dies is run
-again on another, and the archive's bytes do not depend on who did what.
+again on another, and the archive's bytes do not depend on who did what. The workers need the same version of szdnn.
 """
 
 from __future__ import annotations
