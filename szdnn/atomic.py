@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 os.chmod(file.fileno(), stat.S_IMODE(mode))
             os.fsync(file.fileno())
             if unnamed:
-                _link(file.fileno(), temporary)
+                _name(file, temporary)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -72,8 +72,21 @@ def _open_unnamed(folder: Path) -> int | None:
         raise
 
 
+def _name(file: BinaryIO, path: Path) -> None:
+    """Give an unnamed file a name, or copy it to that name where the file system knows no links."""
+    try:
+        _link(file.fileno(), path)
+    except OSError:
+        file.seek(0)
+        with open(path, "xb") as copy:
+            os.chmod(copy.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            shutil.copyfileobj(file, copy, 1 << 24)
+            copy.flush()
+            os.fsync(copy.fileno())
+
+
 def _link(descriptor: int, path: Path) -> None:
-    """Give an unnamed file a name (open(2), O_TMPFILE). The folder's descriptor only makes Python call linkat."""
+    """Link an unnamed file (open(2), O_TMPFILE). The folder's descriptor only makes Python call linkat."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.link(f"/proc/self/fd/{descriptor}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,23 @@ def span_of(array: NDArray[Any]) -> Span:
     steps = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     first = array.__array_interface__["data"][0] + sum(step for step in steps if step < 0)
     return (first, first + sum(map(abs, steps)) + array.itemsize) if array.size else (first, first)
+
+
+def file_spans(path: Path) -> list[Span]:
+    """Where in this process's memory a file is mapped; nothing where the system does not tell."""
+    about = path.stat()
+    wanted = (f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}", str(about.st_ino))
+    spans = []
+    try:
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        addresses, _, _, device, inode = line.split()[:5]
+        if (device, inode) == wanted:
+            first, stop = (int(address, 16) for address in addresses.split("-"))
+            spans.append((first, stop))
+    return spans
 
 
 def _release(span: Span | None) -> None:

@@ -70,7 +70,8 @@ class TorchSource(StateSource):
     def __init__(self, path: Path) -> None:
         super().__init__(load_state(path), path)
         self.kind = "torch"
-        self._is_mapped = zipfile.is_zipfile(path) and _byte_order(path) == sys.byteorder
+        is_mapped = zipfile.is_zipfile(path) and _byte_order(path) == sys.byteorder
+        self._mapped = pages.file_spans(path) if is_mapped else []
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Array]:
@@ -78,8 +79,9 @@ class TorchSource(StateSource):
         tensor = self._tensors[name]
         steps = [(size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)]
         first = tensor.data_ptr()
-        span = (first, first + (sum(steps) + 1) * tensor.element_size())
-        with pages.released(span if self._is_mapped and tensor.numel() else None):
+        stop = first + (sum(steps) + 1) * tensor.element_size()
+        is_mapped = tensor.numel() and any(low <= first and stop <= high for low, high in self._mapped)
+        with pages.released((first, stop) if is_mapped else None):
             yield self[name]
 
 

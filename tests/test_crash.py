@@ -44,6 +44,19 @@ def test_a_temporary_file_has_no_name_where_the_system_can(tmp_path, unnamed):
     assert (tmp_path / "x").read_bytes() == b"abc"
 
 
+def test_without_links_the_file_is_copied(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EXDEV, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "x.szd.safetensors"
+    path.touch(0o640)
+    szdnn.save(path, STATE, szdnn.Rel(1e-3))
+    assert szdnn.verify(path, STATE).ok
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_names_the_file(tmp_path, unnamed, number):
     (tmp_path / "x").write_bytes(b"old")
