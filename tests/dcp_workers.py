@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -45,6 +46,7 @@ def run(folder: Path, *work: Callable[[int, int, str], None], world: int = 2) ->
 
 
 def _rank(rank: int, work: tuple[Callable[[int, int, str], None], ...], world: int, folder: str) -> None:
+    faulthandler.enable()  # an abort in torch or in the core shall say where it was
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting-{work[0].__name__}-{world}"
@@ -52,6 +54,7 @@ def _rank(rank: int, work: tuple[Callable[[int, int, str], None], ...], world: i
     try:
         for function in work:
             function(rank, world, folder)
+        dist.barrier()  # a rank that leaves closes connections on which another may still wait
     except torch_dcp.api.CheckpointException as error:  # no Exception, and so not handed on
         raise AssertionError(str(error)) from None
     finally:
