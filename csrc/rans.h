@@ -20,7 +20,6 @@ typedef struct rans_encode_table {
 /* The twins of encode_scalar and decode_groups in rans.c, for 16, 32 or 64 lanes. */
 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
                                    size_t lanes, uint8_t *at);
-size_t rans_decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n);
 uint8_t *rans_encode_groups_avx2(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
                                  size_t lanes, uint8_t *at);
 size_t rans_decode_groups_avx2(rans_decoder *d, uint8_t *out, size_t n);

@@ -78,7 +78,8 @@ def test_parts_of_matrices_with_scales_can_be_read(x, data):
     start = data.draw(st.integers(0, x.shape[0] - 1))
     rows = slice(start, data.draw(st.integers(start, x.shape[0])), data.draw(st.integers(1, 3)))
     part, expected = szdnn.read(frame, (rows, ..., -1)), whole[rows, ..., -1]
-    assert part.shape == expected.shape and part.tobytes() == expected.tobytes()
+    assert part.shape == expected.shape
+    assert part.tobytes() == expected.tobytes()
 
 
 def _scaled(rows: int, width: int, by_row: bool, by_column: bool) -> NDArray[Any]:
