@@ -73,7 +73,10 @@ def _compressed(array: Any, bound: Bound, choices: Choices, out: Bytes | None) -
         parts = search(bound, maker)
         return parts if out is None else fill(out, parts)
     target = resolve(bound, code, values, stats)
-    return maker.make(target) if out is None else maker.make_into(target, out)
+    if out is None:
+        return maker.make(target)
+    # Where the frame is to replace its own input, that must not be written to before all of it is encoded.
+    return fill(out, maker.make(target)) if np.may_share_memory(values, out) else maker.make_into(target, out)
 
 
 def compress(

@@ -99,6 +99,18 @@ def test_compress_into_out():
             szdnn.compress(x, Rel(1e-2), out=wrong)
 
 
+@pytest.mark.parametrize("bound", [Abs(1e-7), Lossless()])
+def test_compress_over_its_own_input(bound):
+    """Blocks are larger than the values they stand for here, and the lossless frame is tried after the lossy one."""
+    noise = np.random.default_rng(0).bytes(2_400_000)
+    room = np.zeros(len(noise) + 4096, np.uint8)
+    x = room[: len(noise)].view(np.float32)
+    x[:] = np.frombuffer(noise, np.float32)
+    expected = szdnn.compress(np.frombuffer(noise, np.float32), bound)
+    assert bytes(szdnn.compress(x, bound, out=room)) == expected
+
+
+
 @pytest.mark.parametrize(
     ("option", "values"),
     [
