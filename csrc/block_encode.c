@@ -13,7 +13,7 @@ size_t szd_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), b = h->element_bytes;
     size_t coding = tokens_scratch(n) > planes_scratch(n) ? tokens_scratch(n) : planes_scratch(n);
-    size_t q = (h->predictor || h->mixed ? n : CHUNK) * 4, low = n * 4;
+    size_t q = (h->predictor || h->mixed ? n : CHUNK) * 4, low = h->wide_bits ? n * 4 : 0;
     size_t values = n * b + q + low + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
     coding += mixing_scratch(h);
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64, sampling = estimate_scratch();
@@ -122,7 +122,7 @@ static bool tokens_of_values(lattice_job *j, bool palette, uint8_t *scratch)
     return true;
 }
 
-/* The whole tile's lattice integers, predicted if need be; the regression's coefficients go to `side`. */
+/* The whole tile's lattice integers, predicted if need be; the regression's coefficients are pointed to. */
 static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coefficients)
 {
     size_t n = (size_t)j->t->count;

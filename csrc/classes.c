@@ -64,7 +64,8 @@ static spread spread_of(const uint32_t *sums, size_t n, bool logarithms, size_t 
 }
 
 /* Whether scales differ by more than sums over so many samples do by chance: the logarithm of a sum of m has a standard
- * deviation of at most about 1.44 / sqrt(m), and 94% of a normal distribution lie within 3.76 of them. */
+ * deviation of at most about 1.44 / sqrt(m), and 94% of a normal distribution lie within 3.76 of them. Levels cost
+ * something too: only from some two times the square on. */
 static bool varies(spread s, uint64_t samples)
 {
     uint64_t width = s.high - s.low; /* (64 * 1.44 * 3.76)^2 = 120,000 */
@@ -72,7 +73,7 @@ static bool varies(spread s, uint64_t samples)
 }
 
 /* The same for means of logarithms: in units of 1/8 symbol, with four symbols an octave, magnitudes' logarithms have a
- * standard deviation of about 1.7 * 4 * 8. */
+ * standard deviation of about 1.7 * 4 * 8. Here too from two times on. */
 static bool means_vary(spread s, uint64_t samples)
 {
     uint64_t width = s.high - s.low; /* (54 * 3.76)^2 = 41,000 */

@@ -14,6 +14,7 @@ typedef struct class_map {
 } class_map;
 
 size_t class_count(const class_map *m);
+enum { SYMBOLS_ARE_LOGARITHMS = 256 }; /* as `zero`, instead of the symbol from which magnitudes count */
 /* False where scales vary no more than by chance. sums: scratch for rows + width numbers. */
 bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, unsigned zero, uint32_t isa, uint32_t *sums,
                     class_map *m);
@@ -24,23 +25,4 @@ size_t classes_scratch(size_t width);
 /* `sorted` holds the classes one after the other, CLASS_GAP bytes apart; CLASS_GAPS bytes more than the symbols. */
 void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, uint32_t isa, void *scratch);
 void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, uint32_t isa, void *scratch);
-
-/* symbols.c: n >= 1 symbols in rows of `width` (0: no rows), sorted and counted, then coded plainly or compositely with
- * the same scratch. zero: the symbol from which magnitudes count. */
-enum { SYMBOLS_ARE_LOGARITHMS = 256 }; /* instead of such a symbol */
-typedef struct symbol_counts {
-    const uint8_t *symbols;
-    size_t n;
-    uint32_t all[256];
-    unsigned classes; /* 0: not sorted */
-    class_map map;
-    size_t sizes[MAX_CLASSES];
-    uint32_t of[MAX_CLASSES][256];
-    uint8_t *sorted, *rest;
-} symbol_counts;
-void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
-                   uint8_t *scratch);
-void symbols_demote(symbol_counts *c, unsigned first, unsigned last);
-void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift);
-void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 #endif

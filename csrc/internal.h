@@ -101,7 +101,7 @@ void huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t
 bool huffman_decode(huffman_decoder *d, uint8_t *out, size_t n);
 bool huffman_finished(huffman_decoder *d);
 
-/* symbols.c: a stream of bytes by whichever coder is smallest (FORMAT.md, section 4) */
+/* symbols_encode.c, symbols_decode.c: a stream of bytes by whichever coder is smallest (FORMAT.md, section 4) */
 typedef struct symbol_decoder {
     unsigned coder, from; /* as stored; what is drawn from: composite streams are decoded at once, then copied */
     uint8_t constant;
@@ -170,6 +170,7 @@ int mix_decode(mix_decoder *d, int32_t *out, size_t n);
 bool mix_finished(const mix_decoder *d);
 
 /* tokens_encode.c, tokens_decode.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
+enum { MAX_K = 24 }; /* raw low bits of a residual */
 enum token_form { FORM_DIRECT = 0, FORM_DOMINANT = 1, FORM_PALETTE = 2, FORM_MIXED = 3 };
 /* Whether the mixing coder is allowed; the rows it sees, and the first residual's column. */
 typedef struct token_rows {

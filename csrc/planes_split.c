@@ -1,7 +1,7 @@
 /* The split form (FORMAT.md, section 5.2): symbols for the exponent and the mantissa's top bits, all else raw, segment
  * by segment without the low bits that are zero throughout. */
 #include "planes.h"
-#include "classes.h"
+#include "symbols.h"
 
 /* ---- encoding ---- */
 

@@ -2,8 +2,6 @@
  * trusted. */
 #include "internal.h"
 
-enum { MAX_K = 24 };
-
 /* A list of Exp-Golomb numbers: order, length, bits. */
 int begin_list(reader *r, bit_reader *b, unsigned *order)
 {

@@ -1,0 +1,353 @@
+/* A stream of bytes by whichever coder is smallest (FORMAT.md, section 4). Plain streams have one table; composite ones
+ * sort their symbols by class first. */
+#include "symbols.h"
+
+enum {
+    SMALL_STREAM = 8192, /* below this many symbols, whether Huffman's smaller table pays is worked out */
+    LEAST_COMPOSITE = 512
+};
+
+/* rANS writes its words backwards from the end of its part: at most 12 bits a symbol, and one word too many. */
+static size_t rans_scratch(size_t n) { return 2 * n + 64; }
+
+/* Of a composite stream: the sorted symbols, sums and levels of rows and columns, the order of the columns. */
+size_t symbols_scratch(size_t n)
+{
+    size_t lines = n / LEAST_WIDTH + MOST_WIDTH + 1;
+    return rans_scratch(n) + n + CLASS_GAPS + 6 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
+}
+
+typedef struct plain_plan {
+    unsigned coder, lanes_log2;
+    uint64_t bytes;
+    freq_table table;
+    uint8_t lengths[256];
+} plain_plan;
+
+/* How to code n >= 1 symbols with these counts as a plain stream. */
+static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, plain_plan *p)
+{
+    unsigned first = 0;
+    while (!counts[first])
+        first++;
+    *p = (plain_plan){.coder = STREAM_RAW, .bytes = n + 1};
+    if (counts[first] == n) {
+        p->coder = STREAM_CONSTANT;
+        p->bytes = 2;
+        p->table.lo = (uint8_t)first;
+        return;
+    }
+    if (coder != SZD_CODER_HUFFMAN) {
+        freqs_fit(counts, n, &p->table);
+        uint64_t bits = freqs_cost_bits(counts, &p->table);
+        p->lanes_log2 = rans_lanes_log2(bits);
+        uint64_t bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 3;
+        if (bytes < p->bytes) {
+            p->coder = STREAM_RANS;
+            p->bytes = bytes;
+        }
+    }
+    if (coder == SZD_CODER_HUFFMAN || (coder == SZD_CODER_AUTO && n < SMALL_STREAM)) {
+        huffman_fit(counts, p->lengths);
+        uint64_t bytes = huffman_cost_bits(counts, p->lengths) / 8 + 3;
+        if (bytes < p->bytes) {
+            p->coder = STREAM_HUFFMAN;
+            p->bytes = bytes;
+        }
+    }
+}
+
+/* The payload's length is not known until it is written: leave the longest varint's room, then close up. */
+static void close_payload(writer *w, uint8_t *room, unsigned reserved)
+{
+    if (w->failed)
+        return;
+    size_t size = (size_t)(w->at - room) - reserved;
+    unsigned used = varint_size(size);
+    memmove(room + used, room + reserved, size);
+    writer head = {room, room + used, false};
+    write_varint(&head, size);
+    w->at = room + used + size;
+}
+
+static void write_rans(const rans_segment *segments, size_t count, size_t n, unsigned lanes_log2, const uint8_t *carry,
+                       uint32_t isa, uint8_t *scratch, writer *w)
+{
+    write_u8(w, lanes_log2);
+    uint8_t *room = write_room(w, 5);
+    rans_encode(segments, count, lanes_log2, carry, isa, scratch, rans_scratch(n), w);
+    close_payload(w, room, 5);
+}
+
+static void write_huffman(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w)
+{
+    huffman_write_lengths(lengths, w);
+    uint8_t *room = write_room(w, 5);
+    huffman_encode(symbols, n, lengths, w);
+    close_payload(w, room, 5);
+}
+
+static void write_raw(const uint8_t *symbols, size_t n, writer *w)
+{
+    write_u8(w, STREAM_RAW);
+    write_bytes(w, symbols, n);
+}
+
+/* Raw instead where what was written since `start` takes more: the estimate was too low. */
+static void or_raw(const uint8_t *symbols, size_t n, writer start, writer *w)
+{
+    if (!w->failed && (size_t)(w->at - start.at) <= n + 1)
+        return;
+    *w = start;
+    write_raw(symbols, n, w);
+}
+
+static void write_plain(const uint8_t *symbols, size_t n, const plain_plan *p, uint32_t isa, uint8_t *scratch,
+                        writer *w)
+{
+    writer start = *w;
+    if (p->coder == STREAM_RAW) {
+        write_raw(symbols, n, w);
+        return;
+    }
+    write_u8(w, p->coder);
+    if (p->coder == STREAM_CONSTANT) {
+        write_u8(w, p->table.lo);
+    } else if (p->coder == STREAM_RANS) {
+        freqs_write(&p->table, FIRST_TOP, w);
+        write_rans(&(rans_segment){symbols, n, &p->table}, 1, n, p->lanes_log2, NULL, isa, scratch, w);
+    } else {
+        write_huffman(symbols, n, p->lengths, w);
+    }
+    or_raw(symbols, n, start, w);
+}
+
+void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
+                    uint8_t *scratch, writer *w)
+{
+    plain_plan plain;
+    if (n == 0)
+        return;
+    plan_plain(counts, n, coder, &plain);
+    write_plain(symbols, n, &plain, isa, scratch, w);
+}
+
+static void encode_levels_of(const uint8_t *levels, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
+{
+    uint32_t counts[256];
+    histogram_u8(levels, n, counts);
+    symbols_encode(levels, n, counts, SZD_CODER_AUTO, isa, scratch, w);
+}
+
+/* How the class part of a stream is to be coded. */
+typedef struct class_plan {
+    plain_plan parts[MAX_CLASSES]; /* of the classes that are not empty: constant or rANS */
+    uint8_t *levels;               /* the streams of rows' and columns' levels */
+    size_t levels_size;
+    unsigned lanes_log2;
+    uint64_t bytes;
+} class_plan;
+
+/* Sorts by class where rows and columns differ; counts. */
+void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
+                   uint8_t *scratch)
+{
+    scratch += rans_scratch(n);
+    c->n = n;
+    c->symbols = symbols;
+    c->classes = 0;
+    if (n >= LEAST_COMPOSITE && n <= MOST_COMPOSITE && width >= LEAST_WIDTH && width <= MOST_WIDTH && n % width == 0) {
+        size_t rows = n / width, lines = rows + width;
+        c->sorted = take(&scratch, n + CLASS_GAPS);
+        uint32_t *sums = take(&scratch, lines * 4);
+        c->map.row_level = take(&scratch, lines);
+        c->map.column_level = c->map.row_level + rows;
+        if (classes_choose(symbols, rows, width, zero, isa, sums, &c->map)) {
+            classes_sizes(&c->map, c->sizes);
+            classes_split(&c->map, symbols, c->sorted, isa, aligned64(scratch));
+            c->classes = (unsigned)class_count(&c->map);
+        }
+    }
+    c->rest = scratch;
+    if (!c->classes) {
+        histogram_u8(symbols, n, c->all);
+        return;
+    }
+    memset(c->all, 0, sizeof c->all);
+    const uint8_t *part = c->sorted;
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        histogram_u8(part, c->sizes[k], c->of[k]);
+        for (unsigned s = 0; s < 256; s++)
+            c->all[s] += c->of[k][s];
+    }
+}
+
+static void demote_counts(uint32_t counts[256], unsigned first, unsigned last)
+{
+    for (unsigned s = 1; s < 256; s++)
+        if (s - first > last - first) {
+            counts[0] += counts[s];
+            counts[s] = 0;
+        }
+}
+
+INLINE void clear_outside(uint8_t *restrict symbols, size_t n, uint8_t first, uint8_t range)
+{
+    for (size_t i = 0; i < n; i++)
+        symbols[i] = (uint8_t)(symbols[i] - first) > range ? 0 : symbols[i];
+}
+
+/* Symbols outside [first, last] have become 0 in `symbols`: the same for what was counted and sorted. */
+void symbols_demote(symbol_counts *c, unsigned first, unsigned last)
+{
+    uint8_t *part = c->sorted;
+    demote_counts(c->all, first, last);
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        uint32_t zeros = c->of[k][0];
+        demote_counts(c->of[k], first, last);
+        if (c->of[k][0] > zeros)
+            clear_outside(part, c->sizes[k], (uint8_t)first, (uint8_t)(last - first));
+    }
+}
+
+INLINE void lower(uint8_t *symbols, size_t n, uint8_t shift)
+{
+    for (size_t i = 0; i < n; i++)
+        symbols[i] = (uint8_t)(symbols[i] > shift ? symbols[i] - shift : 0);
+}
+
+static void lower_counts(uint32_t counts[256], unsigned shift)
+{
+    for (unsigned s = 1; s < 256; s++)
+        counts[s] = s + shift < 256 ? counts[s + shift] : 0;
+}
+
+/* All symbols but 0 become lower by `shift`, which none but 0 is at or below. */
+void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift)
+{
+    uint8_t *part = c->sorted;
+    lower(symbols, c->n, shift);
+    lower_counts(c->all, shift);
+    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
+        lower(part, c->sizes[k], shift);
+        lower_counts(c->of[k], shift);
+    }
+}
+
+/* A class's table whatever it costs: its symbols share a stream with the others. */
+static uint64_t plan_class(const uint32_t counts[256], size_t n, plain_plan *p)
+{
+    unsigned first = 0;
+    while (!counts[first])
+        first++;
+    if (counts[first] == n) {
+        p->coder = STREAM_CONSTANT;
+        p->table.lo = (uint8_t)first;
+        return 16;
+    }
+    p->coder = STREAM_RANS;
+    freqs_fit(counts, n, &p->table);
+    return freqs_cost_bits(counts, &p->table) + 8 + 4;
+}
+
+/* The levels' streams; false where the buffer is too small for them. */
+static bool encode_levels(const class_map *m, class_plan *p, uint32_t isa, uint8_t *scratch, size_t capacity)
+{
+    writer w = {p->levels, p->levels + capacity, false};
+    if (m->row_levels > 1)
+        encode_levels_of(m->row_level, m->rows, isa, scratch, &w);
+    if (m->column_levels > 1)
+        encode_levels_of(m->column_level, m->width, isa, scratch, &w);
+    p->levels_size = (size_t)(w.at - p->levels);
+    return !w.failed;
+}
+
+/* Lanes that bring levels along cost next to nothing. */
+static unsigned class_lanes(uint64_t bits, size_t levels_size)
+{
+    unsigned alone = rans_lanes_log2(bits), log2 = RANS_LANES_LOG2;
+    while (log2 > alone && (bits < (uint64_t)(log2 == 6 ? 6200 : 2600) << log2 || levels_size < (size_t)2 << log2))
+        log2--;
+    return log2;
+}
+
+/* How many bytes of the levels the end states bring along. */
+static size_t carried_bytes(const class_plan *p)
+{
+    size_t room = (size_t)2 << p->lanes_log2;
+    return p->levels_size < room ? p->levels_size : room;
+}
+
+/* False where classes do not pay. */
+static bool plan_classes(const symbol_counts *c, uint32_t isa, uint64_t limit, uint8_t *scratch, class_plan *p)
+{
+    uint64_t bits = 0;
+    for (unsigned k = 0; k < c->classes; k++)
+        bits += c->sizes[k] ? plan_class(c->of[k], c->sizes[k], p->parts + k) : 0;
+    if (!c->classes || bits / 8 >= limit)
+        return false;
+    size_t room = c->map.rows + c->map.width + LEVELS_ROOM;
+    p->levels = c->rest;
+    if (!encode_levels(&c->map, p, isa, scratch, room))
+        return false;
+    p->lanes_log2 = class_lanes(bits, p->levels_size);
+    p->bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 18 + p->levels_size - carried_bytes(p);
+    return p->bytes < limit;
+}
+
+/* How many rows and columns there are of each level but the last. */
+static void write_level_counts(const class_map *m, writer *w)
+{
+    bit_writer b = {w, 0, 0};
+    for (unsigned l = 0; l + 1 < m->row_levels; l++)
+        put_exp_golomb(&b, m->rows_of[l], COUNT_ORDER);
+    for (unsigned l = 0; l + 1 < m->column_levels; l++)
+        put_exp_golomb(&b, m->columns_of[l], COUNT_ORDER);
+    flush_bits(&b);
+}
+
+static void write_classes(const symbol_counts *c, const class_plan *p, uint32_t isa, uint8_t *scratch, writer *w)
+{
+    const class_map *m = &c->map;
+    rans_segment segments[MAX_CLASSES];
+    size_t count = 0;
+    uint8_t top = FIRST_TOP;
+    const uint8_t *part = c->sorted;
+    write_u8(w, STREAM_CLASSES);
+    write_varint(w, m->width);
+    write_u8(w, (m->row_levels - 1) | (m->column_levels - 1) << 4);
+    write_varint(w, p->levels_size);
+    write_level_counts(m, w);
+    for (size_t k = 0; k < class_count(m); part += c->sizes[k] + CLASS_GAP, k++) {
+        if (!c->sizes[k])
+            continue;
+        write_u8(w, p->parts[k].coder);
+        if (p->parts[k].coder == STREAM_CONSTANT) {
+            write_u8(w, p->parts[k].table.lo);
+        } else {
+            freqs_write(&p->parts[k].table, top, w);
+            top = p->parts[k].table.top;
+            segments[count++] = (rans_segment){part, c->sizes[k], &p->parts[k].table};
+        }
+    }
+    uint8_t carry[2 << RANS_LANES_LOG2] = {0};
+    size_t carried = carried_bytes(p);
+    memcpy(carry, p->levels, carried);
+    write_rans(segments, count, c->n, p->lanes_log2, carry, isa, scratch, w);
+    write_bytes(w, p->levels + carried, p->levels_size - carried);
+}
+
+void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
+{
+    plain_plan plain;
+    class_plan classes;
+    plan_plain(c->all, c->n, coder, &plain);
+    bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
+    uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
+    writer start = *w;
+    if (composite && plan_classes(c, isa, limit, scratch, &classes))
+        write_classes(c, &classes, isa, scratch, w);
+    else
+        write_plain(c->symbols, c->n, &plain, isa, scratch, w);
+    or_raw(c->symbols, c->n, start, w);
+}
