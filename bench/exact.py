@@ -7,6 +7,7 @@ are settled with rational numbers wherever the rounded figures are within two ul
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -85,26 +86,25 @@ def changed_zero(x: Array, y: Array, exact_sign: bool = False) -> Mask:
     return changed
 
 
-def violations(x: Array, y: Array, eps: float) -> int:
-    """How many values break the promise under an absolute bound, all rules together."""
+def _violations(x: Array, y: Array, beyond_bound: Callable[[Array, Array], Mask]) -> int:
+    """How many values break the promise: what is not finite has to stay as it is, the rest within the bound."""
     wide_x, wide_y = widen(x).ravel(), widen(y).ravel()
     finite = np.isfinite(wide_x)
     bad = ~finite & (bits(x).ravel() != bits(y).ravel())
     bad |= finite & ~np.isfinite(wide_y)
     both = finite & np.isfinite(wide_y)
-    bad[both] |= beyond(wide_x[both], wide_y[both], eps)
+    bad[both] |= beyond_bound(wide_x[both], wide_y[both])
     return int(np.count_nonzero(bad))
+
+
+def violations(x: Array, y: Array, eps: float) -> int:
+    """How many values break the promise under an absolute bound, all rules together."""
+    return _violations(x, y, lambda a, b: beyond(a, b, eps))
 
 
 def violations_pointwise(x: Array, y: Array, r: float) -> int:
     """How many values break the promise under a pointwise relative bound, all rules together."""
-    wide_x, wide_y = widen(x).ravel(), widen(y).ravel()
-    finite = np.isfinite(wide_x)
-    bad = ~finite & (bits(x).ravel() != bits(y).ravel())
-    bad |= finite & ~np.isfinite(wide_y)
-    both = finite & np.isfinite(wide_y)
-    bad[both] |= beyond_pointwise(wide_x[both], wide_y[both], r)
-    return int(np.count_nonzero(bad))
+    return _violations(x, y, lambda a, b: beyond_pointwise(a, b, r))
 
 
 def value_range(x: Array) -> Fraction:

@@ -31,9 +31,8 @@ SMALLEST_PREDICTED = 64
 LONGER_HEADER = 64
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
-LONGEST_ROW = 1 << 14
-# The mixing coder learns as it goes: longer blocks suit it.
-MIXED_TILE = 1 << 20
+# The mixing coder learns as it goes: blocks as long as this many default ones suit it.
+MIXED_TILES = 4
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
@@ -63,10 +62,6 @@ class Encoded:
     bytes: int
     saving: int
     same_tiles: bool
-
-    def size(self) -> int:
-        """Bytes of the frame."""
-        return self.bytes
 
 
 def thread_count(threads: int | None, blocks: int) -> int:
@@ -166,16 +161,6 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
 
 
-def row_length(shape: tuple[int, ...]) -> int:
-    """The values of a row, of which blocks hold whole ones: of as many last axes as have at most 2^14 together."""
-    row = 1
-    for extent in reversed(shape[1:]):
-        if row * extent > LONGEST_ROW:
-            break
-        row *= extent
-    return row
-
-
 class FrameMaker:
     """Makes frames of one tensor; `values` is C-contiguous, `code` its dtype's."""
 
@@ -191,7 +176,7 @@ class FrameMaker:
         if self._surely_smaller(lossy, target):
             return lossy.parts
         exact = self.lossless(target)
-        return lossy.parts if total(lossy.parts) <= total(exact) else exact
+        return lossy.parts if lossy.bytes <= total(exact) else exact
 
     def make_into(self, target: Target, buffer: NDArray[np.uint8]) -> int:
         """The same frame into a buffer; its size, which is larger than the buffer where it did not fit."""
@@ -242,10 +227,10 @@ class FrameMaker:
         if self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT:
             return self._encode(self._final(lattice, self._cheapest(lattice)), room)
         tried = {name: self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS}
-        best = min(tried, key=lambda name: tried[name].size())
+        best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
-        return min(tried[best], self._encode(self._final(lattice, best)), key=Encoded.size)
+        return min(tried[best], self._encode(self._final(lattice, best)), key=lambda encoded: encoded.bytes)
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)
@@ -273,9 +258,9 @@ class FrameMaker:
         header = self._predicted(lattice, predictor)
         if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto":
             header.c.mixed = 1
-            if not header.c.predictor and not header.c.has_axis and self.values.size > _native.DEFAULT_TILE:
-                row = row_length(self.values.shape)
-                edge = min(self.values.size, MIXED_TILE - MIXED_TILE % row)
+            if not header.c.predictor and not header.c.has_axis:
+                header.complete()  # with the default tiles, which hold whole rows
+                edge = min(self.values.size, MIXED_TILES * header.c.tile[0])
                 set_tiles(header, (self.values.size,), (edge,))
         return header
 
@@ -318,7 +303,7 @@ class FrameMaker:
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
         plain = self._encode(self._lossless_header(target)).parts
-        if self.code not in FLOAT_CODES | COMPLEX_CODES and self.values.size > 1:
+        if not self._is_float() and self.values.size > 1:
             header = self._lossless_header(target)
             header.c.predictor = _native.PREDICTORS["lorenzo"]
             plain = min(plain, self._encode(header).parts, key=total)

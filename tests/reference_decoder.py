@@ -893,12 +893,18 @@ def read_split_escapes(reader: Reader, m: int, top: int) -> dict[int, int]:
     require(count <= m, "there are more escapes than elements")
     if count == 0:
         return {}
-    gaps = reader.coded_numbers(count)
-    positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
-    require(positions[-1] < m, "an escape lies beyond the elements")
+    positions = read_positions(reader, count, m)
     tops = [reader.uint(2) for _ in range(count)]
     require(max(tops) < 1 << top, "an escape is too large")
     return dict(zip(positions, tops, strict=True))
+
+
+def read_positions(reader: Reader, count: int, n: int) -> list[int]:
+    """§5.2 and §6.1: rising positions below n, each as the gap from the one before, less 1."""
+    gaps = reader.coded_numbers(count)
+    positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
+    require(positions[-1] < n, "a position lies beyond the last element")
+    return positions
 
 
 def undo_differences(numbers: Iterable[int], bits: int) -> list[int]:
@@ -935,9 +941,7 @@ def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
     require(m <= n, "there are more outliers than elements")
     if m == 0:
         return {}
-    gaps = reader.coded_numbers(m)
-    positions = list(itertools.accumulate((gap + 1 for gap in gaps), initial=-1))[1:]
-    require(positions[-1] < n, "an outlier lies beyond the block")
+    positions = read_positions(reader, m, n)
     return dict(zip(positions, decode_planes(dtype, reader, m, outliers=True), strict=True))
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-CONSTANT, RAW, HUFFMAN, RANS, CLASSES, DOMINANT = range(6)
+CONSTANT, RAW, HUFFMAN, RANS, CLASSES = range(5)
 STATE_MIN = 1 << 16
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.typing import NDArray
+from stream_writer import varint
 from tensors import CODERS, WEIGHT_KINDS, dtype_of, make_weights, simple_bounds, tensors
 
 import szdnn
@@ -86,14 +87,6 @@ def test_every_flipped_bit_is_seen(name):
 def test_trailing_bytes_are_damage(name):
     assert_refused(FRAMES[name] + b"\0")
     assert_refused(FRAMES[name] * 2)
-
-
-def varint(v: int) -> bytes:
-    out = b""
-    while v >= 0x80:
-        out += bytes([v & 0x7F | 0x80])
-        v >>= 7
-    return out + bytes([v])
 
 
 def read_varint(data: bytes | bytearray, at: int) -> tuple[int, int]:

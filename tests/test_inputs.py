@@ -110,7 +110,6 @@ def test_compress_over_its_own_input(bound):
     assert bytes(szdnn.compress(x, bound, out=room)) == expected
 
 
-
 @pytest.mark.parametrize(
     ("option", "values"),
     [
