@@ -95,6 +95,12 @@ bool dictionary_encode(const uint8_t *elements, size_t n, unsigned bytes, uint32
 int dictionary_begin(planes_decoder *d, reader *r, size_t n);
 bool dictionary_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 
+/* planes_sparse.c */
+enum { SPARE = 64 }; /* bytes that may be written behind what was asked for */
+size_t leave_out_zeros(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, uint8_t *kept);
+void put_in_zeros(const uint8_t *kept, const uint8_t *symbols, size_t n, unsigned bytes, uint32_t isa,
+                  uint8_t *elements);
+
 /* planes_kernels.c */
 segment_look look_at_segment(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa);
 void look_at_segments(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, segment_look *looks);

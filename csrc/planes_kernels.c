@@ -65,8 +65,9 @@ static void unpack_short(const uint8_t *packed, size_t n, unsigned width, uint8_
     memset(v, 0, SEGMENT);
     for (unsigned bits = 4; bits; bits /= 2) {
         size_t size = width & bits ? slice_bytes(n, bits) : 0;
-        for (size_t i = 0; size && i < n; i++)
-            v[i] |= (uint8_t)((packed[i % size] >> (bits * (i / size)) & ((1u << bits) - 1)) << shift);
+        for (size_t first = 0, k = 0; size && first < n; first += size, k++)
+            for (size_t i = 0; i < size; i++) /* the places behind n are zero, and within the segment */
+                v[first + i] |= (uint8_t)((packed[i] >> (bits * k) & ((1u << bits) - 1)) << shift);
         packed += size;
         shift += width & bits;
     }

@@ -27,18 +27,6 @@ static bool collect_escapes(const split_form *f, const uint8_t *elements, size_t
     return true;
 }
 
-/* The elements that are not +0, side by side; returns how many. */
-static size_t leave_out_zeros(const uint8_t *elements, size_t n, unsigned bytes, uint8_t *kept)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t u = load_element(elements + i * bytes, bytes);
-        store_element(kept + count * bytes, u, bytes);
-        count += u != 0;
-    }
-    return count;
-}
-
 static void write_zero_bits(const split_form *f, const segment_look *looks, size_t segments, uint8_t *zeros,
                             uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w)
 {
@@ -60,7 +48,7 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
         size += packed_bytes(f->is_sparse ? looks[k].nonzero : part, width - zeros[k]);
     }
     write_varint(w, size);
-    uint8_t *raw = write_room(w, size), kept[SEGMENT * 8];
+    uint8_t *raw = write_room(w, size), kept[SEGMENT * 8 + SPARE];
     if (!raw)
         return false;
     for (size_t k = 0, done = 0; done < n; k++, done += SEGMENT) {
@@ -69,7 +57,7 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
         if (split_symbols(f, from, part, isa, symbols + done) && !collect_escapes(f, from, part, done, escapes))
             return false;
         if (f->is_sparse) {
-            count = leave_out_zeros(from, part, f->bytes, kept);
+            count = leave_out_zeros(from, part, f->bytes, isa, kept);
             from = kept;
         }
         split_low_bits(f, from, count, f->tail + zeros[k], isa, raw);
@@ -213,23 +201,14 @@ int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *s
 static bool join_sparse(planes_decoder *d, const uint8_t *symbols, size_t n, unsigned zeros, uint32_t isa,
                         uint8_t *elements)
 {
-    const unsigned width = d->split.low + d->split.has_signs - zeros, bytes = d->bytes;
-    uint8_t kept[SEGMENT], joined[(SEGMENT + 1) * 8];
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        kept[count] = symbols[i];
-        count += symbols[i] != 0;
-    }
+    const unsigned width = d->split.low + d->split.has_signs - zeros;
+    uint8_t kept[SEGMENT + SPARE], joined[SEGMENT * 8 + SPARE];
+    size_t count = leave_out_zeros(symbols, n, 1, isa, kept);
     const uint8_t *raw = read_bytes(&d->raw, packed_bytes(count, width));
     if (!raw || !packed_is_padded(raw, count, width))
         return false;
     split_join(&d->split, kept, raw, count, zeros, isa, joined);
-    count = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t u = load_element(joined + count * bytes, bytes);
-        store_element(elements + i * bytes, symbols[i] ? u : 0, bytes);
-        count += symbols[i] != 0;
-    }
+    put_in_zeros(joined, symbols, n, d->bytes, isa, elements);
     return true;
 }
 
