@@ -66,23 +66,14 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
     return true;
 }
 
-static void write_escapes(escape_list *list, size_t n, writer *w)
+static void write_escapes(escape_list *list, writer *w)
 {
     write_varint(w, list->count);
     if (!list->count)
         return;
-    unsigned order = bit_length(n / list->count) - 1;
-    uint64_t bits = 0;
     for (size_t i = list->count; i-- > 1;)
         list->positions[i] -= list->positions[i - 1] + 1;
-    for (size_t i = 0; i < list->count; i++)
-        bits += exp_golomb_bits(list->positions[i], order);
-    write_u8(w, order);
-    write_varint(w, (bits + 7) / 8);
-    bit_writer b = {w, 0, 0};
-    for (size_t i = 0; i < list->count; i++)
-        put_exp_golomb(&b, list->positions[i], order);
-    flush_bits(&b);
+    write_exp_golomb_list(list->positions, list->count, w);
     uint8_t *tops = write_room(w, 2 * (uint64_t)list->count);
     for (size_t i = 0; tops && i < list->count; i++)
         store_u16(tops + 2 * i, list->tops[i]);
@@ -123,7 +114,7 @@ bool split_encode(const split_form *f, const segment_look *looks, const uint8_t 
     write_zero_bits(f, looks, segments_of(n), zeros, coder, isa, rest, w);
     if (!split_all(f, looks, zeros, elements, n, isa, symbols, &escapes, w))
         return false;
-    write_escapes(&escapes, n, w);
+    write_escapes(&escapes, w);
     if (f->tail)
         write_tails(f, elements, n, coder, isa, rest, w);
     symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, SYMBOLS_ARE_LOGARITHMS, isa, rest);
@@ -155,15 +146,10 @@ static int begin_escapes(planes_decoder *d, reader *r, size_t n)
     if (count > n)
         return SZD_BLOCK_CODES;
     if (count) {
-        d->escape_order = read_u8(r);
-        uint64_t size = read_varint(r);
-        const uint8_t *gaps = read_bytes(r, size);
+        int status = begin_list(r, &d->escape_gaps, &d->escape_order);
         d->escape_tops = read_bytes(r, 2 * count);
-        if (!gaps || !d->escape_tops)
-            return SZD_BLOCK_SHORT;
-        if (d->escape_order > 40)
-            return SZD_BLOCK_NUMBERS;
-        d->escape_gaps = (bit_reader){gaps, gaps + size, 0, 0, false};
+        if (status || !d->escape_tops)
+            return status ? status : SZD_BLOCK_SHORT;
     }
     return find_escape(d, 0) ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
@@ -281,7 +267,7 @@ bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 
 bool split_finished(planes_decoder *d)
 {
-    bool gaps = end_bits(&d->escape_gaps) == d->escape_gaps.end && !d->escape_gaps.failed && d->escape_gaps.have < 8;
-    return gaps && d->next_escape == UINT64_MAX && reader_left(&d->raw) == 0 && symbols_finished(&d->planes[0]) &&
-           (!d->split.tail || symbols_finished(&d->planes[1])) && symbols_finished(&d->planes[d->bytes - 1]);
+    return list_finished(&d->escape_gaps) && d->next_escape == UINT64_MAX && reader_left(&d->raw) == 0 &&
+           symbols_finished(&d->planes[0]) && (!d->split.tail || symbols_finished(&d->planes[1])) &&
+           symbols_finished(&d->planes[d->bytes - 1]);
 }
