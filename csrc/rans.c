@@ -26,6 +26,7 @@ static void make_encoder(const freq_table *t, rans_encode_table *e)
 {
     uint32_t first = 0;
     e->lo = t->lo;
+    e->hi = t->hi;
     e->narrow = t->hi - t->lo < RANS_NARROW;
     memset(e->f, 0, sizeof e->f);
     for (unsigned s = t->lo; s <= t->hi; s++) {
@@ -65,10 +66,13 @@ static uint8_t *encode_segment(const rans_encode_table *e, const uint8_t *symbol
 {
     size_t head = (lanes - lane) & (lanes - 1), groups = n > head ? (n - head) / lanes : 0;
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 && lanes >= 16 && groups) {
+    if (isa >= SZD_ISA_AVX2 && lanes >= 16 && groups) {
         size_t end = head + groups * lanes;
         at = encode_scalar(e, symbols, end, n, state, lane, lanes, at);
-        at = rans_encode_groups_avx512(e, symbols + head, groups, state, lanes, at);
+        /* One vector of 16 lanes would wait for itself. */
+        at = isa == SZD_ISA_AVX2 || lanes == 16
+                 ? rans_encode_groups_avx2(e, symbols + head, groups, state, lanes, at)
+                 : rans_encode_groups_avx512(e, symbols + head, groups, state, lanes, at);
         return encode_scalar(e, symbols, 0, head, state, lane, lanes, at);
     }
 #endif
@@ -187,8 +191,8 @@ bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa)
     size_t done = 0;
     if (d->lane == 0) {
 #if defined(__x86_64__)
-        if (isa >= SZD_ISA_AVX512 && d->lanes >= 16)
-            done = rans_decode_groups_avx512(d, out, n);
+        if (isa >= SZD_ISA_AVX2 && d->lanes >= 16)
+            done = rans_decode_groups_avx2(d, out, n);
         else
 #endif
             done = decode_groups(d, out, n);

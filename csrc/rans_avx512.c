@@ -1,4 +1,5 @@
-/* rANS with 16 lanes in a vector. Bit-identical to the scalar loops in rans.c. */
+/* rANS encoding with 16 lanes in a vector. Bit-identical to the scalar loop in rans.c. (Decoding is no faster than with
+ * AVX2: loads of table entries are what limits both.) */
 #include "rans.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -46,16 +47,6 @@ TARGET_AVX512 INLINE void encode_narrow(const narrow_table *t, const uint8_t *sy
     x[0] = push(shed(x[0], f_low, at), f_low, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)));
 }
 
-/* 16 symbols, where there are no more lanes. */
-TARGET_AVX512 INLINE void encode_narrow_half(const narrow_table *t, const uint8_t *symbols, __m512i *x, uint8_t **at)
-{
-    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)symbols);
-    __m512i s = _mm512_sub_epi16(_mm512_cvtepu8_epi16(_mm256_castsi128_si256(bytes)), t->lo);
-    __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
-    __m512i wide = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(f));
-    *x = push(shed(*x, wide, at), wide, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)));
-}
-
 /* 16 symbols of any alphabet. */
 TARGET_AVX512 INLINE void encode_wide(const rans_encode_table *e, const uint8_t *symbols, __m512i *x, uint8_t **at)
 {
@@ -74,9 +65,7 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
         x[v] = _mm512_loadu_si512(state + 16 * v);
     for (size_t g = groups; g-- > 0;) {
         const uint8_t *group = symbols + 16 * vectors * g;
-        if (e->narrow && vectors == 1)
-            encode_narrow_half(&t, group, x, &at);
-        else if (e->narrow)
+        if (e->narrow)
             for (size_t v = vectors; v > 0; v -= 2)
                 encode_narrow(&t, group + 16 * (v - 2), x + v - 2, &at);
         else
@@ -91,70 +80,10 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
 TARGET_AVX512 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
                                                  uint32_t *state, size_t lanes, uint8_t *at)
 {
-    switch (lanes) { /* the number of vectors as a constant: they stay in registers */
-    case 64: return encode_groups(e, symbols, groups, state, 4, at);
-    case 32: return encode_groups(e, symbols, groups, state, 2, at);
-    default: return encode_groups(e, symbols, groups, state, 1, at);
-    }
+    return lanes == 64 ? encode_groups(e, symbols, groups, state, 4, at) /* the vectors stay in registers */
+                       : encode_groups(e, symbols, groups, state, 2, at);
 }
 
-TARGET_AVX512 INLINE __m128i four(const uint32_t *table, const uint32_t *slots)
-{
-    __m128i a = _mm_cvtsi32_si128((int)table[slots[0]]), b = _mm_cvtsi32_si128((int)table[slots[1]]);
-    __m128i c = _mm_cvtsi32_si128((int)table[slots[2]]), d = _mm_cvtsi32_si128((int)table[slots[3]]);
-    return _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-}
-
-/* table[slot] for 16 lanes. Sixteen loads, joined: on Zen 4 a third faster than the gather instruction, and no slower
- * where that is fast. */
-TARGET_AVX512 INLINE __m512i look_up(const uint32_t *table, __m512i slot)
-{
-    uint32_t slots[16] __attribute__((aligned(64)));
-    _mm512_store_si512(slots, slot);
-    __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(four(table, slots)), four(table, slots + 4), 1);
-    __m256i up = _mm256_inserti128_si256(_mm256_castsi128_si256(four(table, slots + 8)), four(table, slots + 12), 1);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), up, 1);
-}
-
-/* 16 lanes: words are handed to those that need one in lane order. */
-TARGET_AVX512 INLINE __m512i decode_sixteen(const uint32_t *table, __m512i x, uint8_t *out, const uint8_t **at)
-{
-    const __m512i low12 = _mm512_set1_epi32(PROB_SUM - 1);
-    __m512i e = look_up(table, _mm512_and_si512(x, low12));
-    _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtepi32_epi8(_mm512_srli_epi32(e, 24)));
-    __m512i f = _mm512_and_si512(_mm512_srli_epi32(e, 12), low12);
-    x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, PROB_BITS)), _mm512_and_si512(e, low12));
-    __mmask16 more = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32((int)RANS_STATE_MIN));
-    __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)*at));
-    words = _mm512_maskz_expand_epi32(more, words);
-    *at += 2 * (size_t)__builtin_popcount(more);
-    return _mm512_mask_or_epi32(x, more, _mm512_slli_epi32(x, 16), words);
-}
-
-TARGET_AVX512 INLINE size_t decode_groups(rans_decoder *d, uint8_t *out, size_t n, size_t vectors)
-{
-    const uint8_t *at = d->at;
-    __m512i x[VECTORS];
-    size_t done = 0, lanes = 16 * vectors;
-    for (size_t v = 0; v < vectors; v++)
-        x[v] = _mm512_loadu_si512(d->state + 16 * v);
-    for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
-        for (size_t v = 0; v < vectors; v++)
-            x[v] = decode_sixteen(d->table, x[v], out + done + 16 * v, &at);
-    for (size_t v = 0; v < vectors; v++)
-        _mm512_storeu_si512(d->state + 16 * v, x[v]);
-    d->at = at;
-    return done;
-}
-
-TARGET_AVX512 size_t rans_decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n)
-{
-    switch (d->lanes) {
-    case 64: return decode_groups(d, out, n, 4);
-    case 32: return decode_groups(d, out, n, 2);
-    default: return decode_groups(d, out, n, 1);
-    }
-}
 #else
 typedef int rans_avx512_is_empty_here;
 #endif

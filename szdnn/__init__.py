@@ -8,6 +8,8 @@
 (True, True)
 """
 
+from .api import dumps, load, loads, open, save, verify
+from .archive import Archive
 from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, PointwiseRel, Rel, Std
 from .codec import Comparison, FrameInfo, compare, compress, decompress, info, read
 from .errors import (
@@ -20,6 +22,10 @@ from .errors import (
     ReferenceMismatch,
     UnsupportedFrame,
 )
+from .files import SaveReport
+from .folder import ShardedArchive
+from .plan import Plan, Rule
+from .verify import VerifyReport
 
 __version__ = "0.1.0"
 
@@ -27,6 +33,7 @@ __all__ = [
     "PSNR",
     "RMSE",
     "Abs",
+    "Archive",
     "ArchiveError",
     "ArgumentError",
     "Bits",
@@ -38,14 +45,25 @@ __all__ = [
     "FrameInfo",
     "LimitError",
     "Lossless",
+    "Plan",
     "PointwiseRel",
     "ReferenceMismatch",
     "Rel",
+    "Rule",
+    "SaveReport",
+    "ShardedArchive",
     "Std",
     "UnsupportedFrame",
+    "VerifyReport",
     "compare",
     "compress",
     "decompress",
+    "dumps",
     "info",
+    "load",
+    "loads",
+    "open",
     "read",
+    "save",
+    "verify",
 ]

@@ -143,15 +143,15 @@ class Encoder:
         self._arena = Arena(min(self._bound + data.nbytes, SLAB))
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
-    def encode(self, block: int) -> Block:
-        """One block."""
+    def encode(self, block: int, keep: bool = True) -> Block:
+        """One block; unless it is kept, its data is valid until the next call only."""
         out = self._arena.room(self._bound)
         status = lib.szd_encode_block(
             self._header.c, self._options, pointer(self._data), block, pointer(self._scratch), self._scratch.size,
             pointer(out), out.size, self._size, self._saving,
         )  # fmt: skip
         check(status, f"block {block}")
-        made = self._arena.take(self._size[0])
+        made = self._arena.take(self._size[0]) if keep else out[: self._size[0]]
         return Block(made, crc32c(made), self._saving[0])
 
     def estimate(self) -> dict[str, float]:

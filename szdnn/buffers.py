@@ -86,3 +86,40 @@ def joined(parts: Sequence[Any]) -> bytes:
         ctypes.memmove(address, part if isinstance(part, bytes) else part.ctypes.data, len(part))
         address += len(part)
     return made
+
+
+class Room:
+    """A buffer that takes a frame's parts as they come, so that they are not held besides. Without a buffer, or where
+    it is too small, they are only counted."""
+
+    def __init__(self, buffer: Bytes | None) -> None:
+        self._buffer = buffer
+        self._lock = threading.Lock()
+
+    def begin(self, header_bytes: int) -> None:
+        """Starts a frame anew."""
+        self._at, self._next = header_bytes, 0
+        self._early: dict[int, Bytes] = {}
+
+    def put(self, block: int, data: Bytes) -> None:
+        """Block number `block`; blocks that come before their turn are copied."""
+        with self._lock:
+            if block != self._next:
+                self._early[block] = data if self._buffer is None else data.copy()
+                return
+            while True:
+                self._write(self._at, data)
+                self._at += data.size
+                self._next += 1
+                if self._next not in self._early:
+                    return
+                data = self._early.pop(self._next)
+
+    def finish(self, header: Bytes) -> int:
+        """Puts the header before the blocks; the frame's size."""
+        self._write(0, header)
+        return self._at
+
+    def _write(self, at: int, data: Bytes) -> None:
+        if self._buffer is not None and at + data.size <= self._buffer.size:
+            self._buffer[at : at + data.size] = data

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import ArchiveError, UnsupportedFrame
-from .numpy_file import NpySource, NpzSource, write_npy, write_npz
+from .numpy_file import NpySource, NpzSource, write_npy, write_npz, write_numpy
 from .safetensors_file import SafetensorsSource, write_safetensors
 from .source import Array, Json, Source
 
@@ -86,7 +86,12 @@ def source_writer(skeleton: dict[str, Json]) -> Writer:
         from .torch_file import write_torch
 
         return write_torch
-    writers: dict[str, Writer] = {"safetensors": write_safetensors, "npy": write_npy, "npz": write_npz}
+    writers: dict[str, Writer] = {
+        "safetensors": write_safetensors,
+        "npy": write_npy,
+        "npz": write_npz,
+        "numpy": write_numpy,
+    }
     if not isinstance(kind, str) or kind not in writers:
         raise UnsupportedFrame(f"the source is of the kind {kind!r}, which this szdnn can't write")
     return writers[kind]

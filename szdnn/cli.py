@@ -7,26 +7,47 @@ Exit codes: 0 done (diff: identical), 1 damaged data, a bound not met, or troubl
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from . import __version__, bounds, files, report
-from .archive import FrameReader
+from . import __version__, api, bounds, files, folder, report
+from . import diff as diff_files
+from .archive import Archive, FrameReader
 from .bounds import Bound
-from .checkpoint import open_source, restored_suffix
-from .errors import BoundError, Error
+from .checkpoint import open_source
+from .cli_files import (
+    FilePath,
+    archive_path,
+    check_target,
+    copy_to_stdout,
+    folder_path,
+    is_dash,
+    is_folder,
+    local_folder,
+    readable,
+    restored_folder_path,
+    restored_path,
+    spooled,
+    target_for,
+    width,
+)
+from .errors import ArgumentError, BoundError, Error
+from .integrations.remote import Url, local_target
+from .plan import Plan
+from .progress import progress_line
+from .salvage import SalvageReport, open_damaged
+from .salvage import salvage as salvage_file
+from .verify import VerifyReport
 
-ARCHIVE_SUFFIX = ".szd.safetensors"
 _BOUNDS: dict[str, tuple[Callable[[float], Bound], str, str]] = {
     "abs": (bounds.Abs, "E", "Every error at most E."),
     "rel": (bounds.Rel, "R", "Every error at most R times the tensor's range of values."),
@@ -81,6 +102,9 @@ def main() -> None:
 
 
 def _bound_options(command: _F) -> _F:
+    command = click.option(
+        "--plan", metavar="FILE", type=click.Path(path_type=Path), help="Bounds by tensor name, as JSON (szdnn.Plan)."
+    )(command)
     command = click.option("--lossless", is_flag=True, help="Every bit comes back.")(command)
     for name, (_, metavar, text) in reversed(_BOUNDS.items()):
         flag = "--" + name.replace("_", "-")
@@ -88,23 +112,25 @@ def _bound_options(command: _F) -> _F:
     return command
 
 
-def _one_bound(lossless: bool, values: dict[str, float | None]) -> Bound:
-    """The only bound among the options. Raises UsageError for none, several, and values that no bound has."""
+def _one_plan(lossless: bool, plan: Path | None, values: dict[str, float | None]) -> Plan:
+    """The only bound or plan of the options. Raises UsageError for none, several, and values that no bound has."""
     given = {name: value for name, value in values.items() if value is not None}
-    if len(given) + lossless != 1:
+    if len(given) + lossless + (plan is not None) != 1:
         flags = " ".join("--" + name.replace("_", "-") for name in _BOUNDS)
-        raise click.UsageError(f"give exactly one bound of {flags} --lossless")
-    if lossless:
-        return bounds.Lossless()
-    name, value = given.popitem()
+        raise click.UsageError(f"give exactly one bound of {flags} --lossless, or a --plan")
     try:
-        return _BOUNDS[name][0](value)
-    except BoundError as error:
-        raise click.UsageError(str(error)) from None
+        if plan is not None:
+            return Plan.from_json(plan.read_bytes())
+        if lossless:
+            return Plan(bounds.Lossless())
+        name, value = given.popitem()
+        return Plan(_BOUNDS[name][0](value))
+    except (BoundError, ArgumentError) as error:
+        raise click.UsageError(f"{plan}: {error}" if plan else str(error)) from None
 
 
-_in = click.argument("path", metavar="IN", type=click.Path(path_type=Path, allow_dash=True))
-_out = click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help='The file to write, or "-".')
+_in = click.argument("path", metavar="IN", type=FilePath())
+_out = click.option("-o", "--output", metavar="OUT", type=FilePath(), help='The file or URL to write, or "-".')
 _threads = click.option("-T", "--threads", metavar="N", type=click.IntRange(1), help="Threads to use.")
 _force = click.option("-f", "--force", is_flag=True, help="Overwrite the output; write to a terminal.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
@@ -122,41 +148,93 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no t
 @click.option("-v", "--verbose", is_flag=True, help="A line for each tensor.")
 @click.option("--rm", is_flag=True, help="Remove the input when all is done.")
 @click.option("--no-verify", is_flag=True, help="Do not decode and compare what was written.")
+@click.option("--cluster", metavar="ADDRESS", help="Compress on the Dask cluster with this scheduler, tcp://host:port.")
 def compress(
-    path: Path, output: Path | None, lossless: bool, effort: int, threads: int | None, force: bool, stdout: bool,
-    quiet: bool, verbose: bool, rm: bool, no_verify: bool, **values: float | None,
+    path: Path | Url, output: Path | Url | None, lossless: bool, plan: Path | None, effort: int, threads: int | None,
+    force: bool, stdout: bool, quiet: bool, verbose: bool, rm: bool, no_verify: bool, cluster: str | None,
+    **values: float | None,
 ) -> None:  # fmt: skip
-    """Compress IN (.safetensors .pt .pth .bin .npy .npz, or - for standard input) within one bound.
+    """Compress IN within a bound or a plan.
+
+    IN is a .safetensors, .pt, .pth, .bin, .npy or .npz file, - for standard input, a folder, or the *.index.json of a
+    sharded checkpoint. Files may be at URLs that fsspec knows, such as s3://bucket/model.safetensors.
 
     model.safetensors becomes model.szd.safetensors, any other x.suffix becomes x.suffix.szd.safetensors: valid
-    .safetensors files whose tensors are the frames. In checkpoints, tensors under 1024 values, 1-D tensors under
-    65,536 values, batch-norm statistics and all but floating-point numbers are kept exactly, and optimizer second
-    moments within --pw-rel 0.01; the arrays of .npy and .npz all get the bound given.
+    .safetensors files whose tensors are the frames. A folder x becomes the folder x.szd, in which all files keep their
+    names: checkpoints as archives, indexes rewritten, others copied.
+
+    In checkpoints, tensors under 1024 values, 1-D tensors under 65,536 values, batch-norm statistics and all but
+    floating-point numbers are kept exactly, and optimizer second moments within --pw-rel 0.01, unless a plan names them
+    or says override; the arrays of .npy and .npz all get the bound given.
     """
-    bound = _one_bound(lossless, values)
-    to_stdout = stdout or _is_dash(output) or (output is None and _is_dash(path))
-    if rm and (to_stdout or _is_dash(path)):
+    bounds_by_name = _one_plan(lossless, plan, values)
+    to_stdout = stdout or is_dash(output) or (output is None and is_dash(path))
+    if rm and (to_stdout or is_dash(path)):
         raise click.UsageError("--rm needs an input and an output that are files")
-    with _spooled(path) as spooled, open_source(spooled) as source, _target(path, to_stdout, force) as target:
-        target = target or output or _archive_path(path)
-        _check_target(target, path, force or to_stdout)
-        with _progress(source.nbytes, f"compress {path.name}", quiet or verbose) as progress:
-            saved = files.compress_source(
-                source, target, bound, effort=effort, threads=threads, verify=not no_verify, progress=progress
-            )
-        if to_stdout:
-            _copy_to_stdout(target)
+    with _executor(cluster) as executor:
+        options = files.Options(effort, threads, not no_verify, executor)
+        if is_folder(path):
+            if to_stdout or rm:
+                raise click.UsageError("a folder is compressed into a folder; -c and --rm are for files")
+            _compress_folder(path, output, bounds_by_name, options, force, quiet, verbose)
+            return
+        with spooled(path) as file, open_source(file) as source, target_for(to_stdout, force) as temporary:
+            target = temporary or output or archive_path(path)
+            check_target(target, path, force or to_stdout)
+            with (
+                progress_line(source.nbytes, f"compress {path.name}", quiet or verbose) as progress,
+                local_target(target) as local,
+            ):
+                saved = files.compress_source(
+                    source, local, bounds_by_name, effort=effort, threads=threads, verify=not no_verify,
+                    progress=progress, executor=executor,
+                )  # fmt: skip
+            if temporary:
+                copy_to_stdout(temporary)
     _report_saved(saved, Path("-") if to_stdout else target, quiet, verbose, to_stdout)
     if rm:
         path.unlink()
 
 
-def _report_saved(saved: files.SaveReport, target: Path, quiet: bool, verbose: bool, err: bool) -> None:
+@contextmanager
+def _executor(cluster: str | None) -> Iterator[Executor | None]:
+    """The executor of a Dask cluster; None, for this process, without one."""
+    if cluster is None:
+        yield None
+        return
+    from .integrations import dask
+
+    with dask.cluster(cluster) as executor:
+        yield executor
+
+
+def _compress_folder(
+    path: Path, output: Path | Url | None, plan: Plan, options: files.Options, force: bool, quiet: bool, verbose: bool
+) -> None:
+    target = local_folder(output) or folder_path(path)
+    check_target(target, path, force)
+    total = folder.nbytes(path, _source_bytes)
+    with progress_line(total, f"compress {path.name}", quiet or verbose) as progress:
+        done = folder.compress_folder(path, target, plan, replace(options, progress=progress))
+    for name, reason in done.copied.items():
+        if reason:
+            click.echo(f"szdnn: warning: {name} is copied as it is: {reason}", err=True)
+    _report_saved(done.total, target, quiet, verbose, False)
+
+
+def _source_bytes(path: Path) -> int:
+    with open_source(path) as source:
+        return source.nbytes
+
+
+def _report_saved(saved: files.SaveReport, target: Path | Url, quiet: bool, verbose: bool, err: bool) -> None:
     for tensor in saved.tensors:
         for warning in tensor.info.warnings:
             click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
+    for rule in saved.unused_rules:
+        click.echo(f"szdnn: warning: no tensor fits the plan's rule {rule!r}", err=True)
     if verbose:
-        click.echo(report.tensor_table(saved.tensors, _width(err)), err=err)
+        click.echo(report.tensor_table(saved.tensors, width(err)), err=err)
     if not quiet:
         click.echo(f"{target.name}: {report.total(saved)}", err=err)
 
@@ -168,45 +246,120 @@ def _report_saved(saved: files.SaveReport, target: Path, quiet: bool, verbose: b
 @_force
 @_quiet
 @click.option("--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that.")
+@click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
+@click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
 def decompress(
-    path: Path, output: Path | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None
-) -> None:
-    """Restore the file that the archive IN was made of.
+    path: Path | Url, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None,
+    salvage: bool, fill: Any,
+) -> None:  # fmt: skip
+    """Restore the file or folder that the archive or folder IN was made of.
 
-    model.szd.safetensors becomes model.safetensors, x.npy.szd.safetensors becomes x.npy. A bare frame becomes a .npy.
+    model.szd.safetensors becomes model.safetensors, x.npy.szd.safetensors becomes x.npy, the folder x.szd becomes x. A
+    bare frame becomes a .npy.
+
+    With --salvage, every intact tensor and every intact block of a damaged one comes back, the rest is filled and
+    listed, and the exit code is 1 if anything is lost.
     """
-    to_stdout = _is_dash(output) or (output is None and _is_dash(path))
-    with (
-        _spooled(path) as spooled,
-        files.open_frames(spooled, max_bytes=max_bytes, threads=threads) as frames,
-        _target(path, to_stdout, force) as target,
-    ):
-        target = target or output or _restored_path(path, frames)
-        _check_target(target, path, force or to_stdout)
-        with _progress(files.raw_bytes(frames), f"decompress {path.name}", quiet) as progress:
-            loaded = files.decompress_frames(frames, target, max_bytes=max_bytes, progress=progress)
-        if to_stdout:
-            _copy_to_stdout(target)
+    to_stdout = is_dash(output) or (output is None and is_dash(path))
+    if is_folder(path):
+        if to_stdout or salvage:
+            raise click.UsageError("a folder is restored into a folder; -o - and --salvage are for files")
+        _decompress_folder(path, output, threads, force, quiet, max_bytes)
+        return
+    opened: Any = open_damaged if salvage else files.open_frames
+    with readable(path, whole=salvage) as file, target_for(to_stdout, force) as temporary:
+        with opened(file, threads=threads) as frames:
+            target = temporary or output or restored_path(path, frames)
+            check_target(target, path, force or to_stdout)
+            files.check_total(frames, max_bytes)
+            with (
+                progress_line(frames.raw_bytes, f"decompress {path.name}", quiet) as progress,
+                local_target(target) as local,
+            ):
+                if salvage:
+                    saved = salvage_file(Path(file), local, fill=fill, threads=threads, progress=progress)
+                else:
+                    loaded = files.decompress_frames(frames, local, max_bytes=max_bytes, progress=progress)
+        if temporary:
+            copy_to_stdout(temporary)
+    shown = "-" if to_stdout else target.name
+    if salvage:
+        _report_salvaged(saved, shown, quiet, to_stdout)
+    else:
+        _report_loaded(loaded, shown, quiet, to_stdout)
+
+
+def _decompress_folder(
+    path: Path, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None
+) -> None:
+    target = local_folder(output) or restored_folder_path(path)
+    check_target(target, path, force)
+    total = folder.nbytes(path, _frame_bytes)
+    with progress_line(total, f"decompress {path.name}", quiet) as progress:
+        loaded = folder.decompress_folder(path, target, threads=threads, max_bytes=max_bytes, progress=progress)
+    _report_loaded(loaded, target.name, quiet, False)
+
+
+def _frame_bytes(path: Path | str) -> int:
+    with files.open_frames(path) as frames:
+        return frames.raw_bytes
+
+
+def _report_loaded(loaded: files.LoadReport, target: str, quiet: bool, err: bool) -> None:
     if not quiet:
         rate = loaded.raw_bytes / 1e6 / max(loaded.seconds, 1e-9)
         tensors = f"{loaded.tensors} tensor{'s' * (loaded.tensors != 1)}, {report.format_bytes(loaded.raw_bytes)}"
-        click.echo(f"{'-' if to_stdout else target.name}: {tensors}, {rate:.0f} MB/s", err=to_stdout)
+        click.echo(f"{target}: {tensors}, {rate:.0f} MB/s", err=err)
+
+
+def _report_salvaged(saved: SalvageReport, target: str, quiet: bool, err: bool) -> None:
+    for note in saved.notes:
+        click.echo(f"szdnn: {note}", err=True)
+    for name, loss in saved.damaged.items():
+        click.echo(f"szdnn: {report.lost(name, loss)}", err=True)
+    if not quiet:
+        click.echo(f"{target}: {len(saved.intact)} tensors intact, {len(saved.damaged)} damaged", err=err)
+    if not saved.ok:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
 @_in
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def info(path: Path, as_json: bool) -> None:
-    """Print what the archive or frame IN holds, from its headers."""
+def info(path: Path | Url, as_json: bool) -> None:
+    """Print what the archive or frame IN, or each archive of the folder IN, holds, from its headers."""
+    if not is_folder(path):
+        _info(path if isinstance(path, Path) else str(path), as_json)
+        return
+    archives = folder.archives_in(path)
+    if as_json:
+        told = {}
+        for archive in archives:
+            with files.open_frames(archive) as frames:
+                told[archive.name] = report.as_json(frames, _saved(frames))
+        click.echo(json.dumps(told, indent=2, allow_nan=False))
+        return
+    for archive in archives:
+        click.echo(f"{archive.name}:")
+        _info(archive, False)
+
+
+def _saved(frames: FrameReader) -> files.SaveReport:
+    tensors = tuple(files.TensorReport(name, frames.info(name), None) for name in frames)
+    return files.SaveReport(tensors, frames.size, 0.0)
+
+
+def _info(path: Path | str, as_json: bool) -> None:
     with files.open_frames(path) as frames:
-        tensors = tuple(files.TensorReport(name, frames.info(name), None) for name in frames)
-        saved = files.SaveReport(tensors, path.stat().st_size, 0.0)
+        saved = _saved(frames)
+        tensors = saved.tensors
         if as_json:
             click.echo(json.dumps(report.as_json(frames, saved), indent=2, allow_nan=False))
             return
-        click.echo(report.info_table(tensors, _width(False)))
+        click.echo(report.info_table(tensors, width(False)))
         count = f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}"
-        click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}")
+        lossy = f"; lossy generation {frames.generations}" if isinstance(frames, Archive) and frames.generations else ""
+        click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}{lossy}")
         for tensor in tensors:
             for warning in tensor.info.warnings:
                 click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
@@ -214,41 +367,58 @@ def info(path: Path, as_json: bool) -> None:
 
 @main.command()
 @_in
+@click.option("--original", metavar="FILE", type=click.Path(path_type=Path), help="Compare with it, value by value.")
 @_threads
 @_quiet
-def test(path: Path, threads: int | None, quiet: bool) -> None:
-    """Check every checksum of the archive or frame IN by decoding all of it."""
-    with files.open_frames(path, threads=threads) as frames:
-        with _progress(None, f"test {path.name}", quiet) as progress:
-            errors = files.check_frames(frames, progress)
-        for error in errors.values():
-            click.echo(f"szdnn: {path.name}: {error}", err=True)
-        if errors:
-            raise click.ClickException(f"{len(errors)} of {len(frames)} tensors are damaged")
-        if not quiet:
-            click.echo(f"{path.name}: {len(frames)} tensor{'s' * (len(frames) != 1)}, no damage")
+def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bool) -> None:
+    """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
+
+    With --original, the file that IN was made of, every value is checked against its bound too.
+    """
+    if is_folder(path) and original:
+        raise click.UsageError("--original is for a file")
+    where = path if isinstance(path, Path) else str(path)
+    total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
+    with progress_line(total, f"test {path.name}", quiet) as progress:
+        found = api.verify(where, original, threads=threads, progress=progress)
+    for error in found.errors.values():
+        click.echo(f"szdnn: {path.name}: {error}", err=True)
+    if found.errors:
+        raise click.ClickException(_damage(found))
+    if not quiet:
+        count = f"{len(found.tensors)} tensor{'s' * (len(found.tensors) != 1)}"
+        fraction = found.largest_fraction
+        worst = "" if fraction is None else f", largest error {report.format_number(fraction, 4)} of the bound"
+        click.echo(f"{path.name}: {count}, no damage{worst}")
+
+
+def _damage(found: VerifyReport) -> str:
+    tensors = sum(name != "" for name in found.errors)
+    if not tensors:
+        return "no tensor is damaged, but the archive is"
+    return f"{tensors} of {tensors + len(found.tensors)} tensors are damaged"
 
 
 @main.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=FilePath())
+@click.argument("b", type=FilePath())
 @_quiet
-def diff(a: Path, b: Path, quiet: bool) -> None:
+def diff(a: Path | Url, b: Path | Url, quiet: bool) -> None:
     """Compare the tensors of two files, compressed or not, in any mix of types.
 
     Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, and the largest
     error over that range. Exits with 0 when all tensors are equal bit for bit and, between two files of one type, the
     rest (numbers, strings, nesting, metadata) too; with 1 when anything differs.
     """
-    with files.open_tensors(a) as first, files.open_tensors(b) as second:
-        diffs = list(files.diff_tensors(first, second))
-        same_rest = files.rest_equal(first, second)
+    with spooled(a) as x, spooled(b) as y, files.open_tensors(x) as first, files.open_tensors(y) as second:
+        diffs = list(diff_files.diff_tensors(first, second))
+        same_rest = diff_files.rest_equal(first, second)
     if not quiet:
         header = ["name", "state", "max abs error", "rmse", "psnr", "max rel range"]
         rows = [
             [d.name, d.state, *map(report.format_error, (d.max_abs_error, d.rmse, d.psnr, d.relative))] for d in diffs
         ]
-        click.echo(report.table(header, rows, _width(False)))
+        click.echo(report.table(header, rows, width(False)))
         equal = sum(d.state == "equal" for d in diffs)
         rest = "" if same_rest else "; what the files hold beside tensors differs"
         click.echo(f"{equal} of {len(diffs)} tensors equal, {len(diffs) - equal} not{rest}")
@@ -264,81 +434,3 @@ def demo(keep: Path | None) -> None:
 
     for line in run(keep):
         click.echo(line)
-
-
-def _is_dash(path: Path | None) -> bool:
-    return path is not None and str(path) == "-"
-
-
-def _archive_path(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".safetensors") + ARCHIVE_SUFFIX)
-
-
-def _restored_path(path: Path, frames: FrameReader) -> Path:
-    suffix = restored_suffix(frames.skeleton)
-    name = path.name
-    for known in (ARCHIVE_SUFFIX, ".safetensors", ".szd"):
-        if name.endswith(known):
-            name = name[: -len(known)]
-            break
-    return path.with_name(name if name.endswith(suffix) else name + suffix)
-
-
-def _check_target(target: Path, path: Path, force: bool) -> None:
-    if target.exists():
-        if not _is_dash(path) and path.exists() and target.samefile(path):
-            raise click.UsageError(f"{target} is the input itself; give another with -o")
-        if not force:
-            raise click.UsageError(f"{target} exists; -f overwrites it")
-
-
-@contextmanager
-def _spooled(path: Path) -> Iterator[Path]:
-    """The input as a file that can be mapped: itself, or a temporary copy of standard input or a pipe."""
-    if not (_is_dash(path) or path.is_fifo()):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="szdnn-") as folder:
-        copy = Path(folder, "stdin")
-        with copy.open("wb") as file, sys.stdin.buffer if _is_dash(path) else path.open("rb") as stream:
-            shutil.copyfileobj(stream, file)
-        yield copy
-
-
-@contextmanager
-def _target(path: Path, to_stdout: bool, force: bool) -> Iterator[Path | None]:
-    """For standard output, a file in a temporary folder to write before; else None."""
-    if not to_stdout:
-        yield None
-        return
-    if _is_terminal(False) and not force:
-        raise click.UsageError("binary data is not written to a terminal; redirect it, or -f")
-    with tempfile.TemporaryDirectory(prefix="szdnn-") as folder:
-        yield Path(folder, "stdout")
-
-
-def _copy_to_stdout(path: Path) -> None:
-    with path.open("rb") as file:
-        shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
-
-
-def _is_terminal(err: bool) -> bool:
-    stream = sys.stderr if err else sys.stdout
-    return stream.isatty()
-
-
-def _width(err: bool) -> int | None:
-    """The columns of the terminal; None, for no limit, where the output goes elsewhere."""
-    return shutil.get_terminal_size().columns if _is_terminal(err) else None
-
-
-@contextmanager
-def _progress(total: int | None, label: str, hidden: bool) -> Iterator[files.Progress | None]:
-    """A progress bar with an ETA on a terminal; None elsewhere."""
-    if hidden or not _is_terminal(True) or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    bar: Any
-    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-        yield lambda name, size: bar.update(size)

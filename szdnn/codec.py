@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import FLOAT_CODES, as_array, dtype_code
 from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, Rel
-from .buffers import joined
+from .buffers import Bytes, joined
 from .decoder import Frame, decode, read_part, usable_output
-from .encoder import Choices, FrameMaker, Part, total
+from .encoder import Choices, FrameMaker, Part, fill
 from .errors import ArgumentError, BoundError, CorruptFrame
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search
+from .stats import stats_of
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
 _PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()}
@@ -58,18 +59,21 @@ def _check_threads(threads: int | None) -> None:
         raise ArgumentError(f"threads must be a positive integer or None, not {threads!r}")
 
 
-def _frame_parts(array: Any, bound: Bound, choices: Choices) -> list[Part]:
+def _compressed(array: Any, bound: Bound, choices: Choices, out: Bytes | None) -> list[Part] | int:
+    """The frame's parts, or its size where it went to `out`."""
     values = as_array(array)
     if values.ndim > 64:
         raise ArgumentError(f"tensors have at most 64 dimensions, not {values.ndim}")
     code = dtype_code(values.dtype)
     check_dtype(bound, code, values.dtype)
     exact = isinstance(bound, Lossless) or code not in FLOAT_CODES
-    stats = _NoStats(values) if exact else _native.stats(code, values)
+    stats = _NoStats(values) if exact else stats_of(code, values, choices.threads)
     maker = FrameMaker(values, code, stats, choices)
     if isinstance(bound, (RMSE, PSNR, Bits)):
-        return search(bound, maker)
-    return maker.make(resolve(bound, code, values, stats))
+        parts = search(bound, maker)
+        return parts if out is None else fill(out, parts)
+    target = resolve(bound, code, values, stats)
+    return maker.make(target) if out is None else maker.make_into(target, out)
 
 
 def compress(
@@ -94,29 +98,27 @@ def compress(
         al. 2018).
     coder: "auto", "rans" or "huffman".
     out: a writable contiguous buffer to put the frame in; then a memoryview of the part that was filled is returned.
+        Blocks go there as they come: no second copy of the frame is held (below effort 7, and where the bound
+        needs no search). What it holds is undefined if an exception is raised.
     threads: how many at most; None: as many as there are processors. The bytes do not depend on it.
 
     Returns the frame. Raises BoundError (bound or dtype), ArgumentError (anything else).
     """
-    parts = _frame_parts(array, bound, _check_choices(effort, predictor, coder, threads))
-    if out is None:
-        return joined(parts)
-    return _fill(out, parts)
+    choices = _check_choices(effort, predictor, coder, threads)
+    view = None if out is None else _writable(out)
+    made = _compressed(array, bound, choices, None if view is None else np.frombuffer(view, dtype=np.uint8))
+    if view is None or isinstance(made, list):
+        return joined(made)  # type: ignore[arg-type]
+    if made > view.nbytes:
+        raise ArgumentError(f"out has {view.nbytes} bytes, the frame {made}")
+    return view[:made]
 
 
-def _fill(out: Any, parts: list[Part]) -> memoryview:
+def _writable(out: Any) -> memoryview:
     view = memoryview(out)
     if view.readonly or not view.c_contiguous:
         raise ArgumentError("out must be a writable contiguous buffer")
-    view = view.cast("B")
-    size = total(parts)
-    if size > view.nbytes:
-        raise ArgumentError(f"out has {view.nbytes} bytes, the frame {size}")
-    room, at = np.frombuffer(view, dtype=np.uint8), 0
-    for part in parts:
-        room[at : at + len(part)] = _native.as_bytes(part)
-        at += len(part)
-    return view[:size]
+    return view.cast("B")
 
 
 def decompress(

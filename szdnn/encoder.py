@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import COMPLEX_CODES, FLOAT_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
+from .buffers import Room
 from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_linear
 
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
@@ -52,15 +54,19 @@ class Choices:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A frame's parts; `saving`: how much smaller at least its blocks are than lossless ones of the same tiles."""
+    """A frame; `saving`: how much smaller at least its blocks are than lossless ones of the same tiles.
+
+    parts: header and blocks, or nothing where they went into the caller's buffer or were only counted.
+    """
 
     parts: list[Part]
+    bytes: int
     saving: int
     same_tiles: bool
 
     def size(self) -> int:
         """Bytes of the frame."""
-        return total(self.parts)
+        return self.bytes
 
 
 def thread_count(threads: int | None, blocks: int) -> int:
@@ -187,6 +193,31 @@ class FrameMaker:
         exact = self.lossless(target)
         return lossy.parts if total(lossy.parts) <= total(exact) else exact
 
+    def make_into(self, target: Target, buffer: NDArray[np.uint8]) -> int:
+        """The same frame into a buffer; its size, which is larger than the buffer where it did not fit."""
+        if self.choices.effort >= TRIAL_EFFORT or not self._is_float():
+            return fill(buffer, self.make(target))
+        lossy = self._lossy(target, Room(buffer))
+        if lossy is None:
+            return self._lossless_into(target, buffer)
+        if self._surely_smaller(lossy, target):
+            return lossy.bytes
+        exact = self._lossless_into(target, None)
+        return lossy.bytes if lossy.bytes <= exact else self._lossless_into(target, buffer)
+
+    def _is_float(self) -> bool:
+        return self.code in FLOAT_CODES | COMPLEX_CODES
+
+    def _lossless_into(self, target: Target, buffer: NDArray[np.uint8] | None) -> int:
+        """As `lossless`, for floats; without a buffer only the size."""
+        header = self._lossless_header(target)
+        plain = self._encode(header, Room(buffer))
+        if self._incompressible(plain.bytes, header.c.blocks):
+            large = self._large_tiles(target)
+            if large.bytes < plain.bytes:
+                return large.bytes if buffer is None else large.into(buffer)
+        return plain.bytes
+
     def _surely_smaller(self, lossy: Encoded, target: Target) -> bool:
         """Whether no lossless frame can be smaller.
 
@@ -199,18 +230,17 @@ class FrameMaker:
             return lossy.saving >= LONGER_HEADER
         header = self._lossless_header(target)
         header.complete()
-        size = total(lossy.parts)
-        return _native.lossless_floor(header, self.values, size) >= size
+        return _native.lossless_floor(header, self.values, lossy.bytes) >= lossy.bytes
 
-    def _lossy(self, target: Target) -> Encoded | None:
+    def _lossy(self, target: Target, room: Room | None = None) -> Encoded | None:
         lattice = self._lattice(target)
         if lattice is None or self.values.size == 0 or self.stats.constant:
             return None
         allowed = self.choices.predictor if target.axis_eps is None else "none"
         if allowed != "auto":
-            return self._encode(self._final(lattice, allowed))
+            return self._encode(self._final(lattice, allowed), room)
         if self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT:
-            return self._encode(self._final(lattice, self._cheapest(lattice)))
+            return self._encode(self._final(lattice, self._cheapest(lattice)), room)
         tried = {name: self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS}
         best = min(tried, key=lambda name: tried[name].size())
         if self.choices.effort < MIXING_EFFORT:
@@ -259,21 +289,31 @@ class FrameMaker:
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
         return best if bits[best] < bits["none"] * 0.99 else "none"
 
-    def _encode(self, header: _native.Header) -> Encoded:
+    def _encode(self, header: _native.Header, room: Room | None = None) -> Encoded:
+        """The frame of a header: its parts, or into the room."""
         header.complete()
+        if room:
+            room.begin(header.c.header_bytes)
         count = header.c.blocks
-        blocks: list[Any] = [None] * count
+        blocks = [(0, 0, 0)] * count  # of each the size, CRC and saving
+        data: list[Part] = [b""] * (0 if room else count)
         waiting = deque(range(count))  # threads draw the blocks from it
 
         def work(_: int) -> None:
             encoder = _native.Encoder(header, self.options, self.values)
             for block in drain(waiting):
-                blocks[block] = encoder.encode(block)
+                made = encoder.encode(block, keep=room is None)
+                blocks[block] = (made.data.size, made.crc, made.saving)
+                if room:
+                    room.put(block, made.data)
+                else:
+                    data[block] = made.data
 
         run_threads(work, thread_count(self.choices.threads, count))
-        parts = [write_header(header, blocks), *(block.data for block in blocks)]
+        start = write_header(header, blocks)
+        size = room.finish(_native.as_bytes(start)) if room else len(start) + sum(block[0] for block in blocks)
         same_tiles = not header.c.predictor and not header.c.mixed
-        return Encoded(parts, sum(block.saving for block in blocks), same_tiles)
+        return Encoded([] if room else [start, *data], size, sum(block[2] for block in blocks), same_tiles)
 
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
@@ -282,35 +322,81 @@ class FrameMaker:
             header = self._lossless_header(target)
             header.c.predictor = _native.PREDICTORS["lorenzo"]
             plain = min(plain, self._encode(header).parts, key=total)
-        if len(plain) <= 2 or (total(plain) < self.values.nbytes and not self.stats.constant):
+        if not self._incompressible(total(plain), len(plain) - 1):
             return plain
-        return min(plain, self._encode_large_tiles(target), key=total)
+        large = self._large_tiles(target)
+        if large.bytes >= total(plain):
+            return plain
+        plain.clear()
+        return large.parts()
+
+    def _incompressible(self, size: int, blocks: int) -> bool:
+        """Whether fewer blocks might be smaller."""
+        return blocks > 1 and (size >= self.values.nbytes or self.stats.constant)
 
     def _lossless_header(self, target: Target) -> _native.Header:
         header = new_header(self.code, self.values.shape, target)
         shorten_bound(header)
         return header
 
-    def _encode_large_tiles(self, target: Target) -> list[Part]:
+    def _large_tiles(self, target: Target) -> LargeTiles:
         header = self._lossless_header(target)
         header.complete()
         elements, width = header.c.elements, header.c.element_bytes
-        edge = min(elements, LOSSLESS_TILE_BYTES // width)
-        set_tiles(header, (elements,), (edge,))
+        set_tiles(header, (elements,), (min(elements, LOSSLESS_TILE_BYTES // width),))
         header.complete()
-        flat = self.values.reshape(-1).view(np.uint8)
+        return LargeTiles(header, self.values.reshape(-1).view(np.uint8), bool(self.stats.constant))
+
+
+@dataclass(frozen=True)
+class LargeTiles:
+    """A frame of as few blocks as can be, raw or constant."""
+
+    header: _native.Header
+    flat: NDArray[np.uint8]
+    constant: bool
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        c = self.header.c
+        values = c.blocks * c.element_bytes if self.constant else self.flat.size
+        return int(c.header_bytes + c.blocks + values)
+
+    def parts(self) -> list[Part]:
+        """The frame in one piece."""
+        made = np.empty(self.bytes, dtype=np.uint8)
+        self.into(made)
+        return [made]
+
+    def into(self, buffer: NDArray[np.uint8]) -> int:
+        """Puts the frame into a buffer if it fits; its size."""
+        if self.bytes > buffer.size:
+            return self.bytes
+        c = self.header.c
+        width, edge, at = c.element_bytes, c.tile[0] * c.element_bytes, int(c.header_bytes)
         blocks = []
-        for start in range(0, elements, edge):
-            part = flat[start * width : (start + edge) * width]
-            block = b"\x02" + _little(part[:width], width) if self.stats.constant else b"\x03" + _little(part, width)
-            made = _native.as_bytes(block)
-            blocks.append(_native.Block(made, _native.crc32c(made), 0))
-        return [write_header(header, blocks), *(block.data for block in blocks)]
+        for start in range(0, self.flat.size, edge):
+            part = self.flat[start : start + (width if self.constant else edge)]
+            block = buffer[at : at + 1 + part.size]
+            block[0] = 2 if self.constant else 3
+            block[1:] = part
+            if sys.byteorder == "big":
+                block[1:].reshape(-1, width)[:] = part.reshape(-1, width)[:, ::-1]
+            blocks.append((block.size, _native.crc32c(block), 0))
+            at += block.size
+        buffer[: c.header_bytes] = _native.as_bytes(write_header(self.header, blocks))
+        return at
 
 
-def _little(part: NDArray[np.uint8], width: int) -> bytes:
-    """Elements of `width` bytes in native order as little-endian bytes."""
-    return part.view(f"=u{width}").astype(f"<u{width}", copy=False).tobytes()
+def fill(buffer: NDArray[np.uint8], parts: list[Part]) -> int:
+    """The parts one after the other into a buffer, if they fit; their size."""
+    size = total(parts)
+    at = 0
+    for part in parts if size <= buffer.size else []:
+        buffer[at : at + len(part)] = _native.as_bytes(part)
+        at += len(part)
+    return size
 
 
 def drain(waiting: deque[int]) -> Iterator[int]:
@@ -327,14 +413,16 @@ def run_threads(work: Any, threads: int) -> None:
     if threads == 1:
         work(0)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for result in [pool.submit(work, i) for i in range(threads)]:
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work, i) for i in range(1, threads)]
+        work(0)  # this thread takes its share
+        for result in others:
             result.result()
 
 
-def write_header(header: _native.Header, blocks: list[_native.Block]) -> bytes:
-    """The header with the index of these blocks."""
-    index = b"".join(struct.pack("<II", len(block.data), block.crc) for block in blocks)
+def write_header(header: _native.Header, blocks: list[tuple[int, int, int]]) -> bytes:
+    """The header with the index of these blocks, of each the size, CRC and saving."""
+    index = b"".join(struct.pack("<II", size, crc) for size, crc, _ in blocks)
     out = np.empty(header.c.header_bytes, dtype=np.uint8)
     header.write(np.frombuffer(index, dtype=np.uint8) if index else np.empty(0, dtype=np.uint8), out)
     return out.tobytes()

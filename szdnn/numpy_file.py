@@ -17,8 +17,9 @@ from numpy.lib import format as npy
 
 from .errors import ArchiveError, CorruptFrame
 from .safetensors_file import map_bytes
-from .skeleton import entry_name
+from .skeleton import decode_state, entry_name
 from .source import Array, Json, Source, TensorSpec, take, write_array
+from .state import Rebuilder
 
 NPY_NAME = "array"
 """The name of the only tensor of a .npy file."""
@@ -54,6 +55,10 @@ class NpyHeader:
         if not self.is_plain:
             return raw
         return np.require(raw.view(self.dtype).reshape(self.shape, order=self._order), requirements="A")
+
+    def array_of(self, decoded: Array) -> Array:
+        """A decoded tensor as the array that the file held; byte and memory order are the machine's."""
+        return decoded if self.is_plain else decoded.view(self.dtype).reshape(self.shape)
 
     def write(self, file: Any, array: Array) -> None:
         """Write header and values as they stood in the source, byte order and memory order included."""
@@ -237,3 +242,49 @@ def _members(skeleton: dict[str, Json]) -> list[tuple[str, str, bool, NpyHeader]
     if len(names) != len(members):
         raise ArchiveError("the list of members in the skeleton is damaged: a name stands there twice")
     return members
+
+
+def write_numpy(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -> None:
+    """Write a .npy file of a state that is an array, a .npz file of one that is a dict of arrays."""
+    state = skeleton.get("state")
+    if not isinstance(state, dict):
+        raise ArchiveError("the skeleton is damaged: its state is not of arrays")
+    if "tensor" in state:
+        npy.write_array(file, _array_of(state, tensors), allow_pickle=False)
+        return
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, node in _pairs(state):
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as target:
+                npy.write_array(target, _array_of(node, tensors), allow_pickle=False)
+
+
+def _pairs(state: dict[str, Json]) -> list[tuple[str, Json]]:
+    try:
+        pairs = [(str(key), node) for key, node in state["dict" if "dict" in state else "ordered"]]
+        names = {key.encode() for key, _ in pairs}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"the skeleton is damaged: {error!r}") from None
+    if len(names) != len(pairs):
+        raise ArchiveError("the skeleton is damaged: a name stands there twice")
+    return pairs
+
+
+def _array_of(node: Json, tensors: Any) -> Array:
+    """The array of a node, of one of NumPy's own dtypes."""
+    array = decode_state(node, Rebuilder(tensors, "numpy").leaf)
+    if not isinstance(array, np.ndarray):
+        raise ArchiveError("the skeleton is damaged: its state is not of arrays")
+    if array.dtype.isbuiltin not in (0, 1):
+        raise ArchiveError(f".npy files can't hold {array.dtype}; use szdnn.load in Python")
+    return array
+
+
+def arrays_of(skeleton: dict[str, Json], tensors: Any) -> Any:
+    """The array of a .npy file, the arrays of a .npz file by name, with the dtypes that their headers tell."""
+    if skeleton.get("kind") == "npz":
+        rows = _members(skeleton)
+        return {
+            filename.removesuffix(".npy"): header.array_of(take(tensors, name)) for name, filename, _, header in rows
+        }
+    array = take(tensors, NPY_NAME)
+    return _header_of(skeleton).array_of(array) if "header" in skeleton else array

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .archive import FrameReader
+from .archive import Archive, FrameReader
 from .bounds import Bound
 from .codec import FrameInfo
 from .files import SaveReport, TensorReport
+from .salvage import Loss
 
 
 def format_bytes(count: int | float) -> str:
@@ -117,12 +118,24 @@ def total(saved: SaveReport) -> str:
     return f"{sizes(saved)}, {errors}, {saved.raw_bytes / 1e6 / max(saved.seconds, 1e-9):.0f} MB/s"
 
 
+def lost(name: str, loss: Loss, most: int = 8) -> str:
+    """What is lost of a tensor, with its first ranges of values in C order."""
+    reason = loss.reason.removeprefix(f"{name}: ")
+    if loss.values == loss.size:
+        return f"{name}: all {loss.size} values lost: {reason}"
+    ranges = " ".join(f"{start}:{stop}" for start, stop in loss.ranges[:most])
+    more = f" and {len(loss.ranges) - most} more ranges" if len(loss.ranges) > most else ""
+    return f"{name}: {loss.values} of {loss.size} values lost, {ranges}{more}: {reason}"
+
+
 def as_json(frames: FrameReader, saved: SaveReport) -> dict[str, Any]:
     """What an archive holds, ready for JSON."""
     return {
         "kind": frames.skeleton.get("kind"),
         "suffix": frames.skeleton.get("suffix"),
         "metadata": frames.metadata,
+        "digest": frames.digest if isinstance(frames, Archive) else None,
+        "generations": frames.generations if isinstance(frames, Archive) else None,
         "tensors": [
             {
                 "name": tensor.name,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from . import skeleton as skeletons
 from .errors import ArchiveError, CorruptFrame
 from .skeleton import RESERVED_PREFIX
 from .source import Array, Json, Source, TensorSpec, take, write_array
@@ -92,6 +93,30 @@ def read_header(path: Path) -> Header:
             raise ArchiveError(f"{path} is not a whole .safetensors file: header: {error!r}") from None
 
 
+def check_layout(header: Header, size: int) -> None:
+    """Check that entries follow each other without gaps to the end of a file of that size. Raises ValueError."""
+    stop = len(header.raw)
+    for name, entry in header.entries.items():
+        whole = entry.dtype not in DTYPES or entry.spec.nbytes == entry.stop - entry.start
+        if entry.start != stop or entry.stop < entry.start or not whole:
+            raise ValueError(f"the place of {name}")
+        stop = entry.stop
+    if stop != size:
+        raise ValueError(f"it ends at byte {size}, its last tensor at {stop}")
+
+
+def canonical_header(entries: Iterable[tuple[str, str, tuple[int, ...], int]], metadata: dict[str, str]) -> bytes:
+    """The header as the safetensors library writes it for (name, dtype, shape, bytes) in this order."""
+    fields: dict[str, Json] = {"__metadata__": metadata} if metadata else {}
+    at = 0
+    for name, dtype, shape, size in entries:
+        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
 def map_bytes(file: BinaryIO, start: int, stop: int) -> Array:
     """Bytes of an open file as a read-only mapped array that lets go of its pages when it is dropped."""
     if start == stop:
@@ -122,25 +147,34 @@ class SafetensorsSource(Source):
         return np.require(raw.view(entry.spec.dtype).reshape(entry.spec.shape), requirements="A")
 
     def skeleton(self) -> dict[str, Json]:
-        """See `Source.skeleton`."""
-        return {"header": base64.b64encode(self.header.raw).decode()}
+        """See `Source.skeleton`: the header's text, or nothing where it is as the library writes it."""
+        if self.header.raw == _expected(self.specs, self.metadata):
+            return {}
+        return {"header": self.header.raw[8:].decode()}
 
     def close(self) -> None:
         """See `Source.close`."""
         self._file.close()
 
 
+_SPELLED = {dtype.newbyteorder("="): name for name, dtype in DTYPES.items()}
+
+
+def _expected(specs: Mapping[str, TensorSpec], metadata: dict[str, str]) -> bytes:
+    native = {name: _SPELLED[spec.dtype.newbyteorder("=")] for name, spec in specs.items()}
+    return canonical_header(((n, native[n], spec.shape, spec.nbytes) for n, spec in specs.items()), metadata)
+
+
 def header_of(skeleton: dict[str, Json]) -> Header:
     """The source's header as the skeleton keeps it."""
     try:
-        header = parse_header(base64.b64decode(skeleton["header"], validate=True))
-        stop = len(header.raw)
-        if stop != 8 + int.from_bytes(header.raw[:8], "little"):
-            raise ValueError("wrong length")
-        for name, entry in header.entries.items():
-            if entry.start != stop or entry.spec.nbytes != entry.stop - entry.start:
-                raise ValueError(f"the place of {name}")
-            stop = entry.stop
+        if "header" in skeleton:
+            text = skeleton["header"].encode()
+            raw = len(text).to_bytes(8, "little") + text
+        else:
+            raw = _expected(skeletons.specs_of(skeleton), skeleton["metadata"])
+        header = parse_header(raw)
+        check_layout(header, max([len(raw), *(entry.stop for entry in header.entries.values())]))
         return header
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError(f"the source's header in the skeleton is damaged: {error!r}") from None
@@ -155,3 +189,4 @@ def write_safetensors(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -
         if array.dtype != spec.dtype or array.shape != spec.shape:
             raise CorruptFrame(f"{name}: holds {array.dtype} {array.shape}; the header says {spec.dtype} {spec.shape}")
         write_array(file, array)
+        del array  # before the next one is decoded

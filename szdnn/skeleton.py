@@ -6,10 +6,15 @@ A nested state becomes a tree of JSON nodes:
     list                                        a JSON list
     {"int": "0x..."}                            an int beyond 64 bits
     {"float": "7ff8000000000000"}               NaN and infinities, by their bits
-    {"bytes": base64}   {"tuple": [...]}
-    {"dict": [[key, node], ...]}                keys are JSON strings or integers, so 1 stays apart from "1"
+    {"complex": [hex, hex]}                     real and imaginary part, by their bits
+    {"bytes": base64}   {"bytearray": base64}   {"tuple": [...]}
+    {"set": [...]}   {"frozenset": [...]}       elements in a fixed order
+    {"dict": [[key, node], ...]}                keys are nodes too, so 1 stays apart from "1"
+    {"counter": [[key, node], ...]}             a collections.Counter
     {"ordered": [[key, node], ...], "attrs": node}    an OrderedDict with the attributes torch hangs on it
-    {"tensor": name, ...}                       a tensor; a tied one names the same entry again
+    {"npdtype": text}   {"scalar": text, "bytes": hex}    a NumPy dtype, a NumPy scalar
+    {"tensor": name, ...}                       a tensor or array; a tied one names the same entry again
+    {"torch": kind, "value": ...}               a torch.Size, dtype, device or layout
 """
 
 from __future__ import annotations
@@ -19,29 +24,38 @@ import json
 import math
 import re
 import struct
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import zstandard
 
+from .arrays import DTYPES
 from .errors import ArchiveError, Error
-from .source import Json
+from .source import Json, TensorSpec
 
 MAX_DEPTH = 200
 MAX_SKELETON_BYTES = 1 << 28
 RESERVED_PREFIX = "__szdnn__."
 
-Path = tuple[str | int, ...]
+Path = tuple[Hashable, ...]
 Leaf = Callable[[object, Path], Json | None]
 
 _ESCAPED = re.compile(r"[%/\x00-\x1f\x7f\ud800-\udfff]")
+_DTYPES: dict[str, np.dtype[Any]] = {dtype.name: dtype for dtype in DTYPES.values()}
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
 def pack(skeleton: dict[str, Json]) -> bytes:
     """The skeleton as a zstd frame with a checksum. Raises ArchiveError when it is larger than 256 MB of JSON."""
-    text = json.dumps(skeleton, separators=(",", ":"), allow_nan=False).encode()
+    return pack_json(skeleton)
+
+
+def pack_json(value: Json) -> bytes:
+    """A JSON value as a zstd frame with a checksum. Raises ArchiveError when it is larger than 256 MB of JSON."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_SKELETON_BYTES:
         raise ArchiveError(f"what the file holds beside tensors takes {len(text)} bytes; at most {MAX_SKELETON_BYTES}")
     return zstandard.ZstdCompressor(level=12, write_checksum=True).compress(text)
@@ -50,20 +64,51 @@ def pack(skeleton: dict[str, Json]) -> bytes:
 def unpack(data: bytes) -> dict[str, Json]:
     """The inverse of `pack`. Raises ArchiveError for anything damaged."""
     try:
-        parameters = zstandard.get_frame_parameters(data)
-        if not parameters.has_checksum or not 0 <= parameters.content_size <= MAX_SKELETON_BYTES:
-            raise ValueError("its header")
-        text = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-        skeleton = json.loads(text, parse_constant=_no_constant)
-    except (zstandard.ZstdError, ValueError, RecursionError) as error:
+        skeleton = unpack_json(data)
+    except ValueError as error:
         raise ArchiveError(f"the skeleton is damaged: {error}") from None
     if not isinstance(skeleton, dict):
         raise ArchiveError("the skeleton is damaged: not a JSON object")
     return skeleton
 
 
+def unpack_json(data: bytes) -> Json:
+    """The inverse of `pack_json`. Raises ValueError for anything damaged."""
+    try:
+        parameters = zstandard.get_frame_parameters(data)
+        if not parameters.has_checksum or not 0 <= parameters.content_size <= MAX_SKELETON_BYTES:
+            raise ValueError("its header")
+        text = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        return json.loads(text, parse_constant=_no_constant)
+    except (zstandard.ZstdError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def pack_specs(specs: Mapping[str, TensorSpec]) -> Json:
+    """Names, dtypes and shapes of an archive's tensors, for the skeleton."""
+    return [[name, spec.dtype.newbyteorder("=").name, list(spec.shape)] for name, spec in specs.items()]
+
+
+def specs_of(skeleton: dict[str, Json]) -> dict[str, TensorSpec]:
+    """Dtypes and shapes by name, as `pack_specs` put them there. Raises ArchiveError for anything else."""
+    try:
+        rows = [(str(name), _DTYPES[dtype], tuple(map(_extent, shape))) for name, dtype, shape in skeleton["tensors"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"the skeleton is damaged: its tensors: {error!r}") from None
+    specs = {name: TensorSpec(dtype, shape) for name, dtype, shape in rows}
+    if len(specs) != len(rows):
+        raise ArchiveError("the skeleton is damaged: a name stands there twice")
+    return specs
+
+
+def _extent(value: Json) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"the extent {value!r}")
+    return value
 
 
 def entry_name(name: str) -> str:
@@ -76,15 +121,23 @@ def entry_name(name: str) -> str:
 def path_name(path: Path) -> str:
     """A path in a nested state as a name, another for each path.
 
-    Parts are joined by "/"; int 1 is `1`, str "1" is `"1"`, "a/b" is `a%2Fb`; a state that is itself a tensor is "/".
+    Parts are joined by "/"; int 1 is `1`, str "1" is `"1"`, "a/b" is `a%2Fb`, any other key is `=` and its repr; a
+    state that is itself a tensor is "/".
     """
-    name = "/".join(str(part) if isinstance(part, int) else _escape(part) for part in path)
-    return entry_name(name) if path else "/"
+    return entry_name("/".join(map(_part_name, path))) if path else "/"
 
 
-def _escape(key: str) -> str:
-    escaped = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", key).replace('"', "%22")
-    return f'"{escaped}"' if not key or _INTEGER.fullmatch(key) else escaped
+def _part_name(part: Hashable) -> str:
+    if type(part) is int:
+        return str(part)
+    if not isinstance(part, str):
+        return "=" + _quoted(repr(part))
+    escaped = _quoted(part)
+    return f'"{escaped}"' if not part or part[0] == "=" or _INTEGER.fullmatch(part) else escaped
+
+
+def _quoted(text: str) -> str:
+    return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", text).replace('"', "%22")
 
 
 def place(path: Path) -> str:
@@ -100,38 +153,82 @@ def encode_state(value: object, leaf: Leaf, path: Path = ()) -> Json:
     if len(path) > MAX_DEPTH:
         raise ArchiveError(f"{place(path[:3])}... is nested more than {MAX_DEPTH} deep, or holds itself")
     kind = type(value)
-    if value is None or kind in (bool, str):
-        return value
-    if isinstance(value, (int, float, bytes)) and kind in (int, float, bytes):
-        return _encode_scalar(value)
-    if isinstance(value, dict) and kind in (dict, OrderedDict):
+    if isinstance(value, dict) and kind in (dict, OrderedDict, Counter):
         return _encode_dict(value, leaf, path)
     if isinstance(value, (list, tuple)) and kind in (list, tuple):
         items = [encode_state(item, leaf, (*path, index)) for index, item in enumerate(value)]
         return items if kind is list else {"tuple": items}
     node = leaf(value, path)
-    if node is None:
-        raise ArchiveError(f"{place(path)} is a {kind.__module__}.{kind.__qualname__}, which szdnn can't keep")
-    return node
+    return _encode_plain(value, path) if node is None else node
 
 
-def _encode_scalar(value: int | float | bytes) -> Json:
-    if isinstance(value, bytes):
-        return {"bytes": base64.b64encode(value).decode()}
+def _encode_plain(value: object, path: Path) -> Json:
+    """The node of a value without tensors in it."""
+    kind = type(value)
+    if value is None or kind in (bool, str):
+        return value
+    if isinstance(value, (int, float, complex)) and kind in (int, float, complex):
+        return _encode_number(value)
+    if isinstance(value, (bytes, bytearray)) and kind in (bytes, bytearray):
+        return {kind.__name__: base64.b64encode(value).decode()}
+    if isinstance(value, (set, frozenset)) and kind in (set, frozenset):
+        nodes = [_encode_key(item, path, "element") for item in value]
+        return {kind.__name__: sorted(nodes, key=json.dumps)}
+    if isinstance(value, np.dtype):
+        return {"npdtype": dtype_text(value, path)}
+    if isinstance(value, np.generic):
+        return {"scalar": dtype_text(value.dtype, path), "bytes": value.tobytes()[: value.dtype.itemsize].hex()}
+    advice = "pass its state_dict()" if hasattr(value, "state_dict") else "turn it into these first"
+    raise ArchiveError(
+        f"{place(path)} is a {kind.__module__}.{kind.__qualname__}, which szdnn can't keep; it keeps tensors, arrays, "
+        f"numbers, strings, bytes, None, and dicts, lists, tuples and sets of them: {advice}"
+    )
+
+
+def _encode_number(value: int | float | complex) -> Json:
+    if isinstance(value, complex):
+        return {"complex": [struct.pack(">d", part).hex() for part in (value.real, value.imag)]}
     if isinstance(value, int):
         return value if -(1 << 63) <= value < 1 << 63 else {"int": hex(value)}
     return value if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
 
 
+def _encode_key(key: object, path: Path, what: str = "key") -> Json:
+    """The node of a dict's key or a set's element: plain values and tuples of them."""
+    if type(key) is tuple:
+        return {"tuple": [_encode_key(item, path, what) for item in key]}
+    if type(key) in (bytearray, set) or isinstance(key, np.dtype):
+        raise ArchiveError(f"{place(path)} has the {what} {key!r}, which szdnn can't keep")
+    try:
+        return _encode_plain(key, path)
+    except ArchiveError:
+        raise ArchiveError(f"{place(path)} has the {what} {key!r}, which szdnn can't keep") from None
+
+
 def _encode_dict(value: dict[Any, object], leaf: Leaf, path: Path) -> Json:
-    items = []
-    for key, item in value.items():
-        if type(key) not in (str, int):
-            raise ArchiveError(f"{place(path)} has the key {key!r}; szdnn keeps keys of type str and int only")
-        items.append([_encode_scalar(key) if isinstance(key, int) else key, encode_state(item, leaf, (*path, key))])
-    if type(value) is dict:
-        return {"dict": items}
-    return {"ordered": items, "attrs": encode_state(dict(value.__dict__), leaf, (*path, "__dict__"))}
+    items = [[_encode_key(key, path), encode_state(item, leaf, (*path, key))] for key, item in value.items()]
+    if type(value) is OrderedDict:
+        return {"ordered": items, "attrs": encode_state(dict(value.__dict__), leaf, (*path, "__dict__"))}
+    return {"counter" if type(value) is Counter else "dict": items}
+
+
+def dtype_text(dtype: np.dtype[Any], path: Path) -> str:
+    """A NumPy dtype as text that `text_dtype` reads. Raises ArchiveError for records and objects."""
+    if hasattr(ml_dtypes, dtype.name):
+        return dtype.name
+    if dtype.hasobject or dtype.fields or dtype.subdtype or dtype.char == "V":
+        raise ArchiveError(f"{place(path)} has the NumPy dtype {dtype}, which szdnn can't keep")
+    return dtype.str
+
+
+def text_dtype(text: Json) -> np.dtype[Any]:
+    """The inverse of `dtype_text`. Raises ValueError or TypeError for anything else."""
+    if not isinstance(text, str) or len(text) > 40:
+        raise ValueError("a dtype")
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, text, None) or text)
+    if dtype.hasobject or dtype.fields or dtype.subdtype:
+        raise ValueError(f"the dtype {text!r}")
+    return dtype
 
 
 def decode_state(node: Json, leaf: Callable[[dict[str, Json]], object]) -> object:
@@ -152,29 +249,56 @@ def _decode(node: Json, leaf: Callable[[dict[str, Json]], object]) -> object:
         return [_decode(item, leaf) for item in node]
     if not isinstance(node, dict):
         return node
-    if "tensor" in node:
+    if "tensor" in node or "torch" in node:
         return leaf(node)
     if "tuple" in node:
         return tuple(_decode(item, leaf) for item in node["tuple"])
-    if "dict" in node:
-        return {_decode_key(key): _decode(item, leaf) for key, item in node["dict"]}
-    if "ordered" in node:
-        ordered = OrderedDict((_decode_key(key), _decode(item, leaf)) for key, item in node["ordered"])
+    for kind in ("dict", "counter", "ordered"):
+        if kind in node:
+            return _decode_dict(kind, node, leaf)
+    return _decode_plain(node)
+
+
+def _decode_dict(kind: str, node: dict[str, Json], leaf: Callable[[dict[str, Json]], object]) -> object:
+    items = [(_decode_key(key), _decode(item, leaf)) for key, item in node[kind]]
+    if kind == "ordered":
+        ordered = OrderedDict(items)
         ordered.__dict__.update(_decode(node["attrs"], leaf))  # type: ignore[call-overload]
         return ordered
-    return _decode_scalar(node)
+    return Counter(dict(items)) if kind == "counter" else dict(items)
 
 
-def _decode_scalar(node: dict[str, Json]) -> object:
+def _decode_plain(node: dict[str, Json]) -> object:
+    if "scalar" in node:
+        return _decode_scalar(text_dtype(node["scalar"]), bytes.fromhex(node["bytes"]))
     if "bytes" in node:
         return base64.b64decode(node["bytes"], validate=True)
+    if "bytearray" in node:
+        return bytearray(base64.b64decode(node["bytearray"], validate=True))
     if "int" in node:
         return int(node["int"], 16)
+    if "set" in node:
+        return set(map(_decode_key, node["set"]))
+    if "frozenset" in node:
+        return frozenset(map(_decode_key, node["frozenset"]))
+    if "npdtype" in node:
+        return text_dtype(node["npdtype"])
+    if "complex" in node:
+        real, imaginary = (struct.unpack(">d", bytes.fromhex(part))[0] for part in node["complex"])
+        return complex(real, imaginary)
     return struct.unpack(">d", bytes.fromhex(node["float"]))[0]
 
 
-def _decode_key(key: Json) -> str | int:
-    decoded = _decode_scalar(key) if isinstance(key, dict) else key
-    if type(decoded) not in (str, int):
-        raise ValueError(f"{decoded!r} is not a key")
-    return decoded  # type: ignore[return-value]
+def _decode_scalar(dtype: np.dtype[Any], raw: bytes) -> object:
+    if len(raw) != dtype.itemsize:
+        raise ValueError(f"a scalar of dtype {dtype} in {len(raw)} bytes")
+    return np.frombuffer(raw, dtype, 1)[0] if raw else dtype.type()
+
+
+def _decode_key(key: Json) -> Hashable:
+    def no_leaf(node: dict[str, Json]) -> object:
+        raise ValueError("a tensor for a key")
+
+    decoded = _decode(key, no_leaf)
+    hash(decoded)
+    return decoded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from . import pages
 from .errors import ArchiveError
 
 Array = np.ndarray[Any, Any]
@@ -65,6 +67,13 @@ class Source(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Array]:
+        """One tensor while it is read; its pages of a mapped file do not pile up in the process."""
+        array = self[name]
+        with pages.released(pages.mapped_span(array)):
+            yield array
 
     @property
     def nbytes(self) -> int:

@@ -1,59 +1,39 @@
-"""Reading and restoring torch checkpoints (.pt, .pth, .bin), and torch tensors as NumPy arrays.
-
-This is the only module that imports torch, and it does so at once: import it only when torch is needed.
-"""
+"""Reading and restoring torch checkpoints (.pt, .pth, .bin)."""
 
 from __future__ import annotations
 
+import io
+import pickle
 import re
+import struct
+import sys
 import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import ml_dtypes
 import numpy as np
 
+from . import pages
 from .errors import ArchiveError, CorruptFrame
-from .skeleton import Path as StatePath
-from .skeleton import decode_state, encode_state, entry_name, path_name, place
-from .source import Array, Json, Source, TensorSpec, take
+from .skeleton import decode_state, specs_of, text_dtype
+from .source import Array, Json, TensorSpec, take
+from .state import StateSource
+from .torch_leaves import DTYPES, rebuild_object, torch
 
-try:
-    import torch
-except ImportError:
-    raise ArchiveError("this file needs torch; install it with: pip install 'szdnn[torch]'") from None
-
-# The dtypes NumPy lacks: what torch shows them to NumPy as, and what of ml_dtypes reads them.
-_VIEWS: dict[torch.dtype, tuple[torch.dtype, np.dtype[Any]]] = {
-    torch.bfloat16: (torch.int16, np.dtype(ml_dtypes.bfloat16)),
-    torch.float8_e4m3fn: (torch.uint8, np.dtype(ml_dtypes.float8_e4m3fn)),
-    torch.float8_e5m2: (torch.uint8, np.dtype(ml_dtypes.float8_e5m2)),
-    torch.float8_e4m3fnuz: (torch.uint8, np.dtype(ml_dtypes.float8_e4m3fnuz)),
-    torch.float8_e5m2fnuz: (torch.uint8, np.dtype(ml_dtypes.float8_e5m2fnuz)),
-}
-if hasattr(torch, "float8_e8m0fnu"):
-    _VIEWS[torch.float8_e8m0fnu] = (torch.uint8, np.dtype(ml_dtypes.float8_e8m0fnu))
-_PLAIN = {
-    torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,
-    torch.int64, torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+_STORAGES = {
+    torch.float64: torch.DoubleStorage, torch.float32: torch.FloatStorage, torch.float16: torch.HalfStorage,
+    torch.bfloat16: torch.BFloat16Storage, torch.int64: torch.LongStorage, torch.int32: torch.IntStorage,
+    torch.int16: torch.ShortStorage, torch.int8: torch.CharStorage, torch.uint8: torch.ByteStorage,
+    torch.bool: torch.BoolStorage, torch.complex64: torch.ComplexFloatStorage,
+    torch.complex128: torch.ComplexDoubleStorage,
 }  # fmt: skip
-
-
-def to_numpy(tensor: torch.Tensor) -> Array:
-    """A CPU tensor as an array over the same memory where possible, of any strides; bf16 and fp8 by ml_dtypes."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    if tensor.dtype in _VIEWS:
-        seen_as, dtype = _VIEWS[tensor.dtype]
-        return tensor.view(seen_as).numpy().view(dtype)
-    return tensor.numpy()
-
-
-def to_torch(array: Array) -> torch.Tensor:
-    """The inverse of `to_numpy`."""
-    for torch_dtype, (seen_as, dtype) in _VIEWS.items():
-        if array.dtype == dtype:
-            return torch.from_numpy(array.view(str(seen_as).removeprefix("torch."))).view(torch_dtype)
-    return torch.from_numpy(array)
+"""How the format spells the storages of old dtypes; those of newer ones are untyped."""
+_ALIGNMENT = 64
+_CHUNK = 1 << 24
 
 
 def load_state(path: Path) -> object:
@@ -75,7 +55,8 @@ def _refusal(path: Path, error: Exception) -> str:
         culprit = re.sub(r"(?s)^.*?Unsupported global:\s*(GLOBAL )?(\S+).*$", r"\2", text)
         return (
             f"{path} is refused: its pickle asks for {culprit}, and loading that may run any code. If you trust the "
-            "file, load it in Python and save its tensors alone: torch.save(model.state_dict(), 'weights.pt')"
+            "file, load it in Python and save its tensors alone: torch.save(model.state_dict(), 'weights.pt'); or, "
+            "NumPy arrays and all: szdnn.save('x.szd.safetensors', torch.load(path, weights_only=False), bound)"
         )
     if "TorchScript" in text:
         return f"{path} is a TorchScript program; save its tensors alone: torch.save(model.state_dict(), 'weights.pt')"
@@ -83,121 +64,182 @@ def _refusal(path: Path, error: Exception) -> str:
     return f"{path} is not a torch checkpoint szdnn can read, or is damaged ({type(error).__name__}: {first})"
 
 
-class _Flattener:
-    """Gives each tensor of a state a name, tied tensors the same one, and each a node in the skeleton."""
-
-    def __init__(self, is_flat: bool) -> None:
-        self._is_flat = is_flat
-        self.tensors: dict[str, torch.Tensor] = {}
-        self._by_memory: dict[tuple[object, ...], str] = {}
-
-    def leaf(self, value: object, path: StatePath) -> Json | None:
-        """The node of a tensor, None for anything else. Raises ArchiveError for tensors that can't be kept."""
-        if not isinstance(value, torch.Tensor):
-            return None
-        _check(value, path)
-        node: dict[str, Json] = {"tensor": self._name(value, path)}
-        base = self.tensors[node["tensor"]]
-        if (base.shape, base.stride()) != (value.shape, value.stride()) and base is not value:
-            node |= {"shape": list(value.shape), "stride": list(value.stride())}
-        if isinstance(value, torch.nn.Parameter):
-            node["parameter"] = value.requires_grad
-        elif value.requires_grad:
-            node["requires_grad"] = True
-        return node
-
-    def _name(self, tensor: torch.Tensor, path: StatePath) -> str:
-        """The name of the tensor's entry: that of one tied to it that came before, or a new one."""
-        storage = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.numel())
-        memory = (*storage, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-        tied = self._by_memory.get(memory)
-        if tied is not None and tensor.numel() and _covers(self.tensors[tied], tensor):
-            return tied
-        name = entry_name(str(path[0])) if self._is_flat and len(path) == 1 else path_name(path)
-        if name in self.tensors:
-            raise ArchiveError(f"{place(path)}: two tensors would both be called {name!r}")
-        self.tensors[name] = tensor
-        self._by_memory[memory] = name
-        return name
-
-
-def _check(tensor: torch.Tensor, path: StatePath) -> None:
-    kind = type(tensor)
-    if kind not in (torch.Tensor, torch.nn.Parameter):
-        raise ArchiveError(f"{place(path)} is a {kind.__module__}.{kind.__qualname__}; szdnn keeps plain tensors only")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        what = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
-        raise ArchiveError(f"{place(path)} is a {what} tensor; szdnn keeps dense ones only")
-    if tensor.dtype not in _PLAIN and tensor.dtype not in _VIEWS:
-        raise ArchiveError(f"{place(path)} has dtype {tensor.dtype}, which szdnn can't keep")
-
-
-def _covers(base: torch.Tensor, tensor: torch.Tensor) -> bool:
-    """Whether `tensor`, which begins where `base` does and is as large, is a view of the memory of `base` alone."""
-    if (base.shape, base.stride()) == (tensor.shape, tensor.stride()):
-        return True
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return base.is_contiguous() and last == base.numel() - 1
-
-
-class TorchSource(Source):
-    """A torch checkpoint of nested dicts, lists, tuples, scalars, strings, bytes and tensors.
-
-    A dict of tensors alone keeps its keys as names; elsewhere names are paths such as `optimizer/state/0/exp_avg`.
-    Tensors that share all their memory are stored once and tied again on restoring. Views that share part of it are
-    stored on their own, each within its bound.
-    """
-
-    kind = "torch"
+class TorchSource(StateSource):
+    """A torch checkpoint, whatever of a `StateSource` its pickle may hold."""
 
     def __init__(self, path: Path) -> None:
-        state = load_state(path)
-        flat = isinstance(state, dict) and all(
-            isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
-        )
-        flattener = _Flattener(flat)
-        self._state = encode_state(state, flattener.leaf)
-        self._tensors = flattener.tensors
-        super().__init__(path, {name: _spec(tensor) for name, tensor in self._tensors.items()})
+        super().__init__(load_state(path), path)
+        self.kind = "torch"
+        is_mapped = zipfile.is_zipfile(path) and _byte_order(path) == sys.byteorder
+        self._mapped = pages.file_spans(path) if is_mapped else []
 
-    def __getitem__(self, name: str) -> Array:
-        return to_numpy(self._tensors[name])
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Array]:
+        """See `Source.reading`. torch maps the file for reading and writing, and nothing here writes to it."""
+        tensor = self._tensors[name]
+        steps = [(size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)]
+        first = tensor.data_ptr()
+        stop = first + (sum(steps) + 1) * tensor.element_size()
+        is_mapped = tensor.numel() and any(low <= first and stop <= high for low, high in self._mapped)
+        with pages.released((first, stop) if is_mapped else None):
+            yield self[name]
 
-    def skeleton(self) -> dict[str, Json]:
-        """See `Source.skeleton`."""
-        return {"state": self._state}
+
+def _byte_order(path: Path) -> str:
+    """The byte order a checkpoint was written in: torch swaps the bytes of others in memory."""
+    with zipfile.ZipFile(path) as archive:
+        record = next((name for name in archive.namelist() if name.endswith("/byteorder")), None)
+        return archive.read(record).decode("ascii", "replace") if record else "little"
 
 
-def _spec(tensor: torch.Tensor) -> TensorSpec:
-    return TensorSpec(to_numpy(tensor[:0] if tensor.dim() else tensor).dtype, tuple(tensor.shape))
+# --- writing: torch.save's own format, but with one tensor in memory at a time ---
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Stands for the storage of a tensor of the archive in the pickle; its bytes are written later."""
+
+    key: str
+    dtype: torch.dtype
+    spec: TensorSpec
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Stands for a tensor over a storage."""
+
+    storage: _Storage
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    requires_grad: bool
+
+    def reduce(self) -> tuple[Any, ...]:
+        """What to call to make the tensor, and its arguments, as torch.Tensor.__reduce_ex__ has them."""
+        args: tuple[Any, ...] = (self.storage, 0, self.shape, self.stride, self.requires_grad, OrderedDict())
+        if self.storage.dtype in _STORAGES:
+            return torch._utils._rebuild_tensor_v2, args
+        return torch._utils._rebuild_tensor_v3, (*args, self.storage.dtype)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """Stands for a torch.nn.Parameter of a tensor."""
+
+    tensor: _Tensor
+    requires_grad: bool
+
+
+class _Pickler(pickle.Pickler):
+    """torch.save's pickler, for the stand-ins."""
+
+    def persistent_id(self, obj: object) -> Any:
+        """The format's name for a storage; None for anything else."""
+        if not isinstance(obj, _Storage):
+            return None
+        if obj.dtype in _STORAGES:
+            return "storage", _STORAGES[obj.dtype], obj.key, "cpu", obj.spec.size
+        return "storage", torch.UntypedStorage, obj.key, "cpu", obj.spec.nbytes
+
+    def reducer_override(self, obj: object) -> Any:
+        """How a tensor or parameter is made."""
+        if isinstance(obj, _Tensor):
+            return obj.reduce()
+        if isinstance(obj, _Parameter):
+            return torch._utils._rebuild_parameter, (obj.tensor, obj.requires_grad, OrderedDict())
+        return NotImplemented
+
+
+class _Stubs:
+    """Turns the nodes of tensors into stand-ins, and remembers the order of their storages."""
+
+    def __init__(self, specs: dict[str, TensorSpec]) -> None:
+        self._specs = specs
+        self.storages: dict[str, _Storage] = {}
+
+    def leaf(self, node: dict[str, Json]) -> object:
+        """A stand-in, or the torch object itself. NumPy arrays become tensors, which torch.load reads safely."""
+        if "torch" in node:
+            return rebuild_object(node)
+        name = node["tensor"]
+        if name not in self._specs:
+            raise ArchiveError(f"the archive has no tensor {name!r}")
+        spec = self._specs[name]
+        if "array" in node and "shape" in node:
+            raise ArchiveError(f"{name}: a .pt file can't hold an array of {text_dtype(node['array'])}; use szdnn.load")
+        if spec.dtype not in DTYPES:
+            raise ArchiveError(f"{name}: torch has no dtype {spec.dtype}; use szdnn.load")
+        storage = self.storages.setdefault(name, _Storage(str(len(self.storages)), DTYPES[spec.dtype], spec))
+        shape, stride = spec.shape, _strides(spec.shape)
+        if "shape" in node:
+            shape, stride = tuple(node["shape"]), tuple(node["stride"])
+            _check_view(name, shape, stride, spec.size)
+        flag = bool(node.get("parameter", node.get("requires_grad", False)))
+        if "parameter" in node:
+            return _Parameter(_Tensor(storage, shape, stride, False), flag)
+        return _Tensor(storage, shape, stride, flag)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def _check_view(name: str, shape: tuple[int, ...], stride: tuple[int, ...], size: int) -> None:
+    """Raises CorruptFrame for a view that would reach beyond its tensor."""
+    last = sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
+    if min((*shape, *stride, 0)) < 0 or not all(type(n) is int for n in (*shape, *stride)) or last >= size:
+        raise CorruptFrame(f"{name}: a view does not fit its tensor")
 
 
 def write_torch(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -> None:
-    """Write a torch checkpoint of the state in `skeleton` with the values of the mapping `tensors`."""
-    state = rebuild_state(skeleton, tensors)
-    torch.save(state, file)
+    """Write a torch checkpoint of the state in `skeleton` with the values of the mapping `tensors`, one at a time.
+
+    NumPy arrays and scalars in the state become tensors and Python numbers, since torch.load refuses them.
+    """
+    specs = specs_of(skeleton)
+    stubs = _Stubs(specs)
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=2).dump(decode_state(_plain_scalars(skeleton.get("state")), stubs.leaf))
+    with zipfile.ZipFile(file, "w") as archive:
+        _record(archive, file, "data.pkl", pickled.getvalue())
+        _record(archive, file, ".format_version", b"1")
+        _record(archive, file, ".storage_alignment", str(_ALIGNMENT).encode())
+        _record(archive, file, "byteorder", sys.byteorder.encode())
+        for name, storage in stubs.storages.items():
+            array = take(tensors, name)
+            if (array.dtype, array.shape) != (storage.spec.dtype, storage.spec.shape):
+                raise CorruptFrame(f"{name}: holds {array.dtype} {array.shape}; the skeleton says {storage.spec}")
+            _record(archive, file, f"data/{storage.key}", np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            del array  # before the next one is decoded
+        _record(archive, file, "version", b"3\n")
 
 
-def rebuild_state(skeleton: dict[str, Json], tensors: Any) -> object:
-    """The nested state of `skeleton` with the values of the mapping `tensors` as torch tensors."""
-    done: dict[str, torch.Tensor] = {}
-
-    def leaf(node: dict[str, Json]) -> torch.Tensor:
-        name = node["tensor"]
-        if name not in done:
-            done[name] = to_torch(take(tensors, name))
-        tensor = done[name]
-        if "shape" in node:
-            tensor = _view(tensor, node["shape"], node["stride"], name)
-        if "parameter" in node:
-            return torch.nn.Parameter(tensor, requires_grad=node["parameter"])
-        return tensor.detach().requires_grad_() if node.get("requires_grad") else tensor
-
-    return decode_state(skeleton.get("state"), leaf)
+def _plain_scalars(node: Json) -> Json:
+    """A tree with NumPy's scalars as Python's numbers."""
+    if isinstance(node, list):
+        return [_plain_scalars(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "scalar" in node:
+        dtype, raw = text_dtype(node["scalar"]), bytes.fromhex(node["bytes"])
+        if len(raw) == dtype.itemsize and dtype.kind in "biuf" and dtype.isbuiltin == 1:
+            value = np.frombuffer(raw, dtype, 1)[0].item()
+            return {"float": struct.pack(">d", value).hex()} if dtype.kind == "f" else value
+        return node
+    return {key: _plain_scalars(item) for key, item in node.items()}
 
 
-def _view(tensor: torch.Tensor, shape: list[int], stride: list[int], name: str) -> torch.Tensor:
-    try:
-        return tensor.as_strided(shape, stride)
-    except (RuntimeError, TypeError) as error:
-        raise CorruptFrame(f"{name}: a view does not fit its tensor: {error}") from None
+def _record(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memoryview) -> None:
+    """One record, stored, its data at a multiple of 64 bytes as torch.save puts it."""
+    member = zipfile.ZipInfo(f"archive/{name}")
+    member.file_size = len(data)
+    is_large = len(data) * 1.05 > (1 << 31) - 1  # as zipfile judges
+    at = file.tell() + 30 + len(member.filename) + 20 * is_large + 4
+    padding = -at % _ALIGNMENT
+    member.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+    with archive.open(member, "w", force_zip64=is_large) as target:
+        for start in range(0, len(data), _CHUNK):
+            target.write(data[start : start + _CHUNK])

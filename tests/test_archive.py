@@ -1,34 +1,51 @@
+import hashlib
+import itertools
+import json
+import math
 import os
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import szdnn
-from szdnn.archive import SKELETON, Archive, ArchiveWriter, FrameFile, atomic_file
+from szdnn import small
+from szdnn.archive import SKELETON, SMALL, Archive, ArchiveWriter, FrameFile
+from szdnn.atomic import atomic_file
 from szdnn.errors import ArchiveError, CorruptFrame, Error, LimitError, UnsupportedFrame
 from szdnn.skeleton import entry_name
+from szdnn.source import TensorSpec
 
 TENSORS = {
-    "layer/weight": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "ids": np.array([3, -1, 2], dtype=np.int64),
+    "layer/weight": np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32),
+    "bias": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "ids": np.random.default_rng(0).integers(-9, 9, 600),
+    "scalar": np.array(2.5, np.float32),
     "empty": np.zeros((0, 2), np.float16),
 }
+SMALLS = ["bias", "scalar", "empty"]
 names = st.text(min_size=0, max_size=20).filter(lambda name: name == entry_name(name))
 
 
 def write(path, tensors, skeleton=None, metadata=None):
-    sizes = {name: array.nbytes for name, array in tensors.items()}
+    specs = {name: TensorSpec(array.dtype, array.shape) for name, array in tensors.items()}
+    groups = small.groups(specs, dict.fromkeys(specs, szdnn.Lossless()))
+    grouped = [name for group in groups for name in group.names]
     with atomic_file(path) as file:
-        writer = ArchiveWriter(file, sizes, skeleton or {}, metadata or {})
+        writer = ArchiveWriter(file, specs, grouped, skeleton or {}, metadata or {})
+        for group in groups:
+            frame = szdnn.compress(small.join([tensors[name] for name in group.names]), szdnn.Lossless())
+            assert bytes(writer.read(writer.add_group(group, frame))) == frame
         for name, array in tensors.items():
-            writer.add(name, szdnn.compress(array, szdnn.Lossless()))
-            assert writer.read(name) == szdnn.compress(array, szdnn.Lossless())
+            if name not in grouped:
+                frame = szdnn.compress(array, szdnn.Lossless())
+                assert bytes(writer.read(writer.add(name, frame))) == frame
         size = writer.finish()
     assert path.stat().st_size == size
     return path
@@ -48,10 +65,11 @@ def archive(tmp_path):
 
 def test_is_a_valid_safetensors_file(archive):
     with safe_open(archive, "numpy") as file:
-        assert set(file.keys()) == {*TENSORS, SKELETON}
-        assert file.metadata() == {"source": "é", "format": "szdnn", "version": "0"}
-        for name, array in TENSORS.items():
-            frame = file.get_tensor(name)
+        assert set(file.keys()) == {"layer/weight", "ids", SKELETON, SMALL}
+        digest = file.metadata()["digest"]
+        assert file.metadata() == {"source": "é", "format": "szdnn", "version": "0", "digest": digest}
+        for name in ("layer/weight", "ids"):
+            array, frame = TENSORS[name], file.get_tensor(name)
             assert (frame.dtype, frame.ndim) == (np.uint8, 1)
             np.testing.assert_array_equal(szdnn.decompress(frame.tobytes()), array)
 
@@ -81,7 +99,7 @@ def test_any_names_and_metadata(tmp_path_factory, lengths, metadata):
 
 
 def test_padding_of_the_header_is_small(tmp_path):
-    tensors = {f"layer{i}.weight": np.zeros(100, np.float32) for i in range(200)}
+    tensors = {f"layer{i}.weight": np.zeros(1024, np.float32) for i in range(200)}
     path = write(tmp_path / "a", tensors)
     header = path.read_bytes()[8:][: int.from_bytes(path.read_bytes()[:8], "little")]
     assert len(header) % 8 == 0
@@ -168,10 +186,14 @@ def test_a_damaged_tensor_leaves_the_others_readable(archive):
 
 
 def test_max_bytes_is_per_tensor(archive):
-    with Archive(archive, max_bytes=24) as opened:
-        np.testing.assert_array_equal(opened["ids"], TENSORS["ids"])
-        with pytest.raises(LimitError, match="layer/weight"):
-            opened["layer/weight"]
+    with Archive(archive, max_bytes=4800) as opened:
+        for name, array in TENSORS.items():
+            np.testing.assert_array_equal(opened[name], array)
+    with Archive(archive, max_bytes=47) as opened:
+        np.testing.assert_array_equal(opened["scalar"], TENSORS["scalar"])
+        for name in ("layer/weight", "bias"):
+            with pytest.raises(LimitError, match=name):
+                opened[name]
 
 
 def test_other_safetensors_files_are_refused(tmp_path):
@@ -194,8 +216,8 @@ def test_entries_of_newer_versions_are_unsupported(archive, tmp_path):
     with safe_open(archive, "numpy") as file:
         entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    save_file({**entries, "__szdnn__.small": np.zeros(3, np.uint8)}, tmp_path / "b", metadata=metadata)
-    with pytest.raises(UnsupportedFrame, match="small"):
+    save_file({**entries, "__szdnn__.new": np.zeros(3, np.uint8)}, tmp_path / "b", metadata=metadata)
+    with pytest.raises(UnsupportedFrame, match="new"):
         Archive(tmp_path / "b")
     save_file({**entries, "more": entries["ids"]}, tmp_path / "b", metadata=metadata)
     with pytest.raises(CorruptFrame, match="names"):
@@ -203,9 +225,15 @@ def test_entries_of_newer_versions_are_unsupported(archive, tmp_path):
 
 
 def test_writer_wants_each_tensor_once(tmp_path):
-    frame = szdnn.compress(TENSORS["ids"], szdnn.Lossless())
+    frame, spec = szdnn.compress(TENSORS["ids"], szdnn.Lossless()), TensorSpec(np.dtype(np.int64), (600,))
+    group = small.Group(("few",), szdnn.Lossless())
     with (tmp_path / "a").open("wb+") as file:
-        writer = ArchiveWriter(file, {"ids": 24}, {}, {})
+        writer = ArchiveWriter(file, {"ids": spec, "few": spec}, ["few"], {}, {})
+        with pytest.raises(ArchiveError, match="groups of small tensors come first"):
+            writer.add("ids", frame)
+        writer.add_group(group, frame)
+        with pytest.raises(ArchiveError, match="unexpected group"):
+            writer.add_group(group, frame)
         with pytest.raises(ArchiveError, match="'ids' was not added"):
             writer.finish()
         with pytest.raises(ArchiveError, match="unexpected"):
@@ -215,7 +243,7 @@ def test_writer_wants_each_tensor_once(tmp_path):
             writer.add("ids", frame)
         for name in ("__metadata__", "__szdnn__.x"):
             with pytest.raises(ArchiveError, match="name"):
-                ArchiveWriter(file, {name: 24}, {}, {})
+                ArchiveWriter(file, {name: spec}, [], {}, {})
 
 
 def test_a_bare_frame_is_an_archive_of_one(tmp_path):
@@ -230,3 +258,41 @@ def test_a_bare_frame_is_an_archive_of_one(tmp_path):
 def test_what_can_not_be_opened_is_an_os_error(tmp_path, name):
     with pytest.raises(OSError, match=r"directory"):
         Archive(Path(tmp_path, name))
+
+
+def test_an_archive_can_be_read_by_its_specification_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    state = {
+        "big": rng.normal(size=(40, 50)).astype(np.float32),
+        **{f"{kind}{i}": rng.normal(size=i).astype(kind) for i in range(4) for kind in ("float32", "int64", "float16")},
+        "lone": np.array(True),
+    }
+    szdnn.save(tmp_path / "a", state, szdnn.Abs(1e-3))
+    data = (tmp_path / "a").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = header.pop("__metadata__")
+    places = {name: entry["data_offsets"] for name, entry in header.items()}
+    text = json.dumps([[name, *place] for name, place in places.items()], separators=(",", ":")).encode()
+    assert metadata == {
+        "format": "szdnn", "version": "0", "digest": hashlib.sha256(data[start:] + text).hexdigest()
+    }  # fmt: skip
+    entries = {name: data[start + first : start + stop] for name, (first, stop) in places.items()}
+    assert list(entries) == ["__szdnn__.skeleton", "__szdnn__.small", "big"]
+    skeleton = json.loads(zstandard.decompress(entries["__szdnn__.skeleton"]))
+    assert [name for name, _, _ in skeleton["tensors"]] == list(state)
+    found = {"big": szdnn.decompress(entries["big"])}
+    entry, at = entries["__szdnn__.small"], 0
+    size = int.from_bytes(entry[-4:], "little")
+    for length, steps in json.loads(zstandard.decompress(entry[-4 - size : -4])):
+        row = szdnn.decompress(entry[at : at + length]).reshape(-1)
+        at += length
+        for i in itertools.accumulate(steps):
+            name, dtype, shape = skeleton["tensors"][i]
+            assert row.dtype == np.dtype(dtype)
+            found[name], row = np.split(row, [math.prod(shape)])[0].reshape(shape), row[math.prod(shape) :]
+        assert row.size == 0
+    assert at == len(entry) - 4 - size
+    assert found.keys() == state.keys()
+    assert all(np.abs(found[name].astype(float) - state[name]).max(initial=0) <= 1e-3 for name in state)
+    assert all(np.array_equal(found[name], state[name]) for name in state if name != "big")

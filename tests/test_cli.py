@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import szdnn
 from szdnn.archive import Archive
 from szdnn.cli import main
-from szdnn.files import diff_arrays
+from szdnn.diff import diff_arrays
 
 BOUNDS = ["--abs=0.01", "--rel=1e-3", "--std=0.01", "--pw-rel=0.01", "--psnr=60", "--rmse=0.01", "--bits=16"]
 
@@ -178,6 +178,33 @@ def test_output_of_compress(model):
     assert lines["ids"][1:4] == ["int64", "2000", "Lossless"]
 
 
+def test_a_plan_gives_bounds_by_name(model, tmp_path):
+    plan = szdnn.Plan(
+        szdnn.Lossless(), {"dense.bias": szdnn.Abs(0.1), "dense.*": szdnn.Abs(0.01), "nope": szdnn.Abs(1)}
+    )
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    output = run("compress", model, "--plan", tmp_path / "plan.json").output
+    assert "no tensor fits the plan's rule 'nope'" in output
+    with Archive(tmp_path / "model.szd.safetensors") as archive:
+        found = {name: archive.info(name).bound for name in archive}
+    assert found == {"dense.weight": szdnn.Abs(0.01), "dense.bias": szdnn.Abs(0.1), "ids": szdnn.Lossless()}
+    for options in (["--plan", tmp_path / "plan.json", "--abs=1"], ["--plan", model]):
+        run("compress", "-f", model, *options, code=2)
+    assert "No such file" in run("compress", "-f", model, "--plan", tmp_path / "none.json", code=1).output
+
+
+def test_test_compares_with_the_original(model, tmp_path):
+    run("compress", model, "--abs=0.01")
+    archive = tmp_path / "model.szd.safetensors"
+    assert "no damage, largest error" in run("test", archive, "--original", model).output
+    tensors = load_file(model)
+    tensors["dense.weight"][3, 3] += 1
+    save_file(tensors, model, metadata={"format": "pt"})
+    output = run("test", archive, "--original", model, code=1).output
+    assert "dense.weight: 1 values are beyond Abs(eps=0.01" in output
+    run("test", tmp_path, "--original", model, code=2)
+
+
 def test_info(model, array, tmp_path):
     run("compress", model, "--abs=0.01")
     output = run("info", tmp_path / "model.szd.safetensors").output
@@ -277,7 +304,7 @@ def test_version_and_help():
 def test_without_torch_its_files_are_refused_with_the_command_to_install_it(tmp_path, monkeypatch):
     (tmp_path / "model.pt").write_bytes(b"\x80\x02}q\x00.")
     monkeypatch.setitem(sys.modules, "torch", None)
-    for module in ("szdnn.torch_file", "szdnn.demo"):
+    for module in ("szdnn.torch_file", "szdnn.torch_leaves", "szdnn.demo"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     assert "pip install" in run("compress", tmp_path / "model.pt", "--abs=1", code=1).output
     assert "pip install" in run("demo", code=1).output
@@ -363,6 +390,15 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
     assert process.stderr.read() == b""
 
 
+def is_writing(pid, folder):
+    """Whether a process has begun a file in the folder: one that has no name yet, or a temporary one."""
+    links = []
+    with contextlib.suppress(OSError):
+        links = [os.readlink(link) for link in Path("/proc", str(pid), "fd").iterdir()]
+    unnamed = any(link.startswith(str(folder)) and link.endswith("(deleted)") for link in links)
+    return unnamed or any(path.name.endswith(".tmp") for path in folder.iterdir())
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_leaves_nothing_behind(tmp_path, number, code):
     path = tmp_path / "x.npz"
@@ -371,7 +407,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, number, code):
     (tmp_path / "x.npz.szd.safetensors").write_bytes(b"old")
     process = start("compress", path, "--rel=1e-5", "-f")
     deadline = time.monotonic() + 60
-    while not any(p.name.endswith(".tmp") for p in tmp_path.iterdir()):
+    while not is_writing(process.pid, tmp_path):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -42,6 +42,32 @@ def test_instruction_sets_agree(x, bound, predictor, coder):
     assert len(made) == len(back) == 1
 
 
+@given(
+    # from too short for vectors (16 lanes from 10 kB on) to 64 lanes and several blocks, with rests of every length
+    size=st.sampled_from([3_000, 30_000, 70_000, 130_000, 300_000]).flatmap(lambda n: st.integers(n, n + 150)),
+    scale=st.sampled_from([0.05, 0.4, 1.0, 3.0, 12.0, 60.0]),  # of the integers: from nearly constant to 8 bits
+    heavy=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=20)
+def test_instruction_sets_read_each_others_symbols(size, scale, heavy, seed):
+    rng = np.random.default_rng(seed)
+    drawn = rng.laplace(0, scale, size) if heavy else rng.normal(0, scale, size)
+    x = np.rint(drawn).astype(np.float32)
+    frames = {}
+    try:
+        for level in LEVELS:
+            _native.isa = level
+            frames[level] = szdnn.compress(x, szdnn.Abs(0.4), predictor="none", coder="rans")
+        for level in LEVELS:
+            _native.isa = level
+            for frame in frames.values():
+                assert np.abs(szdnn.decompress(frame) - x).max() <= 0.4
+    finally:
+        _native.isa = "auto"
+    assert len(set(frames.values())) == 1
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("bound", [szdnn.Rel(1e-2), szdnn.Rel(1e-4), szdnn.PointwiseRel(1e-3), szdnn.Lossless()])
 def test_instruction_sets_agree_on_many_blocks(big, bound, dtype):

@@ -10,7 +10,7 @@ import szdnn  # noqa: E402
 from szdnn.checkpoint import open_source  # noqa: E402
 from szdnn.errors import ArchiveError  # noqa: E402
 from szdnn.files import compress_source, decompress_frames, open_frames  # noqa: E402
-from szdnn.torch_file import to_numpy, to_torch  # noqa: E402
+from szdnn.torch_leaves import to_numpy, to_torch  # noqa: E402
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 OTHERS = [

@@ -1,0 +1,107 @@
+"""Kills processes with SIGKILL at random moments of a save over an existing archive, and looks at what is left."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import szdnn
+
+State = dict[str, NDArray[Any]]
+BOUND = szdnn.Rel(1e-3)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """--kills, --seed, --megabytes, --folder."""
+    parser.add_argument("--kills", type=int, default=500, help="how often (default 500)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--megabytes", type=float, default=4.0, help="size of the state (default 4)")
+    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Counts of what was found; 1 if ever anything but the old or the new archive, whole."""
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        found = campaign(Path(folder), args.kills, args.seed, args.megabytes)
+    for what in ("old", "new", "broken", "left behind"):
+        print(f"{what:<12} {found[what]:>5}")
+    print(f"{args.kills} kills over a save of {found['save ms']} ms")
+    return int(found["broken"] > 0)
+
+
+def campaign(folder: Path, kills: int, seed: int, megabytes: float) -> Counter[str]:
+    """Kill so often; how often the old archive was there, the new one, something broken, and files left behind."""
+    dice, path = random.Random(seed), folder / "state.szd.safetensors"
+    states = [_state(seed + i, megabytes) for i in range(2)]
+    expected = [szdnn.loads(szdnn.dumps(state, BOUND)) for state in states]
+    current = 0
+    found: Counter[str] = Counter()
+    for number in range(kills):
+        if number % 25 == 0:  # anew, since other work on the machine comes and goes
+            duration = sorted(_whole_save(path, states[i]) for i in (1 - current, current, current))[1]
+            found["save ms"] = round(duration * 1000)
+        child = _begin_save(path, states[1 - current])
+        time.sleep(dice.uniform(0, 1.3 * duration))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        now = _which(path, expected)
+        found["broken" if now is None else "old" if now == current else "new"] += 1
+        if now is None:
+            szdnn.save(path, states[current], BOUND)
+        current = current if now is None else now
+        for left in folder.iterdir():
+            if left != path:
+                found["left behind"] += 1
+                left.unlink()
+    return found
+
+
+def _whole_save(path: Path, state: State) -> float:
+    """How long a save that is left alone takes, in seconds."""
+    start = time.perf_counter()
+    os.waitpid(_begin_save(path, state), 0)
+    return time.perf_counter() - start
+
+
+def _state(seed: int, megabytes: float) -> State:
+    """Matrices, a vector and small tensors."""
+    rng = np.random.default_rng(seed)
+    rows = max(int(megabytes * 1e6 / 4 / 4 / 512), 4)
+    state: State = {f"layer{i}.weight": rng.normal(size=(rows, 512)).astype(np.float32) for i in range(4)}
+    state |= {f"layer{i}.bias": rng.normal(size=16).astype(np.float32) for i in range(8)}
+    return {**state, "seed": np.array([seed])}
+
+
+def _begin_save(path: Path, state: State) -> int:
+    """Begin to save in a process of its own; its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            szdnn.save(path, state, BOUND)
+        finally:
+            os._exit(0)
+    return child
+
+
+def _which(path: Path, expected: list[State]) -> int | None:
+    """Which state the archive holds, None when it is not whole or holds another."""
+    try:
+        if not szdnn.verify(path).ok:
+            return None
+        state = szdnn.load(path)
+    except (szdnn.Error, OSError):
+        return None
+    for i, one in enumerate(expected):
+        if state.keys() == one.keys() and all(state[name].tobytes() == one[name].tobytes() for name in one):
+            return i
+    return None

@@ -1,0 +1,57 @@
+"""Statistics of a tensor, on several threads where it is large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _native
+from .encoder import run_threads, thread_count
+
+PART = 1 << 20
+"""Values that are worth a thread of their own."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """As szd_stats: counts of finite values and zeros, extremes of the finite values, the least magnitude above 0
+    (0 where there is none), whether all values are the same bits."""
+
+    finite: int
+    zeros: int
+    min: float
+    max: float
+    least_magnitude: float
+    constant: bool
+
+
+def stats_of(code: int, values: NDArray[Any], threads: int | None) -> Stats:
+    """Of a C-contiguous array of a float dtype. The result does not depend on the number of threads."""
+    flat = values.reshape(-1)
+    count = thread_count(threads, flat.size // PART)
+    edges = [flat.size * i // count for i in range(count + 1)]
+    parts: list[Any] = [None] * count
+
+    def work(i: int) -> None:
+        parts[i] = _native.stats(code, flat[edges[i] : edges[i + 1]])
+
+    run_threads(work, count)
+    return merged(parts, [flat[edge : edge + 1] for edge in edges[:-1]])
+
+
+def merged(parts: list[Any], firsts: list[NDArray[Any]]) -> Stats:
+    """The statistics of parts side by side; `firsts` holds each part's first value."""
+    found = [p for p in parts if p.finite]
+    least = [p.least_magnitude for p in found if p.least_magnitude > 0]
+    same = all(np.array_equal(first.view(np.uint8), firsts[0].view(np.uint8)) for first in firsts)
+    return Stats(
+        finite=sum(p.finite for p in parts),
+        zeros=sum(p.zeros for p in parts),
+        min=min((p.min for p in found), default=0.0),
+        max=max((p.max for p in found), default=0.0),
+        least_magnitude=min(least, default=0.0),
+        constant=same and all(p.constant for p in parts),
+    )
