@@ -108,6 +108,8 @@ bool split_symbols(const split_form *f, const uint8_t *elements, size_t n, uint3
 void split_low_bits(const split_form *f, const uint8_t *elements, size_t n, unsigned zeros, uint32_t isa, uint8_t *raw);
 void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw, size_t n, unsigned zeros, uint32_t isa,
                 uint8_t *elements);
+void split_join_avx512(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
+                       unsigned zeros, uint8_t *elements);
 size_t packed_bytes(size_t n, unsigned width);
 bool packed_is_padded(const uint8_t *packed, size_t n, unsigned width);
 #endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,14 @@ class Frame:
         if c.elements == 0:
             self._check_empty()
         end = c.header_bytes - 4
+        self._crcs: Sequence[int] | NDArray[Any]
+        self._ends: Sequence[int] | NDArray[Any]
+        if c.blocks == 1:  # so it is with most tensors, and arrays of one number are slow
+            self._crcs, self._ends = (
+                (int.from_bytes(self.bytes[end - 4 : end].tobytes(), "little"),),
+                (self.bytes.size,),
+            )
+            return
         index = self.bytes[end - _native.INDEX_ENTRY * c.blocks : end].view("<u4").reshape(-1, 2)
         self._crcs = index[:, 1]
         self._ends = c.header_bytes + np.cumsum(index[:, 0], dtype=np.uint64)
