@@ -12,12 +12,15 @@ typedef struct escape_list {
 } escape_list;
 
 /* False when they are too many. */
-static bool collect_escapes(const split_form *f, const uint8_t *elements, size_t n, size_t first, escape_list *list)
+static bool collect_escapes(const split_form *f, const uint8_t *elements, const uint8_t *symbols, size_t n,
+                            size_t first, escape_list *list)
 {
     const uint64_t magnitude = ((uint64_t)1 << (8 * f->bytes - 1)) - 1;
-    for (size_t i = 0; i < n; i++) {
+    const uint8_t *end = symbols + n;
+    for (const uint8_t *s = symbols; (s = memchr(s, f->is_sparse, (size_t)(end - s))); s++) {
+        size_t i = (size_t)(s - symbols);
         uint64_t t = (load_element(elements + i * f->bytes, f->bytes) & magnitude) >> f->low;
-        if (t == 0 || t - f->base - 1 < f->span)
+        if (t == 0)
             continue;
         if (list->count == list->most)
             return false;
@@ -54,7 +57,8 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
     for (size_t k = 0, done = 0; done < n; k++, done += SEGMENT) {
         const uint8_t *from = elements + done * f->bytes;
         size_t part = n - done < SEGMENT ? n - done : SEGMENT, count = part;
-        if (split_symbols(f, from, part, isa, symbols + done) && !collect_escapes(f, from, part, done, escapes))
+        if (split_symbols(f, from, part, isa, symbols + done) &&
+            !collect_escapes(f, from, symbols + done, part, done, escapes))
             return false;
         if (f->is_sparse) {
             count = leave_out_zeros(from, part, f->bytes, isa, kept);
