@@ -53,7 +53,7 @@ typedef struct sample_runs {
 } sample_runs;
 bool next_run(sample_runs *s, size_t *start, size_t *length);
 size_t next_piece(sample_runs *s, const uint8_t *elements, unsigned bytes, uint64_t piece[SAMPLE_MOST]);
-bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes);
+bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa);
 uint32_t quick_log2(uint64_t v);
 uint64_t v_log2_v(uint64_t v);
 
