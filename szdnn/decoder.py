@@ -84,7 +84,7 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
 def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
     header = frame.header
-    count, width = header.c.blocks, header.c.element_bytes
+    count, width, tile = header.c.blocks, header.c.element_bytes, header.c.tile[0]
     strides = _strides(header.dims)
     flat = out.reshape(-1).view(np.uint8)
     waiting = deque(range(count))
@@ -92,9 +92,12 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     def work(_: int) -> None:
         decoder = _native.Decoder(header)
         for block in drain(waiting):
-            origin, _extent = header.tile_of(block)
-            first = sum(o * s for o, s in zip(origin, strides, strict=True)) * width
-            decoder.decode(block, frame.payload(block), flat, first, strides)
+            if len(strides) == 1:
+                first = block * tile
+            else:
+                origin, _extent = header.tile_of(block)
+                first = sum(o * s for o, s in zip(origin, strides, strict=True))
+            decoder.decode(block, frame.payload(block), flat, first * width, strides)
 
     if count:
         run_threads(work, min(thread_count(threads, count), justified_threads(frame)))
