@@ -1,4 +1,5 @@
-/* CRC-32C. The table-driven form takes 8 bytes a step ("slicing by 8"); x86 has an instruction for it. */
+/* CRC-32C. The table-driven form takes 8 bytes a step ("slicing by 8"); x86 has an instruction for it, and carry-less
+ * products that shorten long messages first. */
 #include "internal.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -45,9 +46,8 @@ static uint32_t crc_scalar(uint32_t c, const uint8_t *p, size_t size)
 
 #if defined(__x86_64__)
 #define TARGET_CRC __attribute__((target("sse4.2,pclmul")))
-enum {
-    LANE = 256
-}; /* bytes of each of three CRCs that are taken side by side: the instruction has a latency of three */
+/* Bytes of each of three CRCs that are taken side by side, since the instruction has a latency of three. */
+enum { LANE = 256 };
 
 /* The CRC of what c is the CRC of, and then as many zero bytes as `power` says: x^(8 bytes - 33) modulo the polynomial,
  * bits reflected. The carry-less product's 63 bits stand one place from where the CRC instruction takes them, and that
@@ -85,11 +85,57 @@ TARGET_CRC static uint32_t crc_sse42(uint32_t c, const uint8_t *p, size_t size)
         c = _mm_crc32_u8(c, *p);
     return c;
 }
+
+#define TARGET_FOLD __attribute__((target("avx512f,vpclmulqdq")))
+enum { FOLD = 256, LEAST_FOLDED = 2048 };
+
+/* v times x^2048 for each 128 bits of v: their lower (in the message the earlier) half times x^2111, the other times
+ * x^2047, modulo the polynomial, bits reflected, in the upper half of 64 bits. A carry-less product of reflected
+ * numbers stands one place too low: times x. */
+TARGET_FOLD static inline __m512i fold(__m512i v, __m512i powers, __m512i next)
+{
+    __m512i early = _mm512_clmulepi64_epi128(v, powers, 0x00), late = _mm512_clmulepi64_epi128(v, powers, 0x11);
+    return _mm512_ternarylogic_epi64(early, late, next, 0x96); /* exclusive or */
+}
+
+/* Shortens a message of at least FOLD bytes to one of FOLD + rest bytes with the same CRC (Gopal et al. 2009); returns
+ * how many bytes of the message are done. */
+TARGET_FOLD static size_t fold_message(uint32_t c, const uint8_t *p, size_t size, uint8_t folded[FOLD])
+{
+    const __m512i powers =
+        _mm512_set4_epi64(0x1426a81500000000, 0xe9a5d8be00000000, 0x1426a81500000000, 0xe9a5d8be00000000);
+    __m512i v[4];
+    for (size_t k = 0; k < 4; k++)
+        v[k] = _mm512_loadu_si512(p + 64 * k);
+    v[0] = _mm512_xor_si512(v[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)c)));
+    size_t done = FOLD;
+    for (; size - done >= FOLD; done += FOLD)
+        for (size_t k = 0; k < 4; k++)
+            v[k] = fold(v[k], powers, _mm512_loadu_si512(p + done + 64 * k));
+    for (size_t k = 0; k < 4; k++)
+        _mm512_storeu_si512(folded + 64 * k, v[k]);
+    return done;
+}
+
+static bool can_fold(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq") &&
+           __builtin_cpu_supports("pclmul");
+}
+
+static uint32_t crc_folded(uint32_t c, const uint8_t *p, size_t size)
+{
+    uint8_t folded[FOLD];
+    size_t done = fold_message(c, p, size, folded);
+    return crc_sse42(crc_sse42(0, folded, FOLD), p + done, size - done);
+}
 #endif
 
 uint32_t crc32c(const uint8_t *data, size_t size, uint32_t isa)
 {
 #if defined(__x86_64__)
+    if ((isa == SZD_ISA_AUTO || isa >= SZD_ISA_AVX512) && size >= LEAST_FOLDED && can_fold())
+        return ~crc_folded(~0u, data, size);
     if (isa != SZD_ISA_SCALAR && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"))
         return ~crc_sse42(~0u, data, size);
 #endif

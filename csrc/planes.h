@@ -53,7 +53,7 @@ typedef struct sample_runs {
 } sample_runs;
 bool next_run(sample_runs *s, size_t *start, size_t *length);
 size_t next_piece(sample_runs *s, const uint8_t *elements, unsigned bytes, uint64_t piece[SAMPLE_MOST]);
-bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes);
+bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa);
 uint32_t quick_log2(uint64_t v);
 uint64_t v_log2_v(uint64_t v);
 
@@ -95,6 +95,12 @@ bool dictionary_encode(const uint8_t *elements, size_t n, unsigned bytes, uint32
 int dictionary_begin(planes_decoder *d, reader *r, size_t n);
 bool dictionary_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 
+/* planes_sparse.c */
+enum { SPARE = 64 }; /* bytes that may be written behind what was asked for */
+size_t leave_out_zeros(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, uint8_t *kept);
+void put_in_zeros(const uint8_t *kept, const uint8_t *symbols, size_t n, unsigned bytes, uint32_t isa,
+                  uint8_t *elements);
+
 /* planes_kernels.c */
 segment_look look_at_segment(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa);
 void look_at_segments(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, segment_look *looks);
@@ -102,6 +108,8 @@ bool split_symbols(const split_form *f, const uint8_t *elements, size_t n, uint3
 void split_low_bits(const split_form *f, const uint8_t *elements, size_t n, unsigned zeros, uint32_t isa, uint8_t *raw);
 void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw, size_t n, unsigned zeros, uint32_t isa,
                 uint8_t *elements);
+void split_join_avx512(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
+                       unsigned zeros, uint8_t *elements);
 size_t packed_bytes(size_t n, unsigned width);
 bool packed_is_padded(const uint8_t *packed, size_t n, unsigned width);
 #endif

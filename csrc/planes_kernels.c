@@ -65,8 +65,9 @@ static void unpack_short(const uint8_t *packed, size_t n, unsigned width, uint8_
     memset(v, 0, SEGMENT);
     for (unsigned bits = 4; bits; bits /= 2) {
         size_t size = width & bits ? slice_bytes(n, bits) : 0;
-        for (size_t i = 0; size && i < n; i++)
-            v[i] |= (uint8_t)((packed[i % size] >> (bits * (i / size)) & ((1u << bits) - 1)) << shift);
+        for (size_t first = 0, k = 0; size && first < n; first += size, k++)
+            for (size_t i = 0; i < size; i++) /* the places behind n are zero, and within the segment */
+                v[first + i] |= (uint8_t)((packed[i] >> (bits * k) & ((1u << bits) - 1)) << shift);
         packed += size;
         shift += width & bits;
     }
@@ -244,12 +245,6 @@ INLINE bool symbols_body(const split_form *f, const uint8_t *e, uint8_t *restric
         cut_body(f, elements, zeros, slices, out);                                                                 \
     }                                                                                                              \
                                                                                                                    \
-    target static void join_##suffix(const split_form *f, const uint8_t *symbols, const uint8_t *const *in,        \
-                                     unsigned slices, unsigned zeros, uint8_t *elements)                           \
-    {                                                                                                              \
-        join_body(f, symbols, in, slices, zeros, elements);                                                        \
-    }                                                                                                              \
-                                                                                                                   \
     target static void pack_##suffix(const uint8_t v[SEGMENT], unsigned width, uint8_t *out)                       \
     {                                                                                                              \
         pack_rest(v, SEGMENT, width, out);                                                                         \
@@ -267,6 +262,19 @@ INLINE bool symbols_body(const split_form *f, const uint8_t *e, uint8_t *restric
         default: unpack_rest(packed, 7, v);                                                                        \
         }                                                                                                          \
     }
+#define JOIN_KERNEL(suffix, target)                                                                         \
+    target static void join_##suffix(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, \
+                                     unsigned slices, unsigned zeros, uint8_t *elements)                    \
+    {                                                                                                       \
+        join_body(f, symbols, in, slices, zeros, elements);                                                 \
+    }
+JOIN_KERNEL(scalar, )
+JOIN_KERNEL(avx2, TARGET_AVX2)
+#if defined(__x86_64__)
+#define join_avx512 split_join_avx512
+#else
+#define join_avx512 join_scalar
+#endif
 KERNELS(scalar, )
 KERNELS(avx2, TARGET_AVX2)
 KERNELS(avx512, TARGET_AVX512)

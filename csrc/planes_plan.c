@@ -82,7 +82,7 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
             plan->form = FORM_SPLIT;
             best = split;
         }
-        if (low_bits_are_random(elements, n, bytes))
+        if (low_bits_are_random(elements, n, bytes, isa))
             return;
     }
     uint64_t by_bytes = plan_bytes(elements, n, bytes, rotate, delta, isa, &plan->raw_planes);
@@ -118,7 +118,7 @@ uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool ro
     segment_look looks[SZD_DEFAULT_TILE / SEGMENT];
     const uint32_t isa = isa_resolve(SZD_ISA_AUTO);
     split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
-    if (!rotate || !low_bits_are_random(elements, n, bytes))
+    if (!rotate || !low_bits_are_random(elements, n, bytes, isa))
         return 0;
     uint64_t found = raw_floor(elements, n, &least, isa, enough);
     if (found >= enough || n > SZD_DEFAULT_TILE)

@@ -1,9 +1,8 @@
 /* Looking at a part of a block's elements in order to choose their form. */
 #include "planes.h"
 
-enum { RUN = 16, RUNS = 256 };          /* the sample: so many runs of so many neighbours, SAMPLE_MOST */
-enum { RANDOM_RUN = 16, ENOUGH = 512 }; /* that of low_bits_are_random */
-enum { LEAST_DISTINCT = 200 };          /* of 512 random bytes 221 +- 5 differ */
+enum { RUN = 16, RUNS = 256 };            /* the sample: so many runs of so many neighbours, SAMPLE_MOST */
+enum { LEAST_DRAWN = 128, ENOUGH = 512 }; /* bytes that low_bits_are_random looks at */
 
 /* ---- logarithms ---- */
 
@@ -69,26 +68,52 @@ size_t next_piece(sample_runs *s, const uint8_t *elements, unsigned bytes, uint6
     return count;
 }
 
-/* Whether the byte above the lowest bit that neighbours use takes nearly as many values as a random one would. */
-bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes)
+typedef struct byte_draws {
+    unsigned drawn;
+    uint8_t seen[256];
+} byte_draws;
+
+/* Draws, of each of n <= SEGMENT neighbours that is not zero, the byte above the lowest bit that any of them uses. */
+static void draw_bytes(const uint8_t *p, size_t n, unsigned bytes, byte_draws *d)
 {
+    const uint64_t magnitude = ((uint64_t)1 << (8 * bytes - 1)) - 1;
+    uint64_t u[SEGMENT], any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= u[i] = load_element(p + i * bytes, bytes) & magnitude;
+    unsigned zeros = any ? (unsigned)__builtin_ctzll(any) : 0;
+    for (size_t i = 0; i < n; i++) {
+        d->drawn += u[i] != 0;
+        d->seen[u[i] >> zeros & 0xff] |= u[i] != 0;
+    }
+}
+
+/* Whether nearly as many values occur as would of so many random bytes. Of 512 these are 221 +- 5, of 128 101 +- 4. */
+static bool look_random(const byte_draws *d)
+{
+    uint32_t expected = 0, distinct = 0; /* expected: in 1/65536 */
+    for (unsigned i = 0; i < d->drawn; i++)
+        expected += ((256 << 16) - expected) >> 8;
+    for (unsigned b = 0; b < 256; b++)
+        distinct += d->seen[b];
+    return (uint64_t)distinct << 16 >= (uint64_t)expected * 9 / 10;
+}
+
+/* Whether the lowest bits that are used look random, in a few runs of neighbours or, where nearly all are zero, in what
+ * is not of the whole block. */
+bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa)
+{
+    byte_draws d = {0};
     if (n < SAMPLE_MOST)
         return false;
-    const uint64_t magnitude = ((uint64_t)1 << (8 * bytes - 1)) - 1;
-    uint8_t seen[256] = {0};
-    unsigned drawn = 0, distinct = 0;
-    for (size_t run = 0; run < RUNS && drawn < ENOUGH; run++) {
-        const uint8_t *p = elements + run_start(run * 101 % RUNS, n - RANDOM_RUN) * bytes;
-        uint64_t u[RANDOM_RUN], any = 0;
-        for (size_t i = 0; i < RANDOM_RUN; i++)
-            any |= u[i] = load_element(p + i * bytes, bytes) & magnitude;
-        unsigned zeros = any ? (unsigned)__builtin_ctzll(any) : 0;
-        for (size_t i = 0; i < RANDOM_RUN; i++) {
-            drawn += u[i] != 0;
-            seen[u[i] >> zeros & 0xff] |= u[i] != 0;
-        }
+    for (size_t run = 0; run < RUNS && d.drawn < ENOUGH; run++)
+        draw_bytes(elements + run_start(run * 101 % RUNS, n - RUN) * bytes, RUN, bytes, &d);
+    if (d.drawn >= ENOUGH)
+        return look_random(&d);
+    uint8_t kept[SEGMENT * 8 + SPARE];
+    d = (byte_draws){0};
+    for (size_t done = 0; done < n && d.drawn < ENOUGH; done += SEGMENT) {
+        size_t part = n - done < SEGMENT ? n - done : SEGMENT;
+        draw_bytes(kept, leave_out_zeros(elements + done * bytes, part, bytes, isa, kept), bytes, &d);
     }
-    for (unsigned b = 0; b < 256; b++)
-        distinct += seen[b];
-    return drawn >= ENOUGH && distinct >= LEAST_DISTINCT;
+    return d.drawn >= LEAST_DRAWN && look_random(&d);
 }

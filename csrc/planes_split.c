@@ -12,12 +12,15 @@ typedef struct escape_list {
 } escape_list;
 
 /* False when they are too many. */
-static bool collect_escapes(const split_form *f, const uint8_t *elements, size_t n, size_t first, escape_list *list)
+static bool collect_escapes(const split_form *f, const uint8_t *elements, const uint8_t *symbols, size_t n,
+                            size_t first, escape_list *list)
 {
     const uint64_t magnitude = ((uint64_t)1 << (8 * f->bytes - 1)) - 1;
-    for (size_t i = 0; i < n; i++) {
+    const uint8_t *end = symbols + n;
+    for (const uint8_t *s = symbols; (s = memchr(s, f->is_sparse, (size_t)(end - s))); s++) {
+        size_t i = (size_t)(s - symbols);
         uint64_t t = (load_element(elements + i * f->bytes, f->bytes) & magnitude) >> f->low;
-        if (t == 0 || t - f->base - 1 < f->span)
+        if (t == 0)
             continue;
         if (list->count == list->most)
             return false;
@@ -25,18 +28,6 @@ static bool collect_escapes(const split_form *f, const uint8_t *elements, size_t
         list->tops[list->count++] = (uint16_t)t;
     }
     return true;
-}
-
-/* The elements that are not +0, side by side; returns how many. */
-static size_t leave_out_zeros(const uint8_t *elements, size_t n, unsigned bytes, uint8_t *kept)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t u = load_element(elements + i * bytes, bytes);
-        store_element(kept + count * bytes, u, bytes);
-        count += u != 0;
-    }
-    return count;
 }
 
 static void write_zero_bits(const split_form *f, const segment_look *looks, size_t segments, uint8_t *zeros,
@@ -60,16 +51,17 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
         size += packed_bytes(f->is_sparse ? looks[k].nonzero : part, width - zeros[k]);
     }
     write_varint(w, size);
-    uint8_t *raw = write_room(w, size), kept[SEGMENT * 8];
+    uint8_t *raw = write_room(w, size), kept[SEGMENT * 8 + SPARE];
     if (!raw)
         return false;
     for (size_t k = 0, done = 0; done < n; k++, done += SEGMENT) {
         const uint8_t *from = elements + done * f->bytes;
         size_t part = n - done < SEGMENT ? n - done : SEGMENT, count = part;
-        if (split_symbols(f, from, part, isa, symbols + done) && !collect_escapes(f, from, part, done, escapes))
+        if (split_symbols(f, from, part, isa, symbols + done) &&
+            !collect_escapes(f, from, symbols + done, part, done, escapes))
             return false;
         if (f->is_sparse) {
-            count = leave_out_zeros(from, part, f->bytes, kept);
+            count = leave_out_zeros(from, part, f->bytes, isa, kept);
             from = kept;
         }
         split_low_bits(f, from, count, f->tail + zeros[k], isa, raw);
@@ -78,23 +70,14 @@ static bool split_all(const split_form *f, const segment_look *looks, const uint
     return true;
 }
 
-static void write_escapes(escape_list *list, size_t n, writer *w)
+static void write_escapes(escape_list *list, writer *w)
 {
     write_varint(w, list->count);
     if (!list->count)
         return;
-    unsigned order = bit_length(n / list->count) - 1;
-    uint64_t bits = 0;
     for (size_t i = list->count; i-- > 1;)
         list->positions[i] -= list->positions[i - 1] + 1;
-    for (size_t i = 0; i < list->count; i++)
-        bits += exp_golomb_bits(list->positions[i], order);
-    write_u8(w, order);
-    write_varint(w, (bits + 7) / 8);
-    bit_writer b = {w, 0, 0};
-    for (size_t i = 0; i < list->count; i++)
-        put_exp_golomb(&b, list->positions[i], order);
-    flush_bits(&b);
+    write_exp_golomb_list(list->positions, list->count, w);
     uint8_t *tops = write_room(w, 2 * (uint64_t)list->count);
     for (size_t i = 0; tops && i < list->count; i++)
         store_u16(tops + 2 * i, list->tops[i]);
@@ -135,7 +118,7 @@ bool split_encode(const split_form *f, const segment_look *looks, const uint8_t 
     write_zero_bits(f, looks, segments_of(n), zeros, coder, isa, rest, w);
     if (!split_all(f, looks, zeros, elements, n, isa, symbols, &escapes, w))
         return false;
-    write_escapes(&escapes, n, w);
+    write_escapes(&escapes, w);
     if (f->tail)
         write_tails(f, elements, n, coder, isa, rest, w);
     symbols_count(&counts, symbols, n, coder == SZD_CODER_HUFFMAN ? 0 : width, SYMBOLS_ARE_LOGARITHMS, isa, rest);
@@ -167,15 +150,10 @@ static int begin_escapes(planes_decoder *d, reader *r, size_t n)
     if (count > n)
         return SZD_BLOCK_CODES;
     if (count) {
-        d->escape_order = read_u8(r);
-        uint64_t size = read_varint(r);
-        const uint8_t *gaps = read_bytes(r, size);
+        int status = begin_list(r, &d->escape_gaps, &d->escape_order);
         d->escape_tops = read_bytes(r, 2 * count);
-        if (!gaps || !d->escape_tops)
-            return SZD_BLOCK_SHORT;
-        if (d->escape_order > 40)
-            return SZD_BLOCK_NUMBERS;
-        d->escape_gaps = (bit_reader){gaps, gaps + size, 0, 0, false};
+        if (status || !d->escape_tops)
+            return status ? status : SZD_BLOCK_SHORT;
     }
     return find_escape(d, 0) ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
@@ -213,23 +191,14 @@ int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *s
 static bool join_sparse(planes_decoder *d, const uint8_t *symbols, size_t n, unsigned zeros, uint32_t isa,
                         uint8_t *elements)
 {
-    const unsigned width = d->split.low + d->split.has_signs - zeros, bytes = d->bytes;
-    uint8_t kept[SEGMENT], joined[(SEGMENT + 1) * 8];
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        kept[count] = symbols[i];
-        count += symbols[i] != 0;
-    }
+    const unsigned width = d->split.low + d->split.has_signs - zeros;
+    uint8_t kept[SEGMENT + SPARE], joined[SEGMENT * 8 + SPARE];
+    size_t count = leave_out_zeros(symbols, n, 1, isa, kept);
     const uint8_t *raw = read_bytes(&d->raw, packed_bytes(count, width));
     if (!raw || !packed_is_padded(raw, count, width))
         return false;
     split_join(&d->split, kept, raw, count, zeros, isa, joined);
-    count = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t u = load_element(joined + count * bytes, bytes);
-        store_element(elements + i * bytes, symbols[i] ? u : 0, bytes);
-        count += symbols[i] != 0;
-    }
+    put_in_zeros(joined, symbols, n, d->bytes, isa, elements);
     return true;
 }
 
@@ -302,7 +271,7 @@ bool split_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa)
 
 bool split_finished(planes_decoder *d)
 {
-    bool gaps = end_bits(&d->escape_gaps) == d->escape_gaps.end && !d->escape_gaps.failed && d->escape_gaps.have < 8;
-    return gaps && d->next_escape == UINT64_MAX && reader_left(&d->raw) == 0 && symbols_finished(&d->planes[0]) &&
-           (!d->split.tail || symbols_finished(&d->planes[1])) && symbols_finished(&d->planes[d->bytes - 1]);
+    return list_finished(&d->escape_gaps) && d->next_escape == UINT64_MAX && reader_left(&d->raw) == 0 &&
+           symbols_finished(&d->planes[0]) && (!d->split.tail || symbols_finished(&d->planes[1])) &&
+           symbols_finished(&d->planes[d->bytes - 1]);
 }

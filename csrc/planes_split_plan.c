@@ -26,6 +26,7 @@ typedef struct split_sample {
     bool is_sparse, has_signs;
     size_t n;
     uint64_t drawn, zeros;
+    size_t lowest, highest;    /* of the bins that hold any */
     uint32_t first;            /* the number that bins[0] counts */
     uint32_t tails[1 << TAIL]; /* by the lowest bits */
     uint32_t bins[FINE];       /* by the `finest` highest bits of the magnitude */
@@ -68,24 +69,24 @@ static void weigh_segments(split_sample *s, const segment_look *looks)
         memcpy(s->weights, before, sizeof before);
 }
 
-/* The run of `width` neighbouring bins that holds most; returns how much. What room there is goes to a quarter above:
- * the sample misses the ends, of which the lower is the longer one. */
-static uint64_t best_window(const uint32_t *bins, size_t count, size_t width, size_t *start)
+/* The run of `width` neighbouring bins that holds most, where only those from `lowest` to `highest` hold any; returns
+ * how much. What room there is goes to a quarter above: the sample misses the ends, of which the lower is the longer
+ * one. */
+static uint64_t best_window(const uint32_t *bins, size_t lowest, size_t highest, size_t width, size_t *start)
 {
     uint64_t sum = 0, best = 0;
-    *start = 0;
-    for (size_t b = 0; b < count; b++) {
+    size_t last = highest;
+    for (size_t b = lowest; b <= highest; b++) {
         sum += bins[b];
-        sum -= b >= width ? bins[b - width] : 0;
-        if (sum > best) {
-            best = sum;
-            *start = b >= width ? b - width + 1 : 0;
-        }
+        sum -= b >= lowest + width ? bins[b - width] : 0;
+        last = sum > best ? b : last;
+        best = sum > best ? sum : best;
     }
-    size_t room = 0;
-    while (room < width && *start + room < count && !bins[*start + room])
-        room++;
-    *start += *start + width + room / 4 <= count ? room / 4 : 0;
+    size_t first = last >= lowest + width ? last - width + 1 : lowest;
+    while (first < last && !bins[first])
+        first++;
+    size_t room = width - (last - first + 1), below = room - room / 4;
+    *start = first > below ? first - below : 0;
     return best;
 }
 
@@ -105,7 +106,7 @@ static void place_bins(split_sample *s, const uint8_t *elements, bool everything
         nonzero += groups[g];
     }
     s->finest = most_top_bits(s->bytes);
-    uint64_t inside = best_window(groups, 256, FINE >> (s->finest - 8), &first);
+    uint64_t inside = best_window(groups, 0, 255, FINE >> (s->finest - 8), &first);
     if ((nonzero - inside) * 1024 > nonzero)
         s->finest = 12;
     s->first = s->finest > 12 ? (uint32_t)first << (s->finest - 8) : 0;
@@ -126,6 +127,10 @@ static void draw(split_sample *s, const uint8_t *elements, bool everything)
         }
     if (s->first == 0)
         s->bins[0] = 0; /* zeros are counted apart */
+    for (s->lowest = 0; s->lowest < FINE - 1 && !s->bins[s->lowest];)
+        s->lowest++;
+    for (s->highest = FINE - 1; s->highest > s->lowest && !s->bins[s->highest];)
+        s->highest--;
 }
 
 /* Bits of all symbols and escapes: the bins are those that symbols stand for, `inside` is what they hold. */
@@ -151,7 +156,8 @@ static uint64_t place_symbols(const split_sample *s, const uint32_t *bins, unsig
     const unsigned coarser = s->finest - top;
     const size_t count = FINE >> coarser;
     size_t start;
-    uint64_t inside = best_window(bins, count, span, &start), first = (s->first >> coarser) + start;
+    uint64_t inside = best_window(bins, s->lowest >> coarser, s->highest >> coarser, span, &start),
+             first = (s->first >> coarser) + start;
     *base = (uint32_t)(first ? first - 1 : 0);
     if ((s->drawn - s->zeros - inside) * ESCAPE_SHARE > s->drawn)
         return IMPOSSIBLE;
@@ -167,7 +173,8 @@ static uint64_t choose_split(split_sample *s, unsigned most_top, split_form *f)
     uint64_t best = IMPOSSIBLE, last = 0;
     for (size_t k = 1, size = FINE / 2; k < LEVELS; k++, size /= 2) {
         levels[k] = k == 1 ? merged : levels[k - 1] + 2 * size;
-        for (size_t b = 0; b < size; b++)
+        memset(levels[k], 0, size * sizeof *merged);
+        for (size_t b = s->lowest >> k; b <= s->highest >> k && b < size; b++)
             levels[k][b] = levels[k - 1][2 * b] + levels[k - 1][2 * b + 1];
     }
     *f = (split_form){.bytes = s->bytes, .top = 1, .low = 8 * s->bytes - 2};

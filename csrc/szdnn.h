@@ -150,7 +150,7 @@ int szd_decode_block(const szd_header *header, const szd_options *options, uint6
                      size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides);
 int szd_tile_of_block(const szd_header *header, uint64_t block, uint64_t *origin, uint64_t *extent);
 
-/* A proven lower limit of the bytes that block takes losslessly (the order-0 entropy of some of its planes); it stops
+/* A proven lower limit of the bytes that block takes losslessly (bits that are stored raw for certain); it stops
  * at `enough`. */
 int szd_lossless_floor(const szd_header *header, const uint8_t *data, uint64_t block, uint64_t enough, uint64_t *bytes);
 

@@ -18,6 +18,7 @@ PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
 ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
+BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
 SLAB = 32 << 20
 """Bytes of output for which a thread takes memory at a time."""
@@ -42,6 +43,8 @@ def pointer(array: NDArray[Any], writable: bool = False) -> Any:
     """The first byte of a C-contiguous array, as uint8_t*. The caller keeps the array alive."""
     if writable and not array.flags.writeable:
         raise ArgumentError("the output array is read-only")
+    if array.dtype is BYTE:
+        return ffi.from_buffer("uint8_t[]", array)  # much the quicker way
     return ffi.cast("uint8_t *", array.ctypes.data)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,14 @@ class Frame:
         if c.elements == 0:
             self._check_empty()
         end = c.header_bytes - 4
+        self._crcs: Sequence[int] | NDArray[Any]
+        self._ends: Sequence[int] | NDArray[Any]
+        if c.blocks == 1:  # so it is with most tensors, and arrays of one number are slow
+            self._crcs, self._ends = (
+                (int.from_bytes(self.bytes[end - 4 : end].tobytes(), "little"),),
+                (self.bytes.size,),
+            )
+            return
         index = self.bytes[end - _native.INDEX_ENTRY * c.blocks : end].view("<u4").reshape(-1, 2)
         self._crcs = index[:, 1]
         self._ends = c.header_bytes + np.cumsum(index[:, 0], dtype=np.uint64)
@@ -76,7 +84,7 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
 def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
     header = frame.header
-    count, width = header.c.blocks, header.c.element_bytes
+    count, width, tile = header.c.blocks, header.c.element_bytes, header.c.tile[0]
     strides = _strides(header.dims)
     flat = out.reshape(-1).view(np.uint8)
     waiting = deque(range(count))
@@ -84,9 +92,12 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
     def work(_: int) -> None:
         decoder = _native.Decoder(header)
         for block in drain(waiting):
-            origin, _extent = header.tile_of(block)
-            first = sum(o * s for o, s in zip(origin, strides, strict=True)) * width
-            decoder.decode(block, frame.payload(block), flat, first, strides)
+            if len(strides) == 1:
+                first = block * tile
+            else:
+                origin, _extent = header.tile_of(block)
+                first = sum(o * s for o, s in zip(origin, strides, strict=True))
+            decoder.decode(block, frame.payload(block), flat, first * width, strides)
 
     if count:
         run_threads(work, min(thread_count(threads, count), justified_threads(frame)))

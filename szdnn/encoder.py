@@ -207,7 +207,7 @@ class FrameMaker:
         """Whether no lossless frame can be smaller.
 
         With its tiles, block by block: the lossy blocks' savings pay for the longer header. Otherwise by the
-        entropy of byte planes.
+        bits that are stored raw for certain.
         """
         if self.values.size < SMALL:
             return False

@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 import pytest
+import reference_decoder
 from hypothesis import given
 from tensors import bits, tensors, wide
 
@@ -26,6 +27,13 @@ def test_crc32c_of_known_strings():
     assert _native.crc32c(_native.as_bytes(b"123456789")) == 0xE3069283
     assert _native.crc32c(_native.as_bytes(bytes(32))) == 0x8A9136AA
     assert _native.crc32c(_native.as_bytes(b"\xff" * 32)) == 0x62A8AB43
+
+
+@given(st.integers(0, 2**32), st.integers(0, 9000), st.integers(0, 7))
+def test_crc32c_of_any_length_and_place(seed, size, offset):
+    """There is a way for few bytes, for some and for many."""
+    data = np.random.default_rng(seed).integers(0, 256, size + offset, dtype=np.uint8)[offset:]
+    assert _native.crc32c(data) == reference_decoder.crc32c(data.tobytes())
 
 
 def test_the_roots_of_two_are_what_the_specification_says():

@@ -161,6 +161,23 @@ def test_the_lower_bound_is_of_use(name):
     assert _native.lossless_floor(header, x, len(lossy)) >= len(lossy)
 
 
+@pytest.mark.parametrize("zeros", [0.5, 0.9, 0.99])
+def test_the_lower_bound_is_of_use_where_most_are_zero(zeros):
+    x = make_weights("normal", 12, 1 << 18, dtype_of("float32"))
+    x[np.random.default_rng(12).random(x.size) < zeros] = 0
+    lossy = szdnn.compress(x, szdnn.Rel(1e-2))
+    header = Frame(szdnn.compress(x, szdnn.Lossless())).header
+    assert _native.lossless_floor(header, x, len(lossy)) >= len(lossy)
+
+
+def test_pruned_and_clustered_values_are_numbered():
+    rng = np.random.default_rng(13)
+    for clusters in (16, 255):
+        x = rng.choice(rng.normal(size=clusters).astype(np.float32), 1 << 18)
+        x[rng.random(x.size) < 0.95] = 0
+        assert form(lossless(x)) == DICTIONARY
+
+
 def test_too_many_escapes_for_the_sample_are_survived():
     """Where the sample looks there are values of one scale, elsewhere of another."""
     n = 1 << 18
