@@ -131,13 +131,15 @@ static void make_codes(const uint8_t lengths[256], uint16_t codes[256])
     }
 }
 
-void huffman_encode(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w)
+void huffman_encode(const uint8_t *symbols, size_t n, symbol_map map, const uint8_t lengths[256], writer *w)
 {
     uint16_t codes[256] = {0};
     make_codes(lengths, codes);
     bit_writer b = {w, 0, 0};
-    for (size_t i = 0; i < n; i++)
-        put_bits(&b, codes[symbols[i]], lengths[symbols[i]]);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t s = mapped(map, symbols[i]);
+        put_bits(&b, codes[s], lengths[s]);
+    }
     flush_bits(&b);
 }
 

@@ -34,7 +34,7 @@ uint32_t isa_resolve(uint32_t isa);
 uint32_t crc32c(const uint8_t *data, size_t size, uint32_t isa);
 
 /* histogram.c */
-void histogram_u8(const uint8_t *symbols, size_t n, uint32_t counts[256]);
+void histogram_u8(const uint8_t *symbols, size_t n, uint32_t isa, uint32_t counts[256]);
 
 /* freqs.c: frequencies that sum to 4096, and their table in the frame */
 enum { PROB_BITS = 12, PROB_SUM = 1 << PROB_BITS };
@@ -63,21 +63,34 @@ bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out);
 void smooth_write(const freq_table *t, bit_writer *b);
 bool smooth_read(bit_reader *b, freq_table *t);
 
+/* What is coded in a symbol's place: symbol - shift where that is at most `range`, otherwise 0. */
+typedef struct symbol_map {
+    uint8_t shift, range;
+} symbol_map;
+#define SYMBOLS_AS_THEY_ARE ((symbol_map){0, 255})
+INLINE uint8_t mapped(symbol_map m, unsigned symbol)
+{
+    uint8_t d = (uint8_t)(symbol - m.shift);
+    return d <= m.range ? d : 0;
+}
+
 /* rans.c */
 enum { RANS_LANES_LOG2 = 6 }; /* at most 64 lanes */
 typedef struct rans_segment {
     const uint8_t *symbols;
     size_t n;
-    const freq_table *table;
+    symbol_map map;
+    const freq_table *table; /* of what is coded */
 } rans_segment;
 typedef struct rans_decoder {
-    uint32_t table[PROB_SUM]; /* symbol << 24 | frequency << 12 | slot - first slot */
+    uint32_t table[PROB_SUM]; /* slot - first slot << 20 | frequency << 8 | symbol */
     uint32_t state[1 << RANS_LANES_LOG2];
     unsigned lanes, lane;
+    bool words_are_rare;
     const uint8_t *at, *end;
 } rans_decoder;
 unsigned rans_lanes_log2(uint64_t payload_bits);
-/* carry: 2 bytes a lane that the states bring along, or NULL */
+/* The payload's length, then the payload. carry: 2 bytes a lane that the states bring along, or NULL */
 void rans_encode(const rans_segment *segments, size_t count, unsigned lanes_log2, const uint8_t *carry, uint32_t isa,
                  uint8_t *scratch, size_t scratch_size, writer *w);
 bool rans_begin(rans_decoder *d, unsigned lanes_log2, const uint8_t *payload, size_t size);
@@ -96,7 +109,7 @@ void huffman_fit(const uint32_t counts[256], uint8_t lengths[256]);
 uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256]);
 void huffman_write_lengths(const uint8_t lengths[256], writer *w);
 bool huffman_read_lengths(reader *r, uint8_t lengths[256]);
-void huffman_encode(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w);
+void huffman_encode(const uint8_t *symbols, size_t n, symbol_map map, const uint8_t lengths[256], writer *w);
 void huffman_begin(huffman_decoder *d, const uint8_t lengths[256], const uint8_t *payload, size_t size);
 bool huffman_decode(huffman_decoder *d, uint8_t *out, size_t n);
 bool huffman_finished(huffman_decoder *d);

@@ -86,7 +86,7 @@ void bytes_encode(const planes_plan *plan, const uint8_t *elements, size_t n, un
         }
         uint32_t counts[256];
         extract_plane(elements, 0, n, bytes, plane, rotate, delta, isa, symbols);
-        histogram_u8(symbols, n, counts);
+        histogram_u8(symbols, n, isa, counts);
         symbols_encode(symbols, n, counts, coder, isa, aligned64(scratch), w);
     }
 }

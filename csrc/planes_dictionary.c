@@ -71,7 +71,7 @@ bool dictionary_encode(const uint8_t *elements, size_t n, unsigned bytes, uint32
     for (unsigned i = 0; i < t.entries; i++)
         for (unsigned byte = 0; byte < bytes; byte++)
             write_u8(w, (unsigned)(t.sorted[i] >> (8 * byte) & 0xff));
-    histogram_u8(symbols, n, counts);
+    histogram_u8(symbols, n, isa, counts);
     symbols_encode(symbols, n, counts, coder, isa, aligned64(scratch), w);
     return true;
 }

@@ -36,7 +36,7 @@ static uint64_t plan_bytes(const uint8_t *elements, size_t n, unsigned bytes, bo
         uint32_t counts[256];
         for (sample_runs r = {n, 0, false}; next_run(&r, &start, &length); drawn += length)
             extract_plane(elements, start, length, bytes, plane, rotate, delta, isa, symbols + drawn);
-        histogram_u8(symbols, drawn, counts);
+        histogram_u8(symbols, drawn, isa, counts);
         uint64_t each = bits_each(counts, 256);
         if (each > FLAT_PLANE && n > ALWAYS_CODED)
             *raw_planes |= 1u << plane;

@@ -36,7 +36,7 @@ static void write_zero_bits(const split_form *f, const segment_look *looks, size
     uint32_t counts[256];
     for (size_t k = 0; k < segments; k++)
         zeros[k] = (uint8_t)zero_bits(looks[k].any, f);
-    histogram_u8(zeros, segments, counts);
+    histogram_u8(zeros, segments, isa, counts);
     symbols_encode(zeros, segments, counts, coder, isa, scratch, w);
 }
 
@@ -91,7 +91,7 @@ static void write_tails(const split_form *f, const uint8_t *elements, size_t n, 
     extract_plane(elements, 0, n, f->bytes, 0, false, false, isa, tails);
     for (size_t i = 0; i < n; i++)
         tails[i] &= (uint8_t)((1u << f->tail) - 1);
-    histogram_u8(tails, n, counts);
+    histogram_u8(tails, n, isa, counts);
     symbols_encode(tails, n, counts, coder, isa, aligned64(scratch), w);
 }
 

@@ -22,30 +22,36 @@ unsigned rans_lanes_log2(uint64_t payload_bits)
     return log2;
 }
 
-static void make_encoder(const freq_table *t, rans_encode_table *e)
+/* The tables of what is coded, then by the symbols that stand for it. Where 0 is not coded, none is mapped to it. */
+static void make_encoder(const freq_table *t, symbol_map map, rans_encode_table *e)
 {
-    uint32_t first = 0;
-    e->lo = t->lo;
-    e->hi = t->hi;
+    uint32_t first = 0, slots[256] = {0};
+    uint64_t reciprocal[256] = {0};
+    e->words_are_rare = rans_words_are_rare(t);
     e->narrow = t->hi - t->lo < RANS_NARROW;
+    e->narrow_map = (symbol_map){(uint8_t)(map.shift + t->lo), t->lo ? 255 : map.range};
     memset(e->f, 0, sizeof e->f);
     for (unsigned s = t->lo; s <= t->hi; s++) {
         uint32_t f = t->f[s];
         assert(f < PROB_SUM);
-        e->slots[s] = f << PROB_BITS | (first & (PROB_SUM - 1));
-        e->reciprocal[s] = f ? (((uint64_t)1 << 44) + f - 1) / f : 0;
+        slots[s] = f << PROB_BITS | (first & (PROB_SUM - 1));
+        reciprocal[s] = f ? (((uint64_t)1 << 44) + f - 1) / f : 0;
         if (e->narrow) {
             e->f[s - t->lo] = (uint16_t)f;
             e->first[s - t->lo] = (uint16_t)first;
         }
         first += f;
     }
+    for (unsigned s = 0; s < 256; s++) {
+        e->slots[s] = slots[mapped(map, s)];
+        e->reciprocal[s] = reciprocal[mapped(map, s)];
+    }
 }
 
 /* Symbols [from, to), backwards; returns where the words start. The quotient is exact: with m = ceil(2^44 / f), m f -
  * 2^44 is below f <= 2^12, and x times it below 2^44; x < f 2^20 keeps the product below 2^64. Branch-free, since
  * whether a state must shrink is as good as random. */
-static uint8_t *encode_scalar(const rans_encode_table *e, const uint8_t *symbols, size_t from, size_t to,
+static uint8_t *encode_singly(const rans_encode_table *e, const uint8_t *symbols, size_t from, size_t to,
                               uint32_t *state, size_t lane, size_t lanes, uint8_t *at)
 {
     for (size_t i = to; i-- > from;) {
@@ -60,24 +66,40 @@ static uint8_t *encode_scalar(const rans_encode_table *e, const uint8_t *symbols
     return at;
 }
 
-/* One segment, whose first symbol is in lane `lane`: whole groups of lanes by vectors where there are. */
+/* Whole groups of lanes. */
+static uint8_t *encode_groups(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
+                              size_t lanes, uint32_t isa, uint8_t *at)
+{
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512 && lanes > 16) /* one vector of 16 lanes would wait for itself */
+        return rans_encode_groups_avx512(e, symbols, groups, state, lanes, at);
+    if (isa >= SZD_ISA_AVX2 && lanes >= 16)
+        return rans_encode_groups_avx2(e, symbols, groups, state, lanes, at);
+#endif
+    (void)isa;
+    return rans_encode_groups(e, symbols, groups, state, lanes, at);
+}
+
+/* One segment, whose first symbol is in lane `lane`. */
 static uint8_t *encode_segment(const rans_encode_table *e, const uint8_t *symbols, size_t n, uint32_t *state,
                                size_t lane, size_t lanes, uint32_t isa, uint8_t *at)
 {
     size_t head = (lanes - lane) & (lanes - 1), groups = n > head ? (n - head) / lanes : 0;
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX2 && lanes >= 16 && groups) {
-        size_t end = head + groups * lanes;
-        at = encode_scalar(e, symbols, end, n, state, lane, lanes, at);
-        /* One vector of 16 lanes would wait for itself. */
-        at = isa == SZD_ISA_AVX2 || lanes == 16
-                 ? rans_encode_groups_avx2(e, symbols + head, groups, state, lanes, at)
-                 : rans_encode_groups_avx512(e, symbols + head, groups, state, lanes, at);
-        return encode_scalar(e, symbols, 0, head, state, lane, lanes, at);
+    size_t end = groups ? head + groups * lanes : 0;
+    at = encode_singly(e, symbols, end, n, state, lane, lanes, at);
+    if (groups) {
+        at = encode_groups(e, symbols + head, groups, state, lanes, isa, at);
+        at = encode_singly(e, symbols, 0, head, state, lane, lanes, at);
     }
-#endif
-    (void)isa, (void)groups;
-    return encode_scalar(e, symbols, 0, n, state, lane, lanes, at);
+    return at;
+}
+
+static size_t states_bytes(const uint32_t *state, size_t lanes)
+{
+    size_t bits = 0;
+    for (size_t j = 0; j < lanes; j++)
+        bits += 4 + bit_length(state[j]) - 1;
+    return (bits + 7) / 8;
 }
 
 /* A state is uniform in its logarithm: its bit length, then the bits below the leading one. */
@@ -105,9 +127,10 @@ void rans_encode(const rans_segment *segments, size_t count, unsigned lanes_log2
     uint8_t *end = scratch + scratch_size, *at = end;
     for (size_t k = count; k-- > 0;) {
         n -= segments[k].n;
-        make_encoder(segments[k].table, &table);
+        make_encoder(segments[k].table, segments[k].map, &table);
         at = encode_segment(&table, segments[k].symbols, segments[k].n, state, n & (lanes - 1), lanes, isa, at);
     }
+    write_varint(w, states_bytes(state, lanes) + (size_t)(end - at));
     write_states(state, lanes, w);
     write_bytes(w, at, (size_t)(end - at));
 }
@@ -130,21 +153,22 @@ void rans_use(rans_decoder *d, const freq_table *t)
 {
     uint32_t slot = 0;
     for (unsigned s = t->lo; s <= t->hi; s++) {
-        uint32_t entry = (uint32_t)s << 24 | (uint32_t)t->f[s] << 12;
+        uint32_t entry = (uint32_t)t->f[s] << 8 | s;
         for (uint32_t i = 0; i < t->f[s]; i++)
-            d->table[slot + i] = entry + i;
+            d->table[slot + i] = entry | i << 20;
         slot += t->f[s];
     }
     assert(slot == PROB_SUM);
+    d->words_are_rare = rans_words_are_rare(t);
 }
 
 /* One symbol a time with every check: the start and the end of a run. */
-static bool decode_checked(rans_decoder *d, uint8_t *out, size_t n)
+static bool decode_singly(rans_decoder *d, uint8_t *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t x = d->state[d->lane], e = d->table[x & (PROB_SUM - 1)];
-        out[i] = (uint8_t)(e >> 24);
-        x = (e >> 12 & 0xfff) * (x >> PROB_BITS) + (e & 0xfff);
+        out[i] = (uint8_t)e;
+        x = (e >> 8 & 0xfff) * (x >> PROB_BITS) + (e >> 20);
         if (x < RANS_STATE_MIN) {
             if (d->end - d->at < 2)
                 return false;
@@ -157,34 +181,11 @@ static bool decode_checked(rans_decoder *d, uint8_t *out, size_t n)
     return true;
 }
 
-/* Whole groups of lanes, while the words left are enough for any group. Branch-free: whether a state needs a word is as
- * good as random. Returns the symbols done. */
-static size_t decode_groups(rans_decoder *d, uint8_t *out, size_t n)
-{
-    const uint8_t *at = d->at;
-    const uint32_t *table = d->table;
-    uint32_t state[1 << RANS_LANES_LOG2];
-    size_t lanes = d->lanes, done = 0;
-    memcpy(state, d->state, sizeof state);
-    for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
-        for (size_t j = 0; j < lanes; j++) {
-            uint32_t x = state[j], e = table[x & (PROB_SUM - 1)];
-            out[done + j] = (uint8_t)(e >> 24);
-            x = (e >> 12 & 0xfff) * (x >> PROB_BITS) + (e & 0xfff);
-            uint32_t more = x < RANS_STATE_MIN;
-            state[j] = x << (16 * more) | (load_u16(at) & (0u - more));
-            at += 2 * more;
-        }
-    memcpy(d->state, state, sizeof state);
-    d->at = at;
-    return done;
-}
-
 bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa)
 {
     size_t head = (d->lanes - d->lane) & (d->lanes - 1);
     head = head < n ? head : n;
-    if (!decode_checked(d, out, head))
+    if (!decode_singly(d, out, head))
         return false;
     out += head;
     n -= head;
@@ -195,10 +196,10 @@ bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa)
             done = rans_decode_groups_avx2(d, out, n);
         else
 #endif
-            done = decode_groups(d, out, n);
+            done = rans_decode_groups(d, out, n);
     }
     (void)isa;
-    return decode_checked(d, out + done, n - done);
+    return decode_singly(d, out + done, n - done);
 }
 
 bool rans_carried(const rans_decoder *d, uint8_t *carry)

@@ -37,7 +37,7 @@ typedef struct entry {
 /* Inverses of f / 2, for `push`. */
 static void make_entries(const rans_encode_table *e, entry *entries)
 {
-    for (unsigned s = e->lo; s <= e->hi; s++) {
+    for (unsigned s = 0; s < 256; s++) {
         uint32_t f = e->slots[s] >> PROB_BITS;
         entries[s].slots = e->slots[s];
         entries[s].inverse = f <= 1 ? 2.0f : (2.0f - 0x1p-21f) / (float)f;
@@ -140,8 +140,8 @@ TARGET_AVX2 INLINE __m256i look_up(const uint32_t *table, __m256i slot)
 TARGET_AVX2 INLINE __m256i pull(__m256i x, __m256i e, const uint8_t **at)
 {
     const __m256i low12 = _mm256_set1_epi32(PROB_SUM - 1);
-    __m256i f = _mm256_and_si256(_mm256_srli_epi32(e, 12), low12);
-    x = _mm256_add_epi32(_mm256_mullo_epi32(f, _mm256_srli_epi32(x, PROB_BITS)), _mm256_and_si256(e, low12));
+    __m256i f = _mm256_and_si256(_mm256_srli_epi32(e, 8), low12);
+    x = _mm256_add_epi32(_mm256_mullo_epi32(f, _mm256_srli_epi32(x, PROB_BITS)), _mm256_srli_epi32(e, 20));
     __m256i more = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
     unsigned set = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(more));
     __m128i words = _mm_loadu_si128((const __m128i *)(const void *)*at);
@@ -154,9 +154,9 @@ TARGET_AVX2 INLINE __m256i pull(__m256i x, __m256i e, const uint8_t **at)
 TARGET_AVX2 INLINE void decode_sixteen(const uint32_t *table, __m256i *x, uint8_t *out, const uint8_t **at)
 {
     const __m256i low12 = _mm256_set1_epi32(PROB_SUM - 1);
-    const __m256i tops = _mm256_set1_epi32(0x0f0b0703), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
+    const __m256i bytes = _mm256_set1_epi32(0x0c080400), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
     __m256i e0 = look_up(table, _mm256_and_si256(x[0], low12)), e1 = look_up(table, _mm256_and_si256(x[1], low12));
-    __m256i symbols = _mm256_unpacklo_epi32(_mm256_shuffle_epi8(e0, tops), _mm256_shuffle_epi8(e1, tops));
+    __m256i symbols = _mm256_unpacklo_epi32(_mm256_shuffle_epi8(e0, bytes), _mm256_shuffle_epi8(e1, bytes));
     symbols = _mm256_permutevar8x32_epi32(symbols, order);
     _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(symbols));
     x[0] = pull(x[0], e0, at);

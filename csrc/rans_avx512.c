@@ -32,14 +32,15 @@ TARGET_AVX512 INLINE __m512i push(__m512i x, __m512i f, __m512i first)
 }
 
 typedef struct narrow_table {
-    __m512i lo, f0, f1, first0, first1;
+    __m256i shift, range;
+    __m512i f0, f1, first0, first1;
 } narrow_table;
 
 /* 32 symbols, looked up in registers. */
 TARGET_AVX512 INLINE void encode_narrow(const narrow_table *t, const uint8_t *symbols, __m512i *x, uint8_t **at)
 {
-    __m512i s = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)symbols));
-    s = _mm512_sub_epi16(s, t->lo);
+    __m256i d = _mm256_sub_epi8(_mm256_loadu_si256((const __m256i *)(const void *)symbols), t->shift);
+    __m512i s = _mm512_cvtepu8_epi16(_mm256_maskz_mov_epi8(_mm256_cmple_epu8_mask(d, t->range), d));
     __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
     __m512i f_up = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(f, 1)),
             f_low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(f));
@@ -59,8 +60,12 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
                                             uint32_t *state, size_t vectors, uint8_t *at)
 {
     __m512i x[VECTORS];
-    narrow_table t = {_mm512_set1_epi16(e->lo), _mm512_loadu_si512(e->f), _mm512_loadu_si512(e->f + 32),
-                      _mm512_loadu_si512(e->first), _mm512_loadu_si512(e->first + 32)};
+    narrow_table t = {_mm256_set1_epi8((char)e->narrow_map.shift),
+                      _mm256_set1_epi8((char)e->narrow_map.range),
+                      _mm512_loadu_si512(e->f),
+                      _mm512_loadu_si512(e->f + 32),
+                      _mm512_loadu_si512(e->first),
+                      _mm512_loadu_si512(e->first + 32)};
     for (size_t v = 0; v < vectors; v++)
         x[v] = _mm512_loadu_si512(state + 16 * v);
     for (size_t g = groups; g-- > 0;) {

@@ -23,6 +23,7 @@ enum {
 typedef struct symbol_counts {
     const uint8_t *symbols;
     size_t n;
+    symbol_map coded; /* the counts are of what is coded in the symbols' place */
     uint32_t all[256];
     unsigned classes; /* 0: not sorted */
     class_map map;
@@ -32,7 +33,6 @@ typedef struct symbol_counts {
 } symbol_counts;
 void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
                    uint8_t *scratch);
-void symbols_demote(symbol_counts *c, unsigned first, unsigned last);
-void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift);
+void symbols_narrow(symbol_counts *c, symbol_map map);
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 #endif

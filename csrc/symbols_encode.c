@@ -57,57 +57,52 @@ static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, pla
     }
 }
 
-/* The payload's length is not known until it is written: leave the longest varint's room, then close up. */
-static void close_payload(writer *w, uint8_t *room, unsigned reserved)
+static void write_rans(const rans_segment *segments, size_t count, size_t n, unsigned lanes_log2, const uint8_t *carry,
+                       uint32_t isa, uint8_t *scratch, writer *w)
 {
+    write_u8(w, lanes_log2);
+    rans_encode(segments, count, lanes_log2, carry, isa, scratch, rans_scratch(n), w);
+}
+
+/* The payload's length is not known until it is written: leave the longest varint's room, then close up. */
+static void write_huffman(const rans_segment *s, const uint8_t lengths[256], writer *w)
+{
+    enum { ROOM = 5 };
+    huffman_write_lengths(lengths, w);
+    uint8_t *room = write_room(w, ROOM);
+    huffman_encode(s->symbols, s->n, s->map, lengths, w);
     if (w->failed)
         return;
-    size_t size = (size_t)(w->at - room) - reserved;
+    size_t size = (size_t)(w->at - room) - ROOM;
     unsigned used = varint_size(size);
-    memmove(room + used, room + reserved, size);
+    memmove(room + used, room + ROOM, size);
     writer head = {room, room + used, false};
     write_varint(&head, size);
     w->at = room + used + size;
 }
 
-static void write_rans(const rans_segment *segments, size_t count, size_t n, unsigned lanes_log2, const uint8_t *carry,
-                       uint32_t isa, uint8_t *scratch, writer *w)
-{
-    write_u8(w, lanes_log2);
-    uint8_t *room = write_room(w, 5);
-    rans_encode(segments, count, lanes_log2, carry, isa, scratch, rans_scratch(n), w);
-    close_payload(w, room, 5);
-}
-
-static void write_huffman(const uint8_t *symbols, size_t n, const uint8_t lengths[256], writer *w)
-{
-    huffman_write_lengths(lengths, w);
-    uint8_t *room = write_room(w, 5);
-    huffman_encode(symbols, n, lengths, w);
-    close_payload(w, room, 5);
-}
-
-static void write_raw(const uint8_t *symbols, size_t n, writer *w)
+static void write_raw(const rans_segment *s, writer *w)
 {
     write_u8(w, STREAM_RAW);
-    write_bytes(w, symbols, n);
+    uint8_t *room = write_room(w, s->n);
+    for (size_t i = 0; room && i < s->n; i++)
+        room[i] = mapped(s->map, s->symbols[i]);
 }
 
 /* Raw instead where what was written since `start` takes more: the estimate was too low. */
-static void or_raw(const uint8_t *symbols, size_t n, writer start, writer *w)
+static void or_raw(const rans_segment *s, writer start, writer *w)
 {
-    if (!w->failed && (size_t)(w->at - start.at) <= n + 1)
+    if (!w->failed && (size_t)(w->at - start.at) <= s->n + 1)
         return;
     *w = start;
-    write_raw(symbols, n, w);
+    write_raw(s, w);
 }
 
-static void write_plain(const uint8_t *symbols, size_t n, const plain_plan *p, uint32_t isa, uint8_t *scratch,
-                        writer *w)
+static void write_plain(const rans_segment *s, const plain_plan *p, uint32_t isa, uint8_t *scratch, writer *w)
 {
     writer start = *w;
     if (p->coder == STREAM_RAW) {
-        write_raw(symbols, n, w);
+        write_raw(s, w);
         return;
     }
     write_u8(w, p->coder);
@@ -115,11 +110,11 @@ static void write_plain(const uint8_t *symbols, size_t n, const plain_plan *p, u
         write_u8(w, p->table.lo);
     } else if (p->coder == STREAM_RANS) {
         freqs_write(&p->table, FIRST_TOP, w);
-        write_rans(&(rans_segment){symbols, n, &p->table}, 1, n, p->lanes_log2, NULL, isa, scratch, w);
+        write_rans(s, 1, s->n, p->lanes_log2, NULL, isa, scratch, w);
     } else {
-        write_huffman(symbols, n, p->lengths, w);
+        write_huffman(s, p->lengths, w);
     }
-    or_raw(symbols, n, start, w);
+    or_raw(s, start, w);
 }
 
 void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
@@ -129,13 +124,13 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
     if (n == 0)
         return;
     plan_plain(counts, n, coder, &plain);
-    write_plain(symbols, n, &plain, isa, scratch, w);
+    write_plain(&(rans_segment){symbols, n, SYMBOLS_AS_THEY_ARE, &plain.table}, &plain, isa, scratch, w);
 }
 
 static void encode_levels_of(const uint8_t *levels, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
 {
     uint32_t counts[256];
-    histogram_u8(levels, n, counts);
+    histogram_u8(levels, n, isa, counts);
     symbols_encode(levels, n, counts, SZD_CODER_AUTO, isa, scratch, w);
 }
 
@@ -155,6 +150,7 @@ void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t wi
     scratch += rans_scratch(n);
     c->n = n;
     c->symbols = symbols;
+    c->coded = SYMBOLS_AS_THEY_ARE;
     c->classes = 0;
     if (n >= LEAST_COMPOSITE && n <= MOST_COMPOSITE && width >= LEAST_WIDTH && width <= MOST_WIDTH && n % width == 0) {
         size_t rows = n / width, lines = rows + width;
@@ -170,68 +166,33 @@ void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t wi
     }
     c->rest = scratch;
     if (!c->classes) {
-        histogram_u8(symbols, n, c->all);
+        histogram_u8(symbols, n, isa, c->all);
         return;
     }
     memset(c->all, 0, sizeof c->all);
     const uint8_t *part = c->sorted;
     for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
-        histogram_u8(part, c->sizes[k], c->of[k]);
+        histogram_u8(part, c->sizes[k], isa, c->of[k]);
         for (unsigned s = 0; s < 256; s++)
             c->all[s] += c->of[k][s];
     }
 }
 
-static void demote_counts(uint32_t counts[256], unsigned first, unsigned last)
+static void narrow_counts(uint32_t counts[256], symbol_map map)
 {
-    for (unsigned s = 1; s < 256; s++)
-        if (s - first > last - first) {
-            counts[0] += counts[s];
-            counts[s] = 0;
-        }
+    uint32_t narrow[256] = {0};
+    for (unsigned s = 0; s < 256; s++)
+        narrow[mapped(map, s)] += counts[s];
+    memcpy(counts, narrow, sizeof narrow);
 }
 
-INLINE void clear_outside(uint8_t *restrict symbols, size_t n, uint8_t first, uint8_t range)
+/* What is to be coded instead of the symbols. */
+void symbols_narrow(symbol_counts *c, symbol_map map)
 {
-    for (size_t i = 0; i < n; i++)
-        symbols[i] = (uint8_t)(symbols[i] - first) > range ? 0 : symbols[i];
-}
-
-/* Symbols outside [first, last] have become 0 in `symbols`: the same for what was counted and sorted. */
-void symbols_demote(symbol_counts *c, unsigned first, unsigned last)
-{
-    uint8_t *part = c->sorted;
-    demote_counts(c->all, first, last);
-    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
-        uint32_t zeros = c->of[k][0];
-        demote_counts(c->of[k], first, last);
-        if (c->of[k][0] > zeros)
-            clear_outside(part, c->sizes[k], (uint8_t)first, (uint8_t)(last - first));
-    }
-}
-
-INLINE void lower(uint8_t *symbols, size_t n, uint8_t shift)
-{
-    for (size_t i = 0; i < n; i++)
-        symbols[i] = (uint8_t)(symbols[i] > shift ? symbols[i] - shift : 0);
-}
-
-static void lower_counts(uint32_t counts[256], unsigned shift)
-{
-    for (unsigned s = 1; s < 256; s++)
-        counts[s] = s + shift < 256 ? counts[s + shift] : 0;
-}
-
-/* All symbols but 0 become lower by `shift`, which none but 0 is at or below. */
-void symbols_shift(symbol_counts *c, uint8_t *symbols, uint8_t shift)
-{
-    uint8_t *part = c->sorted;
-    lower(symbols, c->n, shift);
-    lower_counts(c->all, shift);
-    for (unsigned k = 0; k < c->classes; part += c->sizes[k] + CLASS_GAP, k++) {
-        lower(part, c->sizes[k], shift);
-        lower_counts(c->of[k], shift);
-    }
+    c->coded = map;
+    narrow_counts(c->all, map);
+    for (unsigned k = 0; k < c->classes; k++)
+        narrow_counts(c->of[k], map);
 }
 
 /* A class's table whatever it costs: its symbols share a stream with the others. */
@@ -327,7 +288,7 @@ static void write_classes(const symbol_counts *c, const class_plan *p, uint32_t 
         } else {
             freqs_write(&p->parts[k].table, top, w);
             top = p->parts[k].table.top;
-            segments[count++] = (rans_segment){part, c->sizes[k], &p->parts[k].table};
+            segments[count++] = (rans_segment){part, c->sizes[k], c->coded, &p->parts[k].table};
         }
     }
     uint8_t carry[2 << RANS_LANES_LOG2] = {0};
@@ -342,12 +303,13 @@ void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa
     plain_plan plain;
     class_plan classes;
     plan_plain(c->all, c->n, coder, &plain);
+    const rans_segment all = {c->symbols, c->n, c->coded, &plain.table};
     bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
     uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
     writer start = *w;
     if (composite && plan_classes(c, isa, limit, scratch, &classes))
         write_classes(c, &classes, isa, scratch, w);
     else
-        write_plain(c->symbols, c->n, &plain, isa, scratch, w);
-    or_raw(c->symbols, c->n, start, w);
+        write_plain(&all, &plain, isa, scratch, w);
+    or_raw(&all, start, w);
 }

@@ -224,7 +224,7 @@ INLINE bool any_outside(const uint8_t *symbols, size_t n, uint8_t first, uint8_t
 /* Symbols outside [first, last] become escapes too: from the last one back, since the list grows in place. */
 static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
 {
-    enum { STEP = 256 };
+    enum { STEP = 64 };
     size_t old = e->escapes, to = old + more;
     e->escapes = to;
     for (size_t end = e->n, from; to > old; end = from) {
@@ -234,16 +234,15 @@ static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
         bool any = length == STEP ? any_outside(part, STEP, (uint8_t)first, (uint8_t)(last - first)) : true;
         for (size_t i = end; any && i-- > from;) {
             unsigned s = e->symbols[i];
-            if (s - first <= last - first)
-                continue;
-            e->escaped[--to] = s ? (int32_t)((uint32_t)e->base + s) : e->escaped[--old];
-            e->symbols[i] = 0;
+            if (s - first > last - first)
+                e->escaped[--to] = s ? (int32_t)((uint32_t)e->base + s) : e->escaped[--old];
         }
     }
     assert(to == old);
 }
 
-/* Rare symbols at either end of those that occur lose their places. */
+/* Rare symbols at either end of those that occur lose their places; with escapes, symbol 0, the others become its
+ * neighbours: a narrow alphabet. */
 static void trim(token_encoder *e, symbol_counts *c)
 {
     unsigned first = 1, last = WINDOW - 1;
@@ -252,16 +251,14 @@ static void trim(token_encoder *e, symbol_counts *c)
         more += c->all[first++];
     while (last > first && !worth_a_place(c->all[last], e->n))
         more += c->all[last--];
-    if (more) {
+    if (more)
         demote(e, first, last, more);
-        symbols_demote(c, first, last);
-    }
+    if (e->escapes == 0)
+        return;
     while (first < last && !c->all[first])
         first++;
-    if (e->escapes && first > 1) { /* the escape becomes the others' neighbour: a narrow alphabet */
-        symbols_shift(c, e->symbols, (uint8_t)(first - 1));
-        e->base = (int32_t)((uint32_t)e->base + first - 1);
-    }
+    symbols_narrow(c, (symbol_map){(uint8_t)(first - 1), (uint8_t)(last - first + 1)});
+    e->base = (int32_t)((uint32_t)e->base + first - 1);
 }
 
 static void write_escapes(const token_encoder *e, writer *w)
@@ -391,7 +388,7 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
     sort(sample, count);
     place_window(&e, sample, count);
     PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, scratch);
-    histogram_u8(scratch, n, counts);
+    histogram_u8(scratch, n, isa, counts);
     uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * e.k << 16;
     for (unsigned s = 1; s < WINDOW; s++)
         if (counts[s])

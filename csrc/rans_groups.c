@@ -1,0 +1,105 @@
+/* rANS over whole groups of lanes in portable C. */
+#include "rans.h"
+
+enum { MOST_LANES = 1 << RANS_LANES_LOG2 };
+
+/* What a symbol does to a state. */
+typedef struct step {
+    uint64_t reciprocal;
+    uint32_t limit, complement, first, unused;
+} step;
+
+static void make_steps(const rans_encode_table *e, step steps[256])
+{
+    for (unsigned s = 0; s < 256; s++) {
+        uint32_t f = e->slots[s] >> PROB_BITS;
+        steps[s] = (step){e->reciprocal[s], f << 20, PROB_SUM - f, e->slots[s] & (PROB_SUM - 1), 0};
+    }
+}
+
+/* Where nearly all symbols are the same one, a branch knows that no word is stored and nothing waits for that;
+ * elsewhere it would be as good as random, and each word is written, to be kept only when the state must shrink. */
+INLINE uint8_t *encode_groups(const step *steps, const uint8_t *symbols, size_t groups, uint32_t *state, size_t lanes,
+                              bool words_are_rare, uint8_t *at)
+{
+    uint32_t x[MOST_LANES];
+    memcpy(x, state, lanes * sizeof *x);
+    for (size_t g = groups; g-- > 0;)
+        for (size_t j = lanes; j-- > 0;) {
+            const step *p = steps + symbols[g * lanes + j];
+            uint32_t y = x[j], emit = y >= p->limit;
+            if (!words_are_rare || emit) {
+                store_u16(at - 2, (uint16_t)y);
+                at -= 2 * emit;
+                y >>= 16 * emit;
+            }
+            x[j] = y + (uint32_t)(y * p->reciprocal >> 44) * p->complement + p->first;
+        }
+    memcpy(state, x, lanes * sizeof *x);
+    return at;
+}
+
+/* The number of lanes as a constant; few stay in registers. */
+#define ENCODE(lanes)                                                                            \
+    case lanes:                                                                                  \
+        return e->words_are_rare ? encode_groups(steps, symbols, groups, state, lanes, true, at) \
+                                 : encode_groups(steps, symbols, groups, state, lanes, false, at)
+
+uint8_t *rans_encode_groups(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
+                            size_t lanes, uint8_t *at)
+{
+    step steps[256];
+    make_steps(e, steps);
+    switch (lanes) {
+        ENCODE(64);
+        ENCODE(32);
+        ENCODE(16);
+        ENCODE(8);
+        ENCODE(4);
+        ENCODE(2);
+    default: ENCODE(1);
+    }
+}
+
+/* While the words left are enough for any group; returns the symbols done. Branches as above. */
+INLINE size_t decode_groups(rans_decoder *d, uint8_t *restrict out, size_t n, size_t lanes, bool words_are_rare)
+{
+    const uint8_t *at = d->at;
+    uint32_t x[MOST_LANES];
+    size_t done = 0;
+    memcpy(x, d->state, lanes * sizeof *x);
+    for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
+        for (size_t j = 0; j < lanes; j++) {
+            uint32_t e = d->table[x[j] & (PROB_SUM - 1)];
+            out[done + j] = (uint8_t)e;
+            uint32_t y = (e >> 8 & 0xfff) * (x[j] >> PROB_BITS) + (e >> 20), more = y < RANS_STATE_MIN;
+            if (words_are_rare) {
+                if (more)
+                    y = y << 16 | load_u16(at);
+                x[j] = y;
+            } else {
+                x[j] = y << (16 * more) | (load_u16(at) & (0u - more));
+            }
+            at += 2 * more;
+        }
+    memcpy(d->state, x, lanes * sizeof *x);
+    d->at = at;
+    return done;
+}
+
+#define DECODE(lanes) \
+    case lanes:       \
+        return d->words_are_rare ? decode_groups(d, out, n, lanes, true) : decode_groups(d, out, n, lanes, false)
+
+size_t rans_decode_groups(rans_decoder *d, uint8_t *out, size_t n)
+{
+    switch (d->lanes) {
+        DECODE(64);
+        DECODE(32);
+        DECODE(16);
+        DECODE(8);
+        DECODE(4);
+        DECODE(2);
+    default: DECODE(1);
+    }
+}
