@@ -201,11 +201,16 @@ INLINE double round64(double t, double limit)
 static double limit64(const lattice *l) { return (HIGH_LIMIT - 1) * (double)(1u << l->wide_bits); }
 
 /* A step of its own for each element. */
-static void quantize_axis(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q)
+static void quantize_axis(const lattice *l, const uint8_t *values, uint64_t first, size_t n, int32_t *q, uint32_t *low)
 {
-    unsigned bytes = dtype_of(l->dtype).element_bytes;
-    for (size_t i = 0; i < n; i++)
-        q[i] = (int32_t)round64(load_as_double(l->dtype, values + i * bytes) * (1 / step_at(l, first + i)), limit64(l));
+    const unsigned bytes = dtype_of(l->dtype).element_bytes, wide = l->wide_bits;
+    for (size_t i = 0; i < n; i++) {
+        double t = load_as_double(l->dtype, values + i * bytes) * (1 / step_at(l, first + i));
+        int64_t whole = (int64_t)round64(t, limit64(l));
+        q[i] = (int32_t)(whole >> wide);
+        if (wide)
+            low[i] = (uint32_t)whole & ((1u << wide) - 1);
+    }
 }
 
 /* Whether any value was refused by the quick test, for one step and float64 or float32 values. */
@@ -312,7 +317,7 @@ static size_t quantize_quickly(const lattice *l, const uint8_t *values, uint64_t
         return quantize64(l, values, n, q, low, bad);
     memset(bad, 1, n);
     if (l->kind == SZD_LINEAR64)
-        quantize_axis(l, values, first, n, q);
+        quantize_axis(l, values, first, n, q, low);
     else
         quantize_geometric(l, values, n, q);
     return n;

@@ -1,0 +1,43 @@
+/* Any bytes as a frame: first as they are, then with the header's checksum put right, as a forger would. */
+#include "decode.h"
+
+static const size_t OUTPUT_MOST = 1 << 22; /* what a caller's max_bytes would allow */
+
+static void forge_header_crc(uint8_t *frame, size_t size)
+{
+    reader r = {frame + PROLOGUE, frame + size, false};
+    uint64_t header_bytes = size > PROLOGUE ? read_varint(&r) : 0;
+    if (r.failed || header_bytes > size || header_bytes < (size_t)(r.at - frame) + 4)
+        return;
+    store_u32(frame + header_bytes - 4, szd_crc32c(frame, (size_t)header_bytes - 4));
+}
+
+static void decode(const uint8_t *frame, size_t size)
+{
+    szd_header h;
+    if (szd_header_read(frame, size, &h) != SZD_OK)
+        return;
+    CHECK(h.header_bytes <= size && h.blocks <= size / SZD_INDEX_ENTRY);
+    CHECK(h.elements == 0 || h.elements <= ((uint64_t)1 << 60) / h.element_bytes);
+    CHECK(szd_decode_scratch(&h) <= SCRATCH_MOST + 2 * size + (h.mixed ? MIXING_MOST : 0));
+    if (h.elements * h.element_bytes > OUTPUT_MOST || largest_tile(&h) * h.element_bytes > OUTPUT_MOST)
+        return;
+    const uint8_t *index = frame + h.header_bytes - 4 - SZD_INDEX_ENTRY * h.blocks, *at = frame + h.header_bytes;
+    for (uint64_t b = 0; b < h.blocks; b++) {
+        size_t length = load_u32(index + SZD_INDEX_ENTRY * b);
+        CHECK(length <= (size_t)(frame + size - at));
+        decode_all_ways(&h, b, at, length);
+        at += length;
+    }
+    CHECK(at == frame + size);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    reader r = guarded_input(0, data, size, size & 1);
+    uint8_t *frame = guarded(0, size, size & 1);
+    decode(r.at, size);
+    forge_header_crc(frame, size);
+    decode(frame, size);
+    return 0;
+}
