@@ -29,7 +29,7 @@ static size_t bytes_before_q(const szd_header *h, size_t n) { return h->mixed ? 
 
 size_t szd_decode_scratch(const szd_header *h)
 {
-    size_t n = (size_t)largest_tile(h), predicted = h->kind != SZD_LOSSLESS && h->predictor ? n * 4 : 0;
+    size_t n = (size_t)largest_tile(h), predicted = predicts_tiles(h) ? n * 4 : 0;
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
@@ -66,21 +66,32 @@ static int decode_raw(reader *r, unsigned bytes, uint64_t n, block_decoder *d, s
     return SZD_OK;
 }
 
-static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t isa, block_decoder *d, uint8_t *scratch,
-                         sink *s)
+static bool is_difference(const szd_header *h)
 {
-    bool delta = h->kind == SZD_LOSSLESS && h->predictor;
-    bool is_float = dtype_of(h->dtype).is_float;
-    int status = planes_begin(&d->planes, r, n, h->element_bytes, is_float, delta, isa, aligned64(scratch));
+    return h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REFERENCE;
+}
+
+/* Whether a block's elements in planes are patterns of floats. */
+static bool are_patterns(const szd_header *h) { return dtype_of(h->dtype).is_float && !is_difference(h); }
+
+/* reference: of the tile, may be NULL, and may be where the elements go. */
+static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t isa, const uint8_t *reference,
+                         block_decoder *d, uint8_t *scratch, sink *s)
+{
+    bool delta = h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, difference = is_difference(h);
+    unsigned bytes = h->element_bytes;
+    int status = planes_begin(&d->planes, r, n, bytes, are_patterns(h), delta, isa, aligned64(scratch));
     if (status)
         return status;
-    while (n) {
-        uint64_t part = n < CHUNK ? n : CHUNK;
-        uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
+    for (uint64_t done = 0; done < n;) {
+        uint64_t part = n - done < CHUNK ? n - done : CHUNK;
+        uint8_t *place = difference ? NULL : sink_room(s, part), *to = place ? place : d->elements;
         if (!planes_next(&d->planes, to, part, isa))
             return SZD_BLOCK_CODES;
+        if (difference)
+            reference_restore(reference + done * bytes, part, bytes, dtype_of(h->dtype).is_float, to);
         sink_write(s, to, part);
-        n -= part;
+        done += part;
     }
     return planes_finished(&d->planes) ? SZD_OK : SZD_BLOCK_CODES;
 }
@@ -169,9 +180,10 @@ static void unpack_low_bits(const low_bits *low, uint64_t position, size_t n, ui
 
 /* The tile's lattice integers, chunk by chunk (`q` NULL) or predicted from a whole tile of residuals, to values in
  * their places. */
-static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t first, uint64_t n, uint32_t isa,
-                            const int32_t *q, sink *s)
+static int reconstruct_tile(block_decoder *d, const szd_header *h, const low_bits *low, uint64_t first, uint64_t n,
+                            uint32_t isa, const uint8_t *reference, const int32_t *q, sink *s)
 {
+    unsigned bytes = reference ? dtype_of(h->reference_dtype).element_bytes : 0;
     for (uint64_t done = 0; done < n;) {
         size_t part = n - done < CHUNK ? (size_t)(n - done) : CHUNK;
         const int32_t *from = q ? q + done : d->q;
@@ -179,6 +191,8 @@ static int reconstruct_tile(block_decoder *d, const low_bits *low, uint64_t firs
         if (status)
             return status;
         unpack_low_bits(low, done, low->width ? part : 0, d->low);
+        if (reference)
+            reference_add(&d->l, h->reference_dtype, reference + done * bytes, first + done, part, d->q, d->low);
         uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
         lattice_reconstruct(&d->l, from, low->width ? d->low : NULL, first + done, part, to);
         sink_write(s, to, part);
@@ -202,8 +216,9 @@ static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_de
     return tokens_begin(&d->tokens, r, t->count, rows, isa, scratch);
 }
 
-static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa, block_decoder *d,
-                          uint8_t *scratch, const uint64_t *strides, sink *s)
+static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
+                          const uint8_t *reference, block_decoder *d, uint8_t *scratch, const uint64_t *strides,
+                          sink *s)
 {
     outlier_reader o = {0};
     low_bits low;
@@ -211,7 +226,7 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     uint8_t *symbols = aligned64(scratch);
     int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
     size_t before = bytes_before_q(h, (size_t)t->count);
-    int32_t *q = h->predictor ? (int32_t *)(void *)aligned64(symbols + before) : NULL;
+    int32_t *q = predicts_tiles(h) ? (int32_t *)(void *)aligned64(symbols + before) : NULL;
     if (status == SZD_OK && q)
         status = tokens_decode(&d->tokens, q, t->count, isa);
     if (status)
@@ -221,14 +236,14 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     else if (h->predictor == SZD_PREDICT_REGRESSION)
         regression_apply(h, t, coefficients, 1, q);
     lattice_begin(&d->l, h, isa);
-    status = reconstruct_tile(d, &low, first, t->count, isa, q, s);
+    status = reconstruct_tile(d, h, &low, first, t->count, isa, reference, q, s);
     if (status == SZD_OK && !tokens_finished(&d->tokens))
         status = SZD_BLOCK_CODES;
     return status ? status : decode_outliers(&o, t, strides, isa, h->element_bytes, d, s->out);
 }
 
-static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader *r, uint8_t *scratch, uint8_t *out,
-                       const uint64_t *strides)
+static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader *r, const uint8_t *reference,
+                       uint8_t *scratch, uint8_t *out, const uint64_t *strides)
 {
     block_decoder *d = take(&scratch, sizeof *d);
     sink s = {runs_begin(t, strides), 0, out, h->element_bytes};
@@ -241,12 +256,26 @@ static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader 
     case MODE_LATTICE:
         if (h->kind == SZD_LOSSLESS)
             return SZD_BLOCK_MODE;
-        return decode_lattice(h, t, first_element(t, array_strides), r, isa, d, scratch, strides, &s);
-    case MODE_PLANES: return decode_planes(h, r, t->count, isa, d, scratch, &s);
+        return decode_lattice(h, t, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
+    case MODE_PLANES: return decode_planes(h, r, t->count, isa, reference, d, scratch, &s);
     case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
     case MODE_RAW: return decode_raw(r, h->element_bytes, t->count, d, &s);
     default: return SZD_BLOCK_MODE;
     }
+}
+
+/* The tile's part of the reference, if there is to be one and it is the right one. */
+static int check_reference(const szd_header *h, const szd_options *options, uint64_t block, const tile *t, uint32_t isa,
+                           const uint8_t **reference)
+{
+    *reference = NULL;
+    if (h->predictor != SZD_PREDICT_REFERENCE)
+        return SZD_OK;
+    *reference = options->reference;
+    unsigned bytes = dtype_of(h->reference_dtype).element_bytes;
+    bool same = *reference && digest(*reference, t->origin[0], (size_t)t->count, bytes, isa) ==
+                                  load_u64(h->reference_digests + 8 * block);
+    return same ? SZD_OK : SZD_REFERENCE;
 }
 
 int szd_decode_block(const szd_header *h, const szd_options *options, uint64_t block, const uint8_t *payload,
@@ -256,9 +285,13 @@ int szd_decode_block(const szd_header *h, const szd_options *options, uint64_t b
     if (!tile_of(h, block, &t) || scratch_size < szd_decode_scratch(h) || strides[t.rank - 1] != 1)
         return SZD_ARGUMENT;
     uint32_t isa = isa_resolve(options->isa);
+    const uint8_t *reference;
+    int status = check_reference(h, options, block, &t, isa, &reference);
+    if (status)
+        return status;
     fp_environment saved = fp_enter();
     reader r = {payload, payload + size, false};
-    int status = decode_body(h, &t, isa, &r, scratch, out, strides);
+    status = decode_body(h, &t, isa, &r, reference, scratch, out, strides);
     fp_leave(saved);
     return status ? status : reader_left(&r) ? SZD_BLOCK_TRAILING : SZD_OK;
 }
@@ -284,7 +317,7 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
         status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
-        status = planes_begin(&d->planes, &r, t.count, h->element_bytes, dtype_of(h->dtype).is_float, false,
+        status = planes_begin(&d->planes, &r, t.count, h->element_bytes, are_patterns(h), false,
                               isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->planes.planes[h->element_bytes - 1].coder;
     }

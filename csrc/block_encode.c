@@ -13,10 +13,11 @@ size_t szd_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), b = h->element_bytes;
     size_t coding = tokens_scratch(n) > planes_scratch(n) ? tokens_scratch(n) : planes_scratch(n);
-    size_t q = (h->predictor || h->mixed ? n : CHUNK) * 4, low = h->wide_bits ? n * 4 : 0;
+    size_t q = (predicts_tiles(h) || h->mixed ? n : CHUNK) * 4, low = h->wide_bits ? n * 4 : 0;
     size_t values = n * b + q + low + n * 4 + n * b; /* gathered; q; low bits; outlier positions and elements */
     coding += mixing_scratch(h);
-    size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64, sampling = estimate_scratch();
+    size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64;
+    size_t sampling = h->predictor == SZD_PREDICT_REFERENCE ? reference_estimate_scratch() : estimate_scratch();
     return all > sampling ? all : sampling;
 }
 
@@ -70,29 +71,10 @@ static void quantize_part(const lattice *l, const uint8_t *values, uint64_t firs
         }
 }
 
-/* Short runs spread over the tile. */
-static size_t quantize_sample(const lattice *l, const uint8_t *values, uint64_t first, size_t n,
-                              int32_t sample[TOKEN_SAMPLE])
-{
-    enum { RUN = 32 };
-    unsigned bytes = dtype_of(l->dtype).element_bytes;
-    uint8_t bad[RUN];
-    uint32_t low[RUN];
-    size_t parts = n < TOKEN_SAMPLE ? n / RUN : TOKEN_SAMPLE / RUN;
-    for (size_t k = 0; k < parts; k++) {
-        size_t at = parts > 1 ? (n - RUN) * k / (parts - 1) : 0;
-        lattice_quantize(l, values + at * bytes, first + at, RUN, sample + k * RUN, low, bad);
-    }
-    if (parts)
-        return parts * RUN;
-    lattice_quantize(l, values, first, n, sample, low, bad);
-    return n;
-}
-
 typedef struct lattice_job {
     const szd_header *h;
     const tile *t;
-    const uint8_t *values;
+    const uint8_t *values, *reference; /* of the tile; reference may be NULL */
     uint64_t first;
     lattice *l;
     uint32_t *low;
@@ -100,6 +82,38 @@ typedef struct lattice_job {
     outlier_list outliers;
     token_encoder tokens;
 } lattice_job;
+
+/* Part of a tile less its reference; an outlier, which costs elsewhere, costs nothing here. `found`: how many outliers
+ * there were before the part. */
+static void subtract_reference(const lattice_job *j, size_t from, size_t n, size_t found, int32_t *q, uint32_t *low)
+{
+    if (!j->reference)
+        return;
+    unsigned bytes = dtype_of(j->h->reference_dtype).element_bytes;
+    reference_subtract(j->l, j->h->reference_dtype, j->reference + from * bytes, j->first + from, n, q, low);
+    for (; found < j->outliers.count; found++)
+        q[j->outliers.positions[found] - from] = 0;
+}
+
+/* Short runs spread over the tile. */
+static size_t quantize_sample(const lattice_job *j, int32_t sample[TOKEN_SAMPLE])
+{
+    enum { RUN = 32 };
+    unsigned bytes = j->h->element_bytes;
+    uint8_t bad[TOKEN_SAMPLE];
+    uint32_t low[TOKEN_SAMPLE];
+    size_t n = (size_t)j->t->count, parts = n < TOKEN_SAMPLE ? n / RUN : TOKEN_SAMPLE / RUN, run = RUN;
+    if (!parts) {
+        parts = 1;
+        run = n;
+    }
+    for (size_t k = 0; k < parts; k++) {
+        size_t at = parts > 1 ? (n - RUN) * k / (parts - 1) : 0;
+        lattice_quantize(j->l, j->values + at * bytes, j->first + at, run, sample + k * RUN, low, bad);
+        subtract_reference(j, at, run, j->outliers.count, sample + k * RUN, low);
+    }
+    return parts * run;
+}
 
 static bool hopeless(const lattice_job *j) { return j->outliers.count > j->t->count / 2 && j->outliers.count > 16; }
 
@@ -110,12 +124,15 @@ static bool tokens_of_values(lattice_job *j, bool palette, uint8_t *scratch)
     int32_t *q = take(&scratch, CHUNK * 4), sample[TOKEN_SAMPLE];
     uint32_t spare[CHUNK];
     size_t n = (size_t)j->t->count;
-    size_t count = quantize_sample(j->l, j->values, j->first, n, sample);
+    size_t count = quantize_sample(j, sample);
     tokens_begin_encoding(&j->tokens, sample, count, n, palette, scratch);
     j->outliers.count = 0;
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t part = n - done < CHUNK ? n - done : CHUNK;
-        quantize_part(j->l, j->values, j->first, done, part, q, j->low ? j->low + done : spare, &j->outliers);
+        size_t found = j->outliers.count;
+        uint32_t *low = j->low ? j->low + done : spare;
+        quantize_part(j->l, j->values, j->first, done, part, q, low, &j->outliers);
+        subtract_reference(j, done, part, found, q, low);
         if (hopeless(j) || !tokens_add(&j->tokens, q, part, j->l->isa))
             return false;
     }
@@ -130,13 +147,16 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
     uint32_t spare[CHUNK];
     for (size_t done = 0; done < n; done += CHUNK) {
         size_t part = n - done < CHUNK ? n - done : CHUNK;
-        quantize_part(j->l, j->values, j->first, done, part, q + done, j->low ? j->low + done : spare, &j->outliers);
+        size_t found = j->outliers.count;
+        uint32_t *low = j->low ? j->low + done : spare;
+        quantize_part(j->l, j->values, j->first, done, part, q + done, low, &j->outliers);
+        subtract_reference(j, done, part, found, q + done, low);
         if (hopeless(j))
             return false;
     }
     if (j->h->predictor == SZD_PREDICT_LORENZO) {
         lorenzo_forward(q, j->t);
-    } else if (j->h->predictor) {
+    } else if (j->h->predictor == SZD_PREDICT_REGRESSION) {
         *coefficients = take(&scratch, regression_coefficients(j->h, j->t) * 4);
         regression_fit(j->h, j->t, q, *coefficients);
         regression_apply(j->h, j->t, *coefficients, -1, q);
@@ -160,17 +180,24 @@ static void mix_if_smaller(lattice_job *j, writer start, writer *w)
     w->at = start.at + (mixed.at - from);
 }
 
+/* The tile's part of the reference, NULL without one. */
+static const uint8_t *reference_of(const szd_header *h, const szd_options *options, const tile *t)
+{
+    bool used = h->predictor == SZD_PREDICT_REFERENCE;
+    return used ? options->reference + t->origin[0] * dtype_of(h->reference_dtype).element_bytes : NULL;
+}
+
 static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
                            const uint8_t *values, uint8_t *scratch, writer *w)
 {
     size_t n = (size_t)t->count;
-    lattice_job j = {.h = h, .t = t, .values = values, .first = first};
+    lattice_job j = {.h = h, .t = t, .values = values, .reference = reference_of(h, options, t), .first = first};
     int32_t *coefficients = NULL;
     j.l = take(&scratch, sizeof *j.l);
     j.low = h->wide_bits ? take(&scratch, n * 4) : NULL;
     j.outliers = (outlier_list){0, take(&scratch, n * 4), take(&scratch, n * h->element_bytes)};
     lattice_begin(j.l, h, options->isa);
-    bool whole = h->predictor || h->mixed;
+    bool whole = predicts_tiles(h) || h->mixed;
     bool ok = whole ? tokens_of_residuals(&j, scratch, &coefficients) : tokens_of_values(&j, true, scratch);
     if (!ok && !whole && !hopeless(&j))
         ok = tokens_of_values(&j, false, scratch);
@@ -203,10 +230,19 @@ static void encode_lossless(const szd_header *h, const szd_options *options, con
 {
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
-    size_t n = (size_t)t->count;
+    size_t n = (size_t)t->count, width = row_width(h, t);
+    const uint8_t *elements = values;
+    bool patterns = is_float;
+    if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REFERENCE) {
+        uint8_t *differences = take(&scratch, n * h->element_bytes);
+        reference_differ(values, reference_of(h, options, t), n, h->element_bytes, is_float, differences);
+        elements = differences;
+        patterns = false;
+    }
     write_u8(w, MODE_PLANES);
-    planes_encode(values, n, row_width(h, t), h->element_bytes, is_float, h->kind == SZD_LOSSLESS && h->predictor,
-                  options->coder, isa_resolve(options->isa), scratch, w);
+    planes_encode(elements, n, width, h->element_bytes, patterns,
+                  h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, options->coder,
+                  isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {
         *w = start;
         write_u8(w, MODE_RAW);
@@ -259,6 +295,8 @@ int szd_encode_block(const szd_header *h, const szd_options *options, const uint
     *saving = 0;
     if (!tile_of(h, block, &t) || scratch_size < szd_encode_scratch(h) || capacity < szd_block_bound(h))
         return SZD_ARGUMENT;
+    if (h->predictor == SZD_PREDICT_REFERENCE && !options->reference)
+        return SZD_REFERENCE;
     fp_environment saved = fp_enter();
     uint64_t strides[SZD_MAX_TILE_RANK], first;
     tile_strides(h, strides);

@@ -61,10 +61,19 @@ static int check_axis(const szd_header *h)
     return SZD_OK;
 }
 
+/* Patterns are compared with patterns of the same dtype, lattice integers with those of any float. */
+static int check_reference(const szd_header *h)
+{
+    bool fits = h->kind == SZD_LOSSLESS ? h->reference_dtype == h->dtype : h->reference_dtype <= DT_F64;
+    return fits && h->tile_rank == 1 ? SZD_OK : SZD_HEADER_PREDICTOR;
+}
+
 static int check_predictor(const szd_header *h, dtype_info info)
 {
-    if (h->predictor > SZD_PREDICT_REGRESSION)
+    if (h->predictor > SZD_PREDICT_REFERENCE)
         return SZD_HEADER_PREDICTOR;
+    if (h->predictor == SZD_PREDICT_REFERENCE)
+        return check_reference(h);
     if (h->kind == SZD_LOSSLESS && h->predictor &&
         (h->predictor != SZD_PREDICT_LORENZO || info.is_float || h->tile_rank != 1))
         return SZD_HEADER_PREDICTOR;
@@ -92,7 +101,7 @@ static int check_tiles(szd_header *h)
 {
     if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
         return SZD_HEADER_TILES;
-    uint64_t limit = h->predictor && h->kind != SZD_LOSSLESS ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
+    uint64_t limit = predicts_tiles(h) ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
     uint64_t dims = 1, product = 1, volume = 1, blocks = 1;
     for (unsigned a = 0; a < h->tile_rank; a++) {
         uint64_t extent = h->dims[a], edge = h->tile[a], factor = extent ? extent : 1;

@@ -67,6 +67,11 @@ static int read_predictor(reader *r, szd_header *h)
         h->edge = read_u8(r);
         h->fraction_bits = read_u8(r);
     }
+    if (h->predictor == SZD_PREDICT_REFERENCE) { /* how many there must be is known once the tiles are */
+        h->reference_dtype = read_u8(r);
+        h->reference_count = reader_left(r) / 8;
+        h->reference_digests = read_bytes(r, 8 * h->reference_count);
+    }
     return h->predictor ? SZD_OK : SZD_HEADER_PREDICTOR;
 }
 
@@ -174,6 +179,8 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
         return status;
     h->header_bytes = header_bytes;
     if (reader_left(&r) / SZD_INDEX_ENTRY != h->blocks || reader_left(&r) % SZD_INDEX_ENTRY)
+        return SZD_HEADER_FIELD;
+    if (h->predictor == SZD_PREDICT_REFERENCE && h->reference_count != h->blocks)
         return SZD_HEADER_FIELD;
     return check_length(h, r.at, size);
 }

@@ -74,6 +74,16 @@ static void write_predictor(const szd_header *h, writer *w)
     field_end(&f, FIELD_PREDICTOR, w);
 }
 
+/* Longer than a field's buffer. */
+static void write_reference(const szd_header *h, writer *w)
+{
+    write_u8(w, FIELD_PREDICTOR);
+    write_varint(w, 2 + 8 * h->reference_count);
+    write_u8(w, h->predictor);
+    write_u8(w, h->reference_dtype);
+    write_bytes(w, h->reference_digests, 8 * h->reference_count);
+}
+
 static void write_axis(const szd_header *h, writer *w)
 {
     uint64_t count = h->shape[h->axis];
@@ -91,7 +101,9 @@ static void write_fields(const szd_header *h, writer *w)
         write_lattice(h, w);
     if (!tiles_are_default(h))
         write_tiles(h, w);
-    if (h->predictor)
+    if (h->predictor == SZD_PREDICT_REFERENCE)
+        write_reference(h, w);
+    else if (h->predictor)
         write_predictor(h, w);
     if (h->has_axis)
         write_axis(h, w);
@@ -116,7 +128,8 @@ static void write_start(const szd_header *h, writer *w)
     write_fields(h, w);
 }
 
-/* An upper limit of the header's start without its axis field: prologue, shape, every field. */
+/* An upper limit of the header's start without its axis field and a reference's digests: prologue, shape, every field.
+ */
 enum { START_BOUND = 16 + SZD_MAX_RANK * 10 + 256 };
 
 static int complete(szd_header *h)
@@ -127,12 +140,15 @@ static int complete(szd_header *h)
     uint8_t start[START_BOUND];
     szd_header plain = *h;
     plain.has_axis = 0;
+    plain.reference_count = 0;
+    h->reference_count = h->predictor == SZD_PREDICT_REFERENCE ? h->blocks : 0;
     plain.header_bytes = 0; /* which takes one byte */
     writer w = {start, start + sizeof start, false};
     write_start(&plain, &w);
     uint64_t axis = h->has_axis ? 1 + 8 * h->shape[h->axis] : 0;
-    uint64_t size =
-        (uint64_t)(w.at - start) + (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
+    uint64_t digests = h->reference_count ? 2 + 8 * h->reference_count : 0;
+    uint64_t size = (uint64_t)(w.at - start) + (digests ? digests - 2 + varint_size(digests) - 1 : 0) +
+                    (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;
     h->header_bytes = size;
     while (h->header_bytes != size - 1 + varint_size(h->header_bytes)) /* the length counts itself */
         h->header_bytes = size - 1 + varint_size(h->header_bytes);

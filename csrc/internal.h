@@ -325,6 +325,12 @@ static inline void *take(uint8_t **scratch, size_t size)
     return p;
 }
 
+/* Whether a predictor works on a whole tile at a time. */
+static inline bool predicts_tiles(const szd_header *h)
+{
+    return h->kind != SZD_LOSSLESS && h->predictor && h->predictor != SZD_PREDICT_REFERENCE;
+}
+
 /* predict.c: in place, over a whole tile */
 void lorenzo_forward(int32_t *q, const tile *t);
 void lorenzo_backward(int32_t *q, const tile *t);
@@ -350,6 +356,7 @@ typedef struct lattice {
     uint64_t mantissas[GEOMETRIC_CACHE];
 } lattice;
 float float_below(double v);
+double lattice_step_at(const lattice *l, uint64_t index);
 double load_as_double(uint32_t dtype, const uint8_t *p);
 bool within(double x, double y, double eps);
 bool within_pointwise(double x, double y, double r);
@@ -363,6 +370,19 @@ void lattice_reconstruct(const lattice *l, const int32_t *q, const uint32_t *low
 
 /* select.c */
 size_t estimate_scratch(void);
+
+/* reference.c: lattice integers less those of the reference, and back; patterns' differences, and back (in place) */
+void reference_subtract(const lattice *l, uint32_t dtype, const uint8_t *reference, uint64_t first, size_t n,
+                        int32_t *q, uint32_t *low);
+void reference_add(const lattice *l, uint32_t dtype, const uint8_t *reference, uint64_t first, size_t n, int32_t *q,
+                   uint32_t *low);
+void reference_differ(const uint8_t *elements, const uint8_t *reference, size_t n, unsigned bytes, bool is_float,
+                      uint8_t *out);
+void reference_restore(const uint8_t *reference, size_t n, unsigned bytes, bool is_float, uint8_t *elements);
+size_t reference_estimate_scratch(void);
+
+/* digest.c */
+uint64_t digest(const uint8_t *elements, uint64_t first, size_t n, unsigned bytes, uint32_t isa);
 
 /* geometric.c */
 void geometric_begin(lattice *l);

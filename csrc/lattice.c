@@ -179,7 +179,7 @@ static double eps_at(const lattice *l, uint64_t index)
     return l->axis_eps ? load_f64(l->axis_eps + 8 * (index / l->axis_inner % l->axis_count)) : l->eps;
 }
 
-static double step_at(const lattice *l, uint64_t index) { return l->axis_eps ? 2 * eps_at(l, index) : l->step; }
+double lattice_step_at(const lattice *l, uint64_t index) { return l->axis_eps ? 2 * eps_at(l, index) : l->step; }
 
 /* A double rounded to the dtype, as a double again. */
 static double stored64(uint32_t dtype, double x) { return dtype == DT_F64 ? x : (double)as_stored(dtype, (float)x); }
@@ -205,7 +205,7 @@ static void quantize_axis(const lattice *l, const uint8_t *values, uint64_t firs
 {
     const unsigned bytes = dtype_of(l->dtype).element_bytes, wide = l->wide_bits;
     for (size_t i = 0; i < n; i++) {
-        double t = load_as_double(l->dtype, values + i * bytes) * (1 / step_at(l, first + i));
+        double t = load_as_double(l->dtype, values + i * bytes) * (1 / lattice_step_at(l, first + i));
         int64_t whole = (int64_t)round64(t, limit64(l));
         q[i] = (int32_t)(whole >> wide);
         if (wide)
@@ -284,7 +284,7 @@ static double value_of(const lattice *l, int32_t q, uint32_t low, uint64_t index
 {
     switch (l->kind) {
     case SZD_LINEAR32: return as_stored(l->dtype, (float)q * l->step32);
-    case SZD_LINEAR64: return linear64_value(l, q, low, step_at(l, index));
+    case SZD_LINEAR64: return linear64_value(l, q, low, lattice_step_at(l, index));
     default: return stored64(l->dtype, geometric_value(l, q));
     }
 }

@@ -7,6 +7,7 @@ const char *szd_status_text(int status)
     case SZD_OK: return "no error";
     case SZD_ARGUMENT: return "an argument is out of range";
     case SZD_BUFFER_TOO_SMALL: return "the output buffer is too small";
+    case SZD_REFERENCE: return "the reference is missing, or not the one that this was made with";
     case SZD_NEW_VERSION: return "the format version is not one this library knows";
     case SZD_NEW_FIELD: return "the header has a field this library does not know";
     case SZD_NEW_KIND: return "the frame is of a kind this library does not know";

@@ -15,6 +15,7 @@ typedef enum szd_status {
     /* the caller's fault */
     SZD_ARGUMENT = 1,
     SZD_BUFFER_TOO_SMALL = 2,
+    SZD_REFERENCE = 3,
     /* made by a newer version */
     SZD_NEW_VERSION = 20,
     SZD_NEW_FIELD = 21,
@@ -50,7 +51,12 @@ enum szd_limits {
 };
 
 enum szd_kind { SZD_LOSSLESS = 0, SZD_LINEAR32 = 1, SZD_LINEAR64 = 2, SZD_GEOMETRIC = 3 };
-enum szd_predictor { SZD_PREDICT_NONE = 0, SZD_PREDICT_LORENZO = 1, SZD_PREDICT_REGRESSION = 2 };
+enum szd_predictor {
+    SZD_PREDICT_NONE = 0,
+    SZD_PREDICT_LORENZO = 1,
+    SZD_PREDICT_REGRESSION = 2,
+    SZD_PREDICT_REFERENCE = 3
+};
 enum szd_coder {
     SZD_CODER_AUTO = 0,
     SZD_CODER_HUFFMAN = 2,
@@ -61,7 +67,8 @@ enum szd_coder {
 enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3 };
 
 /* What a frame's header says (FORMAT.md, section 2). Filled by the caller before encoding, by szd_header_read before
- * decoding. axis_eps points at shape[axis] little-endian binary64 numbers, unaligned, in the caller's memory. */
+ * decoding. axis_eps points at shape[axis] little-endian binary64 numbers, reference_digests at `blocks` little-endian
+ * 64-bit ones, unaligned, in the caller's memory; the latter need not be known before szd_header_write. */
 typedef struct szd_header {
     uint32_t dtype;
     uint32_t rank;
@@ -83,6 +90,9 @@ typedef struct szd_header {
     uint32_t predictor;
     uint32_t edge;
     uint32_t fraction_bits;
+    uint32_t reference_dtype;
+    uint64_t reference_count;         /* of digests, as many as there are blocks */
+    const uint8_t *reference_digests; /* szd_digest of each block's part of the reference */
     uint32_t tile_rank;
     uint64_t dims[4];
     uint64_t tile[4];
@@ -97,9 +107,13 @@ typedef struct szd_header {
     uint64_t header_bytes;
 } szd_header;
 
+/* reference: with SZD_PREDICT_REFERENCE, elements of another tensor of the frame's shape, of header->reference_dtype,
+ * C-contiguous, native byte order, any alignment. Encoding and estimating: all of them. Decoding a block: those at the
+ * block's places, which may be the memory that is decoded into. */
 typedef struct szd_options {
     uint32_t coder;
     uint32_t isa;
+    const uint8_t *reference;
 } szd_options;
 
 /* What a look over a tensor's values finds; min and max over the finite ones (0 when there are none). */
@@ -144,7 +158,8 @@ size_t szd_decode_scratch(const szd_header *header);
 int szd_encode_block(const szd_header *header, const szd_options *options, const uint8_t *data, uint64_t block,
                      uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size,
                      int64_t *saving);
-/* strides: distance in elements between neighbours along each tile axis in `out`, whose first byte is the tile's first
+/* With a reference, SZD_REFERENCE where it is missing or not the one that the block was made with.
+ * strides: distance in elements between neighbours along each tile axis in `out`, whose first byte is the tile's first
  * element; the last stride is 1. */
 int szd_decode_block(const szd_header *header, const szd_options *options, uint64_t block, const uint8_t *payload,
                      size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides);
@@ -161,6 +176,14 @@ int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payl
 /* Choosing: the estimated bits a value of each predictor on a sample of tiles (predictor: enum szd_predictor). */
 int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                  size_t scratch_size, double *bits_per_value);
+
+/* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
+ * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the
+ * reference, on a sample; for a header that has the predictor. */
+int szd_digest(uint32_t dtype, const szd_options *options, const uint8_t *elements, uint64_t first, uint64_t count,
+               uint64_t *digest);
+int szd_estimate_reference(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                           size_t scratch_size, double *bits);
 
 /* Measuring. With d = x / unit - centre over the finite values, moments gives the sum of d (out[0] + out[1]) and of d^2
  * (out[2] + out[3]). compare gives its sum of squares in units squared, so that tiny and huge errors do not leave the

@@ -25,6 +25,7 @@ from .errors import (
 from .files import SaveReport
 from .folder import ShardedArchive
 from .plan import Plan, Rule
+from .reference import digest
 from .verify import VerifyReport
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ __all__ = [
     "compare",
     "compress",
     "decompress",
+    "digest",
     "dumps",
     "info",
     "load",

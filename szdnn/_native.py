@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ._core import ffi, lib
 from .buffers import Arena, Bytes, scratch
-from .errors import ArgumentError, CorruptFrame, UnsupportedFrame
+from .errors import ArgumentError, CorruptFrame, ReferenceMismatch, UnsupportedFrame
 
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
 PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
+"""Those that need nothing but the tensor."""
+REFERENCE = 3
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
 ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
@@ -32,6 +34,8 @@ def check(status: int, where: str) -> None:
     if status == lib.SZD_OK:
         return
     text = ffi.string(lib.szd_status_text(status)).decode()
+    if status == lib.SZD_REFERENCE:
+        raise ReferenceMismatch(f"{where}: {text}")
     if status < lib.SZD_NEW_VERSION:
         raise ArgumentError(f"{where}: {text}")
     if status < lib.SZD_MAGIC:
@@ -59,11 +63,12 @@ def as_bytes(data: Any) -> Bytes:
 class Header:
     """A frame's header, szd_header of szdnn.h; attributes are its members."""
 
-    __slots__ = ("_axis_eps", "_frame", "c")
+    __slots__ = ("_axis_eps", "_digests", "_frame", "c")
 
     def __init__(self) -> None:
         self.c = ffi.new("szd_header *")
         self._axis_eps: NDArray[np.float64] | None = None
+        self._digests: NDArray[np.uint64] | None = None
         self._frame: Bytes | None = None
 
     def copy(self) -> Header:
@@ -78,6 +83,21 @@ class Header:
         self._axis_eps = np.ascontiguousarray(eps, dtype="<f8")
         self.c.has_axis, self.c.axis = 1, axis
         self.c.axis_eps = pointer(self._axis_eps)
+
+    def set_reference(self, dtype: int) -> None:
+        """Prediction from a reference of the dtype of this code."""
+        self.c.predictor, self.c.reference_dtype = REFERENCE, dtype
+
+    def set_digests(self, digests: list[int]) -> None:
+        """Those of the reference's parts, a block each, before the header is written; kept alive here."""
+        self._digests = np.array(digests, dtype="<u8")
+        self.c.reference_digests = pointer(self._digests)
+
+    def reference_digest(self) -> str:
+        """The digest of the whole reference, in hexadecimal."""
+        count = self.c.reference_count
+        raw = bytes(ffi.buffer(self.c.reference_digests, 8 * count)) if count else b""
+        return f"{int(np.frombuffer(raw, dtype='<u8').sum(dtype=np.uint64)):016x}"  # modulo 2^64
 
     def complete(self) -> None:
         """Checks the members and derives element_bytes, elements, blocks and header_bytes."""
@@ -139,8 +159,11 @@ class Block(NamedTuple):
 class Encoder:
     """Buffers for one thread that encodes blocks of one frame."""
 
-    def __init__(self, header: Header, opts: Any, data: NDArray[Any]) -> None:
-        self._header, self._options, self._data = header, opts, data
+    def __init__(self, header: Header, opts: Any, data: NDArray[Any], reference: NDArray[Any] | None = None) -> None:
+        self._header, self._data, self._reference = header, data, reference
+        self._options = ffi.new("szd_options *", opts[0])
+        if reference is not None:
+            self._options.reference = pointer(reference)
         self._scratch = scratch(lib.szd_encode_scratch(header.c))
         self._bound = lib.szd_block_bound(header.c)
         self._arena = Arena(min(self._bound + data.nbytes, SLAB))
@@ -165,6 +188,22 @@ class Encoder:
         )
         check(status, "estimate")
         return {name: bits[number] for name, number in PREDICTORS.items()}
+
+    def estimate_reference(self) -> tuple[float, float]:
+        """The estimated bits a value without and with the reference."""
+        bits = ffi.new("double[2]")
+        status = lib.szd_estimate_reference(
+            self._header.c, self._options, pointer(self._data), pointer(self._scratch), self._scratch.size, bits
+        )
+        check(status, "estimate")
+        return bits[0], bits[1]
+
+
+def digest(dtype_code: int, elements: Bytes, first: int, count: int) -> int:
+    """The digest of `count` elements of a tensor, from element `first` on."""
+    found = ffi.new("uint64_t *")
+    check(lib.szd_digest(dtype_code, options(), pointer(elements), first, count, found), "digest")
+    return int(found[0])
 
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
@@ -193,8 +232,20 @@ class Decoder:
         self._header, self._options = header, options()
         self._scratch = scratch(decode_scratch(header))
 
-    def decode(self, block: int, payload: Bytes, out: NDArray[Any], first: int, strides: tuple[int, ...]) -> None:
-        """Decodes into `out` (C-contiguous), the tile's first element at byte offset `first`, strides in elements."""
+    def decode(
+        self,
+        block: int,
+        payload: Bytes,
+        out: NDArray[Any],
+        first: int,
+        strides: tuple[int, ...],
+        reference: Bytes | None = None,
+    ) -> None:
+        """Decodes into `out` (C-contiguous), the tile's first element at byte offset `first`, strides in elements.
+
+        reference: the bytes of its elements at the tile's places; they may be the memory of the tile in `out`.
+        """
+        self._options.reference = ffi.NULL if reference is None else pointer(reference)
         status = lib.szd_decode_block(
             self._header.c, self._options, block, pointer(payload), payload.size, pointer(self._scratch),
             self._scratch.size, pointer(out, True) + first, ffi.new("uint64_t[4]", list(strides)),

@@ -17,12 +17,13 @@ from .buffers import Bytes, joined
 from .decoder import Frame, decode, read_part, usable_output
 from .encoder import Choices, FrameMaker, Part, fill
 from .errors import ArgumentError, BoundError, CorruptFrame
+from .reference import Reference, as_reference
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search
 from .stats import stats_of
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
-_PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()}
+_PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()} | {_native.REFERENCE: "reference"}
 _CODER_NAMES = {0: "constant", 1: "raw", 2: "huffman", 3: "rans", 4: "rans-classes", 5: "mixing"}
 
 
@@ -46,8 +47,9 @@ class _NoStats:
 def _check_choices(effort: int, predictor: str, coder: str, threads: int | None) -> Choices:
     if isinstance(effort, bool) or not isinstance(effort, int) or not 1 <= effort <= 9:
         raise ArgumentError(f"effort must be an integer from 1 to 9, not {effort!r}")
-    if predictor != "auto" and predictor not in _native.PREDICTORS:
-        raise ArgumentError(f"predictor must be 'auto' or one of {list(_native.PREDICTORS)}, not {predictor!r}")
+    allowed = list(_PREDICTOR_NAMES.values())
+    if predictor != "auto" and predictor not in allowed:
+        raise ArgumentError(f"predictor must be 'auto' or one of {allowed}, not {predictor!r}")
     if coder not in _native.CODERS:
         raise ArgumentError(f"coder must be one of {list(_native.CODERS)}, not {coder!r}")
     _check_threads(threads)
@@ -59,7 +61,18 @@ def _check_threads(threads: int | None) -> None:
         raise ArgumentError(f"threads must be a positive integer or None, not {threads!r}")
 
 
-def _compressed(array: Any, bound: Bound, choices: Choices, out: Bytes | None) -> list[Part] | int:
+def _checked_reference(reference: Any, values: NDArray[Any], choices: Choices) -> NDArray[Any] | None:
+    if reference is None:
+        if choices.predictor == "reference":
+            raise ArgumentError("the predictor 'reference' needs a reference=")
+        return None
+    base = as_array(reference.whole() if isinstance(reference, Reference) else reference)
+    if base.shape != values.shape:
+        raise ArgumentError(f"the reference has the shape {list(base.shape)}, the tensor {list(values.shape)}")
+    return base
+
+
+def _compressed(array: Any, bound: Bound, choices: Choices, reference: Any, out: Bytes | None) -> list[Part] | int:
     """The frame's parts, or its size where it went to `out`."""
     values = as_array(array)
     if values.ndim > 64:
@@ -68,7 +81,7 @@ def _compressed(array: Any, bound: Bound, choices: Choices, out: Bytes | None) -
     check_dtype(bound, code, values.dtype)
     exact = isinstance(bound, Lossless) or code not in FLOAT_CODES
     stats = _NoStats(values) if exact else stats_of(code, values, choices.threads)
-    maker = FrameMaker(values, code, stats, choices)
+    maker = FrameMaker(values, code, stats, choices, _checked_reference(reference, values, choices))
     if isinstance(bound, (RMSE, PSNR, Bits)):
         parts = search(bound, maker)
         return parts if out is None else fill(out, parts)
@@ -86,6 +99,7 @@ def compress(
     effort: int = 3,
     predictor: str = "auto",
     coder: str = "auto",
+    reference: Any = None,
     out: Any = None,
     threads: int | None = None,
 ) -> bytes | memoryview:
@@ -99,8 +113,12 @@ def compress(
     effort: 1 (fast: no prediction), 3 (predictor by sample), 7 (tries every predictor on all the data), 8 (3 and
         context mixing, some 20 MB/s either way), 9 (7 and context mixing; smallest).
     predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003) or "regression" (block-wise plane fit, Liang et
-        al. 2018).
+        al. 2018); "reference": the reference whether it pays or not.
     coder: "auto", "rans" or "huffman".
+    reference: another tensor of this shape (as `array`, or a szdnn.reference.Reference), such as the checkpoint
+        before or the base model, to which the frame then holds the differences; decompress needs the same again.
+        The bound is kept against `array` all the same. Its dtype may be another float, under Lossless() only the
+        same. Where differences do not pay (measured on a sample) the frame does without it.
     out: a writable contiguous buffer to put the frame in; then a memoryview of the part that was filled is returned.
         Blocks go there as they come: no second copy of the frame is held (below effort 7, and where the bound
         needs no search). What it holds is undefined if an exception is raised.
@@ -110,7 +128,7 @@ def compress(
     """
     choices = _check_choices(effort, predictor, coder, threads)
     view = None if out is None else _writable(out)
-    made = _compressed(array, bound, choices, None if view is None else np.frombuffer(view, dtype=np.uint8))
+    made = _compressed(array, bound, choices, reference, None if view is None else np.frombuffer(view, dtype=np.uint8))
     if view is None or isinstance(made, list):
         return joined(made)  # type: ignore[arg-type]
     if made > view.nbytes:
@@ -126,20 +144,28 @@ def _writable(out: Any) -> memoryview:
 
 
 def decompress(
-    frame: Any, *, out: NDArray[Any] | None = None, max_bytes: int | None = None, threads: int | None = None
+    frame: Any,
+    *,
+    out: NDArray[Any] | None = None,
+    reference: Any = None,
+    max_bytes: int | None = None,
+    threads: int | None = None,
 ) -> NDArray[Any]:
     """The tensor of a frame, as a NumPy array (ml_dtypes' dtypes for bfloat16 and float8).
 
     frame: bytes or a contiguous buffer.
     out: an array of the frame's dtype and shape to decode into.
+    reference: the tensor that a frame of differences was made with; not looked at for other frames. `out` may be its
+        own memory, where it has the frame's dtype.
     max_bytes: refuse, before anything is allocated, an output larger than this.
 
-    Raises CorruptFrame, UnsupportedFrame, LimitError, ArgumentError.
+    Raises CorruptFrame, UnsupportedFrame, LimitError, ArgumentError, and ReferenceMismatch where the reference is
+    missing or another one.
     """
     _check_threads(threads)
     parsed = Frame(frame)
     parsed.check_limit(max_bytes)
-    return decode(parsed, None if out is None else usable_output(parsed, out), threads)
+    return decode(parsed, None if out is None else usable_output(parsed, out), threads, as_reference(reference))
 
 
 def read(
@@ -147,6 +173,7 @@ def read(
     slices: Any = ...,
     *,
     out: NDArray[Any] | None = None,
+    reference: Any = None,
     max_bytes: int | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
@@ -154,13 +181,14 @@ def read(
 
     Always an array, also for a single value (0-d).
     out: an array of the result's shape and dtype to put it in.
+    reference: as for decompress; the whole tensor's, of which only the parts at those blocks are looked at.
     max_bytes: refuse a result, or a block to be decoded for it, that is larger.
 
     Raises as decompress does, and ArgumentError for an index that is out of range or not basic.
     """
     _check_threads(threads)
     parsed = Frame(frame)
-    part = read_part(parsed, slices, max_bytes, threads)
+    part = read_part(parsed, slices, max_bytes, threads, as_reference(reference))
     if out is None:
         return part
     if not isinstance(out, np.ndarray) or out.shape != part.shape or out.dtype != part.dtype or not out.flags.writeable:
@@ -174,6 +202,7 @@ class FrameInfo:
     """What a frame's header tells, without decoding values.
 
     eps: the absolute bound on every value (largest, with per-axis bounds), None for lossless and pointwise frames.
+    reference: for a frame of differences, the digest of what it was made with (`szdnn.digest`).
     kind: "linear32", "linear64", "geometric" or "lossless" (also where a lossy bound was asked for and gained nothing).
     """
 
@@ -189,6 +218,7 @@ class FrameInfo:
     raw_bytes: int
     frame_bytes: int
     warnings: tuple[str, ...]
+    reference: str | None = None
 
     @property
     def values(self) -> int:
@@ -265,6 +295,7 @@ def info(frame: Any) -> FrameInfo:
         raw_bytes=parsed.raw_bytes,
         frame_bytes=parsed.bytes.size,
         warnings=_warnings_of(header),
+        reference=header.reference_digest() if c.predictor == _native.REFERENCE else None,
     )
 
 

@@ -16,6 +16,7 @@ from .arrays import COMPLEX_CODES, DTYPES
 from .buffers import Bytes
 from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
+from .reference import Reference, checked
 
 POSITIONS = 1 << 18
 
@@ -81,8 +82,9 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
+def decode_into(frame: Frame, out: NDArray[Any], threads: int | None, reference: Reference | None) -> None:
     """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
+    base = checked(frame.header, frame.shape, reference)
     header = frame.header
     count, width, tile = header.c.blocks, header.c.element_bytes, header.c.tile[0]
     strides = _strides(header.dims)
@@ -97,7 +99,9 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
             else:
                 origin, _extent = header.tile_of(block)
                 first = sum(o * s for o, s in zip(origin, strides, strict=True))
-            decoder.decode(block, frame.payload(block), flat, first * width, strides)
+            # Frames with a reference are cut as rows of values.
+            part = None if base is None else base.part(first, min(first + tile, header.dims[0]))
+            decoder.decode(block, frame.payload(block), flat, first * width, strides, part)
 
     if count:
         run_threads(work, min(thread_count(threads, count), justified_threads(frame)))
@@ -127,16 +131,18 @@ def usable_output(frame: Frame, out: Any) -> NDArray[Any]:
     return out
 
 
-def decode(frame: Frame, out: NDArray[Any] | None, threads: int | None) -> NDArray[Any]:
+def decode(
+    frame: Frame, out: NDArray[Any] | None, threads: int | None, reference: Reference | None = None
+) -> NDArray[Any]:
     """The whole tensor; straight into `out` where its memory order allows."""
     if out is None:
         out = new_output(frame)
-        decode_into(frame, out, threads)
+        decode_into(frame, out, threads, reference)
     elif out.flags.c_contiguous and out.dtype == frame.dtype:
-        decode_into(frame, out, threads)
+        decode_into(frame, out, threads, reference)
     else:
         whole = new_output(frame)
-        decode_into(frame, whole, threads)
+        decode_into(frame, whole, threads, reference)
         out[...] = whole
     return out
 
@@ -224,17 +230,19 @@ def _group_axes(shape: tuple[int, ...], dims: tuple[int, ...]) -> list[tuple[int
 class _Tiles:
     """Decoded tiles of one frame; the last one is kept, since neighbouring parts often share it."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, reference: Reference | None) -> None:
         self._frame, self._decoder = frame, _native.Decoder(frame.header)
+        self._reference = checked(frame.header, frame.shape, reference)
         self._kept: tuple[int, NDArray[Any]] = (-1, np.empty(0))
 
     def __getitem__(self, block: int) -> NDArray[Any]:
         """The tile as an array of its elements."""
         if self._kept[0] != block:
             width = self._frame.header.c.element_bytes
-            _, extent = self._frame.header.tile_of(block)
+            origin, extent = self._frame.header.tile_of(block)
+            base = None if self._reference is None else self._reference.part(origin[0], origin[0] + extent[0])
             raw = np.empty(int(np.prod(extent)) * width, dtype=np.uint8)
-            self._decoder.decode(block, self._frame.payload(block), raw, 0, _strides(extent))
+            self._decoder.decode(block, self._frame.payload(block), raw, 0, _strides(extent), base)
             self._kept = (block, raw.view(f"V{width}").reshape(extent))
         return self._kept[1]
 
@@ -251,7 +259,7 @@ def _copy_tiles(frame: Frame, tiles: _Tiles, wanted: list[NDArray[np.int64]], ou
         out[tuple(here)] = tiles[block][np.ix_(*inside)]
 
 
-def _read_ranges(frame: Frame, ranges: list[range]) -> NDArray[Any]:
+def _read_ranges(frame: Frame, ranges: list[range], reference: Reference | None) -> NDArray[Any]:
     """The values of a product of ranges, in C order, as one row; decodes only the tiles they lie in."""
     shape, header = frame.shape, frame.header
     if header.c.dtype in COMPLEX_CODES:  # tiles are cut from the parts
@@ -261,7 +269,7 @@ def _read_ranges(frame: Frame, ranges: list[range]) -> NDArray[Any]:
     lead_start, lead_end = groups[0]
     rows = int(np.prod([len(r) for r in ranges[lead_start:lead_end]], dtype=object))
     out = np.empty((rows, *(w.size for w in wanted)), dtype=f"V{header.c.element_bytes}")
-    tiles, done = _Tiles(frame), 0
+    tiles, done = _Tiles(frame, reference), 0
     for part in _split_ranges(ranges[lead_start:lead_end]):
         first = _axis_indices(part, shape[lead_start:lead_end])
         _copy_tiles(frame, tiles, [first, *wanted], out[done : done + first.size])
@@ -284,7 +292,9 @@ def _split_ranges(ranges: list[range]) -> Iterator[list[range]]:
         yield from _split_ranges([*ranges[:axis], ranges[axis][start : start + step], *ranges[axis + 1 :]])
 
 
-def read_part(frame: Frame, slices: Any, max_bytes: int | None, threads: int | None) -> NDArray[Any]:
+def read_part(
+    frame: Frame, slices: Any, max_bytes: int | None, threads: int | None, reference: Reference | None
+) -> NDArray[Any]:
     """decompress(frame)[slices], decoding only what is needed."""
     ranges, chosen, after = normalize(slices, frame.shape)
     count = math.prod(len(r) for r in ranges)
@@ -294,10 +304,10 @@ def read_part(frame: Frame, slices: Any, max_bytes: int | None, threads: int | N
     if max_bytes is not None and need > max_bytes:
         raise LimitError(f"reading this takes {need} bytes, more than max_bytes={max_bytes}")
     if whole:
-        part = decode(frame, None, threads)[tuple(slice(r.start, r.stop, r.step) for r in ranges)]
+        part = decode(frame, None, threads, reference)[tuple(slice(r.start, r.stop, r.step) for r in ranges)]
     elif count == 0:
         part = np.empty(0, dtype=frame.dtype)
     else:
-        part = _read_ranges(frame, ranges)
+        part = _read_ranges(frame, ranges, reference)
     part = part.reshape([len(r) for r, single in zip(ranges, chosen, strict=True) if not single])
     return np.array(part[after], order="C", copy=True).reshape(part[after].shape)

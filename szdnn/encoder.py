@@ -3,6 +3,7 @@ lossless frames."""
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import sys
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from .arrays import COMPLEX_CODES, FLOAT_CODES
+from .arrays import CODES, COMPLEX_CODES, FLOAT_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
 from .buffers import Room
+from .reference import Values
 from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_linear
 
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
@@ -28,6 +30,8 @@ PREDICTED_TILE = 1 << 17
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
+# Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
+TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
@@ -162,10 +166,13 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
 
 
 class FrameMaker:
-    """Makes frames of one tensor; `values` is C-contiguous, `code` its dtype's."""
+    """Makes frames of one tensor; `values` and `reference` are C-contiguous, `code` is the dtype's."""
 
-    def __init__(self, values: NDArray[Any], code: int, stats: Any, choices: Choices) -> None:
+    def __init__(
+        self, values: NDArray[Any], code: int, stats: Any, choices: Choices, reference: NDArray[Any] | None = None
+    ) -> None:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
+        self.reference = reference
         self.options = _native.options(choices.coder)
 
     def make(self, target: Target) -> list[Part]:
@@ -180,7 +187,7 @@ class FrameMaker:
 
     def make_into(self, target: Target, buffer: NDArray[np.uint8]) -> int:
         """The same frame into a buffer; its size, which is larger than the buffer where it did not fit."""
-        if self.choices.effort >= TRIAL_EFFORT or not self._is_float():
+        if self.choices.effort >= TRIAL_EFFORT or not self._is_float() or self.reference is not None:
             return fill(buffer, self.make(target))
         lossy = self._lossy(target, Room(buffer))
         if lossy is None:
@@ -211,6 +218,9 @@ class FrameMaker:
         """
         if self.values.size < SMALL:
             return False
+        plain = self._lossless_header(target)
+        if self.fits_reference(plain) and self._reference_bits(plain)[1] * self.values.size < 10 * lossy.bytes:
+            return False
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
         header = self._lossless_header(target)
@@ -221,12 +231,12 @@ class FrameMaker:
         lattice = self._lattice(target)
         if lattice is None or self.values.size == 0 or self.stats.constant:
             return None
-        allowed = self.choices.predictor if target.axis_eps is None else "none"
-        if allowed != "auto":
-            return self._encode(self._final(lattice, allowed), room)
-        if self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT:
-            return self._encode(self._final(lattice, self._cheapest(lattice)), room)
-        tried = {name: self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS}
+        allowed = self._allowed(lattice)
+        if len(allowed) > 1 and (self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT):
+            allowed = self._cheapest(lattice, allowed)
+        if len(allowed) == 1:
+            return self._encode(self._final(lattice, allowed[0]), room)
+        tried = {name: self._encode(self._predicted(lattice, name)) for name in allowed}
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
@@ -248,9 +258,27 @@ class FrameMaker:
             return header if set_linear(header.c, self.code, target.eps, self.values, most) else None
         return None
 
+    def _allowed(self, lattice: _native.Header) -> list[str]:
+        """The predictors to choose from."""
+        named = self.choices.predictor
+        own = ["none"] if lattice.c.has_axis else list(_native.PREDICTORS)
+        fitting = [*own, *(["reference"] if self.fits_reference(lattice) else [])]
+        return fitting if named == "auto" else [named] if named in fitting else ["none"]
+
+    def fits_reference(self, header: _native.Header) -> bool:
+        """Whether frames of this kind can be predicted from the reference."""
+        if self.reference is None:
+            return False
+        code = CODES[self.reference.dtype]
+        return code == self.code if header.c.kind == _native.LOSSLESS else code in FLOAT_CODES
+
     def _predicted(self, lattice: _native.Header, predictor: str) -> _native.Header:
         header = lattice.copy()
-        set_predictor(header, self.values.shape, predictor)
+        if predictor == "reference":
+            assert self.reference is not None
+            header.set_reference(CODES[self.reference.dtype])
+        else:
+            set_predictor(header, self.values.shape, predictor)
         return header
 
     def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
@@ -258,21 +286,38 @@ class FrameMaker:
         header = self._predicted(lattice, predictor)
         if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto":
             header.c.mixed = 1
-            if not header.c.predictor and not header.c.has_axis:
+            if header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
                 header.complete()  # with the default tiles, which hold whole rows
                 edge = min(self.values.size, MIXED_TILES * header.c.tile[0])
                 set_tiles(header, (self.values.size,), (edge,))
         return header
 
-    def _cheapest(self, lattice: _native.Header) -> str:
-        """By the entropy of a sample; no prediction unless another saves at least a hundredth."""
+    def _cheapest(self, lattice: _native.Header, allowed: list[str]) -> list[str]:
+        """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
+        hundredth. For short tensors both that and the reference."""
+        best, bits = self._cheapest_own(lattice) if len(allowed) > 2 else ("none", math.inf)
+        if "reference" not in allowed:
+            return [best]
+        if self.values.size <= TRIED_WITH_REFERENCE:
+            return [best, "reference"]
+        without, differences = self._reference_bits(lattice)
+        return ["reference"] if differences < min(bits, without) * 0.99 else [best]
+
+    def _cheapest_own(self, lattice: _native.Header) -> tuple[str, float]:
+        """The cheapest predictor without the reference, and its bits a value."""
         if self.choices.effort < 2 or self.values.size < SMALLEST_PREDICTED:
-            return "none"
+            return "none", math.inf
         header = self._predicted(lattice, "regression")
         header.complete()
         bits = _native.Encoder(header, self.options, self.values).estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
-        return best if bits[best] < bits["none"] * 0.99 else "none"
+        return (best, bits[best]) if bits[best] < bits["none"] * 0.99 else ("none", bits["none"])
+
+    def _reference_bits(self, plain: _native.Header) -> tuple[float, float]:
+        """The estimated bits a value without and with the reference."""
+        header = self._predicted(plain, "reference")
+        header.complete()
+        return _native.Encoder(header, self.options, self.values, self.reference).estimate_reference()
 
     def _encode(self, header: _native.Header, room: Room | None = None) -> Encoded:
         """The frame of a header: its parts, or into the room."""
@@ -283,10 +328,14 @@ class FrameMaker:
         blocks = [(0, 0, 0)] * count  # of each the size, CRC and saving
         data: list[Part] = [b""] * (0 if room else count)
         waiting = deque(range(count))  # threads draw the blocks from it
+        base = Values(self.reference) if header.c.predictor == _native.REFERENCE else None
+        digests = [0] * count
 
         def work(_: int) -> None:
-            encoder = _native.Encoder(header, self.options, self.values)
+            encoder = _native.Encoder(header, self.options, self.values, base.whole() if base else None)
             for block in drain(waiting):
+                if base:
+                    digests[block] = block_digest(header, base, block)
                 made = encoder.encode(block, keep=room is None)
                 blocks[block] = (made.data.size, made.crc, made.saving)
                 if room:
@@ -295,6 +344,8 @@ class FrameMaker:
                     data[block] = made.data
 
         run_threads(work, thread_count(self.choices.threads, count))
+        if base:
+            header.set_digests(digests)
         start = write_header(header, blocks)
         size = room.finish(_native.as_bytes(start)) if room else len(start) + sum(block[0] for block in blocks)
         same_tiles = not header.c.predictor and not header.c.mixed
@@ -302,6 +353,24 @@ class FrameMaker:
 
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
+        header = self._lossless_header(target)
+        if self.fits_reference(header) and self.values.size and not self.stats.constant:
+            return self._lossless_difference(header, target)
+        return self._lossless_plain(target)
+
+    def _lossless_difference(self, header: _native.Header, target: Target) -> list[Part]:
+        """With the reference, unless a sample, or else the frame itself, tells that it does not pay."""
+        forced = self.choices.predictor == "reference"
+        tried = forced or self.values.size <= TRIED_WITH_REFERENCE or self.choices.effort >= TRIAL_EFFORT
+        without, differences = self._reference_bits(header)
+        if not tried and differences >= without * 0.99:
+            return self._lossless_plain(target)
+        made = self._encode(self._predicted(header, "reference"))
+        if forced or (not tried and made.bytes * 8 < without * self.values.size * 0.99):
+            return made.parts
+        return min(made.parts, self._lossless_plain(target), key=total)
+
+    def _lossless_plain(self, target: Target) -> list[Part]:
         plain = self._encode(self._lossless_header(target)).parts
         if not self._is_float() and self.values.size > 1:
             header = self._lossless_header(target)
@@ -403,6 +472,12 @@ def run_threads(work: Any, threads: int) -> None:
         work(0)  # this thread takes its share
         for result in others:
             result.result()
+
+
+def block_digest(header: _native.Header, base: Values, block: int) -> int:
+    """The digest of the reference's elements at a block's places."""
+    (origin,), (extent,) = header.tile_of(block)
+    return _native.digest(header.c.reference_dtype, base.part(origin, origin + extent), origin, extent)
 
 
 def write_header(header: _native.Header, blocks: list[tuple[int, int, int]]) -> bytes:

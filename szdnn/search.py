@@ -13,6 +13,7 @@ from .buffers import joined
 from .decoder import Frame, decode
 from .encoder import FrameMaker, Part, total
 from .errors import BoundError
+from .reference import as_reference
 from .resolve import EPS_MAX, EPS_MIN, Target, float_below, power_of_two_near
 
 MAX_STEPS = 40
@@ -51,7 +52,7 @@ def _rmse_target(bound: Bound, maker: FrameMaker) -> float:
 
 def _rmse(maker: FrameMaker, parts: list[Part], unit: float) -> float:
     """Root mean square error over the finite values, in units, rounded up by 2^-40."""
-    decoded = decode(Frame(joined(parts)), None, maker.choices.threads)
+    decoded = decode(Frame(joined(parts)), None, maker.choices.threads, as_reference(maker.reference))
     difference = _native.compare(maker.code, maker.values, decoded, math.inf, 0.0, unit)
     return math.sqrt(difference.sum_squares / max(1, difference.finite)) * (1 + 2.0**-40)
 

@@ -4,7 +4,7 @@ It shares no code with the compressor and is meant to be read next to the specif
 the comments cite. Numbers are plain Python integers; numpy is used for floating-point arithmetic and for the resulting
 array only, ml_dtypes for the number formats which numpy lacks.
 
-    python reference_decoder.py FRAME_FILE ARRAY.npy
+    python reference_decoder.py FRAME_FILE ARRAY.npy [REFERENCE.npy]
 """
 
 from __future__ import annotations
@@ -30,11 +30,15 @@ MAGIC = b"\xf5SZD"  # §2
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
 BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED = range(1, 8)  # §2, the ids of the fields
-NO_PREDICTOR, LORENZO, REGRESSION = range(3)  # §2, field 5
+NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE = range(4)  # §2, field 5
 
 
 class Damaged(ValueError):
     """The frame is not one which an encoder can have written."""
+
+
+class WrongReference(ValueError):
+    """The reference is missing or not the one the frame was made with."""
 
 
 class Unsupported(ValueError):
@@ -257,6 +261,8 @@ class Header:
     predictor: int = NO_PREDICTOR
     edge: int = 0  # of field 5
     fraction: int = 0  # F of field 5
+    reference_dtype: ElementType | None = None  # of field 5
+    digests: tuple[int, ...] = ()  # of field 5
     axis: int = 0  # of field 6
     axis_steps: tuple[float, ...] = ()  # of field 6; none without it
     mixed: bool = False  # field 7
@@ -331,7 +337,8 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         reader = Reader(content)
         parsers[identifier](header, reader)
         reader.close()
-    predicted = header.predictor != 0 and header.kind != LOSSLESS
+    predicted = header.predictor in (LORENZO, REGRESSION) and header.kind != LOSSLESS
+    require(header.predictor != REFERENCE or len(header.digests) == count_blocks(header), "the digests are too few")
     limit = 1 << 17 if predicted else (1 << 31) // header.dtype.size
     require(math.prod(header.tile) <= limit, "the tiles are too large")
     if header.predictor == REGRESSION:
@@ -423,7 +430,10 @@ def parse_tiles(header: Header, reader: Reader) -> None:
 def parse_predictor(header: Header, reader: Reader) -> None:
     """§2, field 5 (after field 4, upon which it depends)."""
     header.predictor = reader.u8()
-    require(header.predictor in (LORENZO, REGRESSION), "unknown predictor")
+    require(header.predictor in (LORENZO, REGRESSION, REFERENCE), "unknown predictor")
+    if header.predictor == REFERENCE:
+        parse_reference(header, reader)
+        return
     if header.kind == LOSSLESS:
         require(header.predictor == LORENZO, "kind 0 knows only predictor 1")
         require(not header.dtype.is_float and len(header.dims) == 1, "kind 0 cannot have a predictor here")
@@ -431,6 +441,18 @@ def parse_predictor(header: Header, reader: Reader) -> None:
         header.edge = reader.u8()
         header.fraction = reader.u8()
         require(2 <= header.edge <= 64 and header.fraction <= 12, "the regression is out of range")
+
+
+def parse_reference(header: Header, reader: Reader) -> None:
+    """§2, field 5: the reference's dtype, and a digest for each block."""
+    code = reader.u8()
+    require(code in ELEMENT_TYPES, "unknown dtype of the reference")
+    header.reference_dtype = ELEMENT_TYPES[code]
+    same = header.reference_dtype == header.dtype
+    require(same if header.kind == LOSSLESS else code <= 3, "the reference's dtype does not fit")
+    require(len(header.dims) == 1, "a reference with tiles of several axes")
+    require(reader.left() % 8 == 0, "field 5 has a wrong length")
+    header.digests = tuple(reader.uint(8) for _ in range(reader.left() // 8))
 
 
 def parse_axis(header: Header, reader: Reader) -> None:
@@ -478,13 +500,19 @@ def indices(box: tuple[range, ...], dims: Sequence[int]) -> list[int]:
     return [sum(position) for position in itertools.product(*offsets)]
 
 
-def decode_block(header: Header, block: bytes, box: tuple[range, ...], places: list[int]) -> list[int]:
+def decode_block(
+    header: Header, block: bytes, box: tuple[range, ...], places: list[int], reference: NDArray[Any] | None
+) -> list[int]:
     """§3: the elements of a block as unsigned numbers. `places` are their indices in the whole tensor."""
     reader = Reader(block)
     mode = reader.u8()
     if mode == 0:
         require(header.kind != LOSSLESS, "a lattice block in a lossless frame")
-        elements = decode_lattice(header, reader, tuple(len(axis) for axis in box), places)
+        elements = decode_lattice(header, reader, tuple(len(axis) for axis in box), places, reference)
+    elif mode == 1 and header.kind == LOSSLESS and header.predictor == REFERENCE:
+        assert reference is not None
+        numbers = decode_planes(integer_of(header.dtype), reader, len(places))
+        elements = add_patterns(header.dtype, numbers, reference[places])
     elif mode == 1:
         differenced = header.kind == LOSSLESS and header.predictor == LORENZO
         elements = decode_planes(header.dtype, reader, len(places), differenced)
@@ -918,7 +946,9 @@ def undo_differences(numbers: Iterable[int], bits: int) -> list[int]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_lattice(header: Header, reader: Reader, extent: tuple[int, ...], places: list[int]) -> list[int]:
+def decode_lattice(
+    header: Header, reader: Reader, extent: tuple[int, ...], places: list[int], reference: NDArray[Any] | None
+) -> list[int]:
     """§6: the elements of a lattice block. `extent` is the size of its tile."""
     n = len(places)
     outliers = read_outliers(header.dtype, reader, n)
@@ -927,6 +957,9 @@ def decode_lattice(header: Header, reader: Reader, extent: tuple[int, ...], plac
     residuals = read_residuals(header, reader, n, extent, places[0])
     if header.predictor == LORENZO:
         q = undo_lorenzo(residuals, extent)
+    elif header.predictor == REFERENCE:
+        assert reference is not None
+        q, low = add_reference(header, residuals, low, reference[places], places)
     else:
         q = [wrap32(r + p) for r, p in zip(residuals, prediction, strict=True)]
     elements: list[int] = reconstruct(header, q, low, places).view(header.dtype.unsigned()).tolist()
@@ -1471,6 +1504,113 @@ def decode_mixed(stream: bytes, n: int, width: int, phase: int) -> list[int]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# §10 Reference
+# ---------------------------------------------------------------------------------------------------------------------
+
+MASK64 = (1 << 64) - 1
+
+
+def digest(elements: Sequence[int], first: int) -> int:
+    """§10: the digest of elements as unsigned numbers, the first of which is element `first` of its tensor."""
+    total = 0
+    for place, u in enumerate(elements, first):
+        z = (u + (place + 1) * 0x9E3779B97F4A7C15) & MASK64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK64
+        total += z ^ z >> 31
+    return total & MASK64
+
+
+def reference_elements(header: Header, reference: NDArray[Any] | None) -> NDArray[Any] | None:
+    """§10: the reference's elements in a row, each block's digest compared; None where the frame needs none."""
+    if header.predictor != REFERENCE:
+        return None
+    dtype = header.reference_dtype
+    assert dtype is not None
+    if reference is None or reference.dtype != dtype.array or reference.shape != header.shape:
+        raise WrongReference("no reference, or of another dtype or shape")
+    flat = np.ascontiguousarray(reference).reshape(-1).view(dtype.unsigned())
+    for (box,), wanted in zip(tile_boxes(header.dims, header.tile), header.digests, strict=True):
+        if digest(flat[box.start : box.stop].tolist(), box.start) != wanted:
+            raise WrongReference("other values")
+    return flat
+
+
+def integer_of(dtype: ElementType) -> ElementType:
+    """§5.1, §10: differences are integers of the element's size."""
+    return ElementType(dtype.unsigned(), dtype.size, 1, False)
+
+
+def add_patterns(dtype: ElementType, numbers: list[int], reference: NDArray[Any]) -> list[int]:
+    """§10, kind 0: from differences of the patterns' order to patterns."""
+    half, whole = 1 << (8 * dtype.size - 1), 1 << (8 * dtype.size)
+
+    def order(u: int) -> int:
+        return u if not dtype.is_float else u + half if u < half else whole - 1 - u
+
+    def pattern(o: int) -> int:
+        return o if not dtype.is_float else o - half if o >= half else whole - 1 - o
+
+    return [pattern((order(v) + unzigzag(u)) % whole) for u, v in zip(numbers, reference.tolist(), strict=True)]
+
+
+def add_reference(
+    header: Header, residuals: list[int], low: list[int], reference: NDArray[Any], places: list[int]
+) -> tuple[list[int], list[int]]:
+    """§10, kinds 1 to 3: lattice integers and low bits of a block, from its residuals."""
+    assert header.reference_dtype is not None
+    values = reference.view(header.reference_dtype.array)
+    if header.kind != LINEAR64:
+        predict = predict_linear32 if header.kind == LINEAR32 else predict_geometric
+        return [wrap32(r + p) for r, p in zip(residuals, predict(header, values), strict=True)], low
+    with np.errstate(all="ignore"):
+        t = values.astype(np.float64) * (np.float64(1) / np.array(element_steps(header, places)))
+    wide = header.low_bits
+    sums = [
+        ((r << wide) + bits + p) % (1 << (32 + wide))
+        for r, bits, p in zip(residuals, low, rounded(t, 2.0**51), strict=True)
+    ]
+    return [wrap32(v >> wide) for v in sums], [v & ((1 << wide) - 1) for v in sums]
+
+
+def rounded(t: NDArray[Any], limit: float) -> list[int]:
+    """§10: to the nearest integer, to even; 0 from the limit on, and for NaN."""
+    return [round(v) if abs(v) < limit else 0 for v in t.tolist()]
+
+
+def predict_linear32(header: Header, values: NDArray[Any]) -> list[int]:
+    """§10, kind 1."""
+    with np.errstate(all="ignore"):
+        inverse = np.float32(1) / np.float32(header.step)
+        return rounded(values.astype(np.float32) * inverse, 2.0**22)
+
+
+def predict_geometric(header: Header, values: NDArray[Any]) -> list[int]:
+    """§10, kind 3."""
+    with np.errstate(all="ignore"):
+        return [geometric_place(float(x), header) for x in values.astype(np.float64)]
+
+
+def geometric_place(x: float, header: Header) -> int:
+    """§10, kind 3: the lattice integer near a value."""
+    if not 2.0**-1022 <= abs(x) < math.inf:
+        return 0
+    m, e = math.frexp(abs(x))
+    m, e, s = 2 * m, e - 1, 0.0
+    if m > 1.4142135623730951:
+        m, s = m * 0.5, 1.0
+    z = (m - 1) / (m + 1)
+    total = 0.0
+    for denominator in range(23, 0, -2):
+        total = total * (z * z) + 1 / denominator
+    v = float(e * header.points) + (s + 2.8853900817779268 * z * total) * header.points
+    i = math.trunc(v + (-0.5 if v < 0 else 0.5)) - header.first
+    if not 0 <= i < (1 << 30) - 1:
+        return 0
+    return 2 * i + 1 + (x < 0) if header.signs else i + 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # §2 Frame
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -1500,15 +1640,16 @@ def split_blocks(data: bytes, index: list[tuple[int, int]]) -> list[bytes]:
     return blocks
 
 
-def decode(frame: bytes) -> NDArray[Any]:
-    """The tensor which the frame holds. Raises Damaged or Unsupported."""
+def decode(frame: bytes, reference: NDArray[Any] | None = None) -> NDArray[Any]:
+    """The tensor which the frame holds. Raises Damaged, Unsupported or WrongReference."""
     head, data = split_header(bytes(frame))
     header, index = parse_header(head)
     blocks = split_blocks(data, index)
     elements = [0] * header.elements
+    base = reference_elements(header, reference)
     for block, box in zip(blocks, tile_boxes(header.dims, header.tile), strict=True):
         places = indices(box, header.dims)
-        for place, element in zip(places, decode_block(header, block, box, places), strict=True):
+        for place, element in zip(places, decode_block(header, block, box, places, base), strict=True):
             elements[place] = element
     return to_array(header, elements)
 
@@ -1524,10 +1665,10 @@ def to_array(header: Header, elements: list[int]) -> NDArray[Any]:
 
 def main() -> None:
     """Read a frame file, write a .npy."""
-    if len(sys.argv) != 3:
-        sys.exit("usage: reference_decoder.py FRAME_FILE ARRAY.npy")
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: reference_decoder.py FRAME_FILE ARRAY.npy [REFERENCE.npy]")
     with open(sys.argv[1], "rb") as file:
-        array = decode(file.read())
+        array = decode(file.read(), np.load(sys.argv[3]) if len(sys.argv) == 4 else None)
     np.save(sys.argv[2], array)
     print(f"{array.dtype} {array.shape}")
 

@@ -60,6 +60,28 @@ def streams() -> dict[str, bytes]:
     return made
 
 
+def base(name: str) -> NDArray[Any]:
+    """The reference of the golden frames that have one."""
+    return make_values("normal", 5, (11, 45), dtype_of(name))
+
+
+def differences() -> dict[str, bytes]:
+    """By name: every kind of frame with a reference, made of `base`."""
+    made = {}
+    nudges = 1 + np.random.default_rng(20).normal(0, 1e-3, (11, 45))
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        x = (base(name).astype(np.float64) * nudges).astype(dtype_of(name))
+        for kind in ("rel", "pointwise", "lossless"):
+            made[f"reference-{name}-{kind}"] = szdnn.compress(
+                x, BOUNDS[kind], reference=base(name), predictor="reference"
+            )
+    x, y = (base("float64") * nudges, base("float64"))
+    made["reference-float64-wide"] = szdnn.compress(x, szdnn.Abs(1e-11), reference=y, predictor="reference")
+    made["reference-float64-axis"] = szdnn.compress(x, szdnn.Abs([1e-2] * 11, axis=0), reference=y)
+    made["reference-float64-mixed"] = szdnn.compress(x, szdnn.Rel(1e-3), reference=y, effort=9)
+    return made
+
+
 def frames() -> dict[str, bytes]:
     """By name: every dtype, bound, predictor and coder."""
     made = {}
@@ -83,7 +105,7 @@ def frames() -> dict[str, bytes]:
         make_values("integers", 9, (400,), dtype_of("float32")).astype("int32"), szdnn.Lossless()
     )
     made["constant"] = szdnn.compress(make_values("constant", 9, (400,), dtype_of("float32")), szdnn.Rel(1e-3))
-    return {name: bytes(frame) for name, frame in (made | streams()).items()}
+    return {name: bytes(frame) for name, frame in (made | streams() | differences()).items()}
 
 
 def main() -> None:
@@ -91,7 +113,7 @@ def main() -> None:
     index = {}
     for name, frame in frames().items():
         (HERE / f"{name}.szd").write_bytes(frame)
-        y = szdnn.decompress(frame)
+        y = szdnn.decompress(frame, reference=base(name.split("-")[1]) if name.startswith("reference-") else None)
         index[name] = hashlib.sha256(f"{y.dtype} {y.shape} ".encode() + y.tobytes()).hexdigest()
     (HERE / "index.json").write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
 
