@@ -46,7 +46,7 @@ import json
 import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 """A checkpoint: name -> array."""
+
+
+_Candidate = TypeVar("_Candidate")
 
 
 class Unavailable(Error):
@@ -143,6 +146,26 @@ class Context:
     def generator(self, salt: int = 0) -> np.random.Generator:
         """Random numbers that depend on the seed and a salt alone."""
         return np.random.default_rng([self.seed, salt])
+
+    def coarsest(
+        self, before: State, candidates: Sequence[_Candidate], make: Callable[[_Candidate], State]
+    ) -> _Candidate:
+        """Of candidates from the finest to the coarsest, the coarsest whose checkpoint keeps the budget on "search".
+
+        By bisection: scores are taken to fall as candidates get coarser. Raises Unavailable if not even the finest
+        keeps it, or without a task.
+        """
+        score = self.evaluate(before)
+        good, bad = -1, len(candidates)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if self.within_budget(self.evaluate(make(candidates[middle])), score):
+                good = middle
+            else:
+                bad = middle
+        if good < 0:
+            raise Unavailable(f"even {candidates[0]} loses more than the budget of {self.budget:g}")
+        return candidates[good]
 
     def within_budget(self, score: float, before: float) -> bool:
         """Whether a score keeps the budget, beside that of the uncompressed checkpoint on the same examples."""
@@ -321,11 +344,13 @@ def artefact(
     rest: Mapping[str, NDArray[Any]] | None = None,
     stages: Iterable[Stage] = (),
     details: Mapping[str, Any] | None = None,
+    pack: Callable[[State], bytes] | None = None,
 ) -> Artefact:
     """An artefact of the standard container: a blob for each compressed layer, everything else of the state losslessly.
 
     rest: other values for tensors outside `layers`, where a method changed them (fine-tuned biases); they keep name
     and shape, and may have another dtype that holds them (float16), which decoding then returns.
+    pack: how the rest becomes bytes, where it is not `pack_rest`.
     """
     others = {name: value for name, value in state.items() if name not in layers} | dict(rest or {})
     others = {name: others[name] for name in state if name not in layers}
@@ -335,7 +360,7 @@ def artefact(
         "meta": dict(meta or {}),
     }
     packed = _json_zstd(header)
-    body = b"".join([*layers.values(), pack_rest(others)])
+    body = b"".join([*layers.values(), (pack or pack_rest)(others)])
     data = _MAGIC + len(packed).to_bytes(4, "little") + packed + body
     sizes = {name: len(blob) for name, blob in layers.items()}
     return Artefact(data, sizes, tuple(stages), dict(details or {}))
@@ -346,8 +371,8 @@ def _json_zstd(value: Any) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress(text)
 
 
-def unpack(data: bytes) -> Parts:
-    """The parts of an `artefact`. Raises CorruptFrame for other bytes."""
+def unpack(data: bytes, unpack: Callable[[bytes], State] | None = None) -> Parts:
+    """The parts of an `artefact`; `unpack` undoes its `pack`. Raises CorruptFrame for other bytes."""
     if data[:4] != _MAGIC:
         raise CorruptFrame("not an artefact of a baseline method")
     end = 8 + int.from_bytes(data[4:8], "little")
@@ -361,7 +386,8 @@ def unpack(data: bytes) -> Parts:
         dtypes = {name: item[1] for name, item in header["layers"].items()}
     except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
         raise CorruptFrame(f"the artefact's header is damaged: {error}") from None
-    return Parts(layers, shapes, dtypes, unpack_rest(data[end:]), header["meta"], tuple(header["order"]))
+    rest = (unpack or unpack_rest)(data[end:])
+    return Parts(layers, shapes, dtypes, rest, header["meta"], tuple(header["order"]))
 
 
 def pack_rest(tensors: Mapping[str, NDArray[Any]]) -> bytes:
