@@ -64,11 +64,12 @@ def share(values: NDArray[Any], k: int, how: str = "linear", seed: int = 0) -> t
         raise ArgumentError(f"{k} shared values: there must be at least one")
     if not values.size:
         return np.zeros(values.shape, np.int64), np.zeros(0)
-    if not np.isfinite(values).all():
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
         raise ArgumentError("values that are not finite can't be shared")
-    distinct = np.unique(values).astype(np.float64)
-    centroids = distinct if distinct.size <= k else lloyd(values, initial(values.ravel(), k, how, seed))
-    return assign(values, centroids), centroids
+    distinct = np.unique(wide)
+    centroids = distinct if distinct.size <= k else lloyd(wide, initial(wide.ravel(), k, how, seed))
+    return assign(wide, centroids), centroids
 
 
 def ratio(n: int, k: int, bits: int = 32) -> float:

@@ -1,16 +1,16 @@
-"""Lattices of dimension 1, 2, 4 and 8, and their nearest points; randomised (dithered) quantisation with them.
+"""Lattices of dimension 1, 2, 4 and 8, their nearest points, and dithers that are even over their cells.
 
 Conway and Sloane, "Fast quantizing and decoding algorithms for lattice quantizers and codes" (1982): D_n is the
 integers of even sum, its nearest point the rounded one or, if that sums odd, with the worst coordinate rounded the
 other way; E8 is D8 and D8 + 1/2, the nearer of the two; A2 is two interleaved rectangular lattices.
-Every lattice is scaled to cells of volume 1, so that equal steps mean equal rates at high resolution; points are named
-by integers. Dithered: Zamir and Feder, "On lattice quantization noise" (1996).
+
+Every lattice is scaled to cells of volume 1, so that equal steps mean equal rates at high resolution. Points have names:
+any integers name a point, and each point has one name, so that nothing is left to a coder that the lattice knows.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,15 @@ Integers = NDArray[np.int64]
 
 
 class Lattice(ABC):
-    """A lattice of some dimension. Points are rows."""
+    """A lattice of some dimension d; points are rows. sides: of a box by which it repeats, [d]."""
 
     name: str
     dimension: int
+    sides: Floats
 
     @abstractmethod
     def nearest(self, x: Floats) -> Integers:
-        """The integers [m, d] that name the lattice points nearest to the rows of x [m, d]."""
+        """The names [m, d] of the lattice points nearest to the rows of x [m, d]."""
 
     @abstractmethod
     def points(self, names: Integers) -> Floats:
@@ -36,22 +37,17 @@ class Lattice(ABC):
     def dither(self, uniform: Floats) -> Floats:
         """Points [m, d], even over the cell around 0, of numbers [m, d] even over 0 to 1.
 
-        Even over any period of the lattice, then less the nearest lattice point.
+        A box by which the lattice repeats holds each cell as often; what is left of a point in it is even over the cell.
         """
-        inside = uniform * self.period()
+        inside = uniform * self.sides
         return inside - self.points(self.nearest(inside))
 
-    @abstractmethod
-    def period(self) -> Floats:
-        """The sides [d] of a box by which the lattice repeats."""
 
-
-@dataclass(frozen=True)
 class Cubic(Lattice):
-    """The integers, Z."""
+    """Z: the integers."""
 
-    name: str = "Z"
-    dimension: int = 1
+    name, dimension = "Z", 1
+    sides = np.ones(1)
 
     def nearest(self, x: Floats) -> Integers:
         """Rounding."""
@@ -61,93 +57,81 @@ class Cubic(Lattice):
         """The integers themselves."""
         return names.astype(np.float64)
 
-    def period(self) -> Floats:
-        """1."""
-        return np.ones(1)
 
-
-@dataclass(frozen=True)
 class Hexagonal(Lattice):
-    """A2: points (a, b sqrt 3) / scale with a, b halves of integers of equal parity; names are (2a, 2b)."""
+    """A2: the points (i, j sqrt 3) c / 2 with i, j of equal parity; named (i >> 1, j)."""
 
-    name: str = "A2"
-    dimension: int = 2
-    _sides = np.array([1.0, np.sqrt(3.0)]) * np.sqrt(2 / np.sqrt(3.0))
+    name, dimension = "A2", 2
+    sides = np.array([1.0, np.sqrt(3.0)]) * np.sqrt(2 / np.sqrt(3.0))
 
     def nearest(self, x: Floats) -> Integers:
         """The nearer of the nearest points of the two rectangular lattices."""
-        y = x / self._sides
-        even = 2 * np.rint(y).astype(np.int64)
-        odd = 2 * np.rint(y - 0.5).astype(np.int64) + 1
-        nearer = _distance(x, self.points(even)) <= _distance(x, self.points(odd))
-        return np.where(nearer[:, None], even, odd)
+        y = x / self.sides
+        even, odd = 2 * np.rint(y), 2 * np.rint(y - 0.5) + 1
+        found = _nearer(x, even, odd, self.sides / 2).astype(np.int64)
+        return np.stack([found[:, 0] >> 1, found[:, 1]], axis=1)
 
     def points(self, names: Integers) -> Floats:
-        """From halves."""
-        return names / 2 * self._sides
-
-    def period(self) -> Floats:
-        """The rectangle's sides."""
-        return self._sides
+        """The first coordinate's parity is the second's."""
+        first = 2 * names[:, 0] + (names[:, 1] & 1)
+        return np.stack([first, names[:, 1]], axis=1) * (self.sides / 2)
 
 
-@dataclass(frozen=True)
 class Checkerboard(Lattice):
-    """D4: integers of even sum; a cell of volume 2."""
+    """D4: c times the integers of even sum; named by them, the last one halved."""
 
-    name: str = "D4"
-    dimension: int = 4
+    name, dimension = "D4", 4
     _scale = 2**-0.25
+    sides = np.full(4, 2 * _scale)
 
     def nearest(self, x: Floats) -> Integers:
         """Rounded, one coordinate the other way where the sum is odd."""
-        return _even(x / self._scale)
+        found = _even(x / self._scale).astype(np.int64)
+        found[:, -1] >>= 1
+        return found
 
     def points(self, names: Integers) -> Floats:
-        """The scaled integers."""
-        return names * self._scale
-
-    def period(self) -> Floats:
-        """2 in every coordinate."""
-        return np.full(4, 2 * self._scale)
+        """The last coordinate makes the sum even."""
+        return _with_even_sum(names[:, :-1], names[:, -1]) * self._scale
 
 
-@dataclass(frozen=True)
 class Gosset(Lattice):
-    """E8: all integers of even sum, and those with 1/2 added everywhere; a cell of volume 1. Names are doubled points."""
+    """E8: integers of even sum, and such with 1/2 added to each; named by the integers, the last with the 1/2 for its parity."""
 
-    name: str = "E8"
-    dimension: int = 8
+    name, dimension = "E8", 8
+    sides = np.full(8, 2.0)
 
     def nearest(self, x: Floats) -> Integers:
         """The nearer of the nearest points of D8 and D8 + 1/2."""
-        whole = 2 * _even(x)
-        half = 2 * _even(x - 0.5) + 1
-        nearer = _distance(x, self.points(whole)) <= _distance(x, self.points(half))
-        return np.where(nearer[:, None], whole, half)
+        found = _nearer(x, _even(x), _even(x - 0.5) + 0.5, np.ones(8))
+        names = np.floor(found).astype(np.int64)
+        is_half = found[:, 0] != names[:, 0]
+        names[:, -1] = (names[:, -1] >> 1) * 2 + is_half
+        return names
 
     def points(self, names: Integers) -> Floats:
-        """Halves."""
-        return names / 2
-
-    def period(self) -> Floats:
-        """2 in every coordinate."""
-        return np.full(8, 2.0)
+        """The last name is twice what stands for the last coordinate, plus 1 for the halves."""
+        return _with_even_sum(names[:, :-1], names[:, -1] >> 1) + (names[:, -1:] & 1) / 2
 
 
 LATTICES: dict[str, Lattice] = {one.name: one for one in (Cubic(), Hexagonal(), Checkerboard(), Gosset())}
 
 
-def _even(x: Floats) -> Integers:
+def _even(x: Floats) -> Floats:
+    """The nearest integers of even sum."""
     rounded = np.rint(x)
     error = x - rounded
-    worst = np.argmax(np.abs(error), axis=1)
     rows = np.flatnonzero(rounded.sum(axis=1) % 2)
-    at = worst[rows]
-    rounded[rows, at] += np.where(error[rows, at] >= 0, 1.0, -1.0)
-    return rounded.astype(np.int64)
+    worst = np.argmax(np.abs(error[rows]), axis=1)
+    rounded[rows, worst] += np.where(error[rows, worst] >= 0, 1.0, -1.0)
+    return rounded
 
 
-def _distance(x: Floats, points: Floats) -> Floats:
-    found: Floats = ((x - points) ** 2).sum(axis=1)
-    return found
+def _with_even_sum(first: Integers, last: Integers) -> Integers:
+    """All but the last coordinate, and the last, which was halved and rounded down."""
+    return np.concatenate([first, (2 * last + (first.sum(axis=1) & 1))[:, None]], axis=1)
+
+
+def _nearer(x: Floats, one: Floats, other: Floats, scale: Floats) -> Floats:
+    distances = [((x - points * scale) ** 2).sum(axis=1) for points in (one, other)]
+    return np.where((distances[0] <= distances[1])[:, None], one, other)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -170,8 +171,8 @@ class Prune(Pruning, Method):
 
 
 register("prune", "the smallest weights zero, retrained; relative indices with zero fillers", Prune)
-register("prune-csr", "the same in compressed sparse rows", lambda **s: Prune(**{"storage": "csr", **s}))
-register("prune-csc", "the same in compressed sparse columns", lambda **s: Prune(**{"storage": "csc", **s}))
+register("prune-csr", "the same in compressed sparse rows", functools.partial(Prune, storage="csr"))
+register("prune-csc", "the same in compressed sparse columns", functools.partial(Prune, storage="csc"))
 
 
 def encode(weights: NDArray[Any], kept: masks.Mask, storage: str, index_bits: int = 0) -> bytes:
