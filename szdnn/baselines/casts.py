@@ -9,36 +9,20 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
+from . import bits
 from .base import Artefact, Context, Method, State, Unavailable, artefact, named_dtype, register, unpack, weight_names
 
 if TYPE_CHECKING:
     from torch import nn
 
 Floats = NDArray[np.float32]
-Integers_ = NDArray[Any]
-
-
-def pack_bits(values: NDArray[Any], bits: int) -> bytes:
-    """Unsigned integers below 2^bits (bits at most 16), one after another, least significant bit first."""
-    planes = (np.asarray(values, np.uint16).ravel()[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
-    return np.packbits(planes.astype(np.uint8), bitorder="little").tobytes()
-
-
-def unpack_bits(data: bytes, bits: int, count: int) -> NDArray[np.uint16]:
-    """The integers [count] of a `pack_bits`. Raises CorruptFrame when there are too few bytes."""
-    if len(data) != (bits * count + 7) // 8:
-        raise CorruptFrame(f"{count} values of {bits} bits need other than {len(data)} bytes")
-    planes = np.unpackbits(np.frombuffer(data, np.uint8), count=bits * count, bitorder="little")
-    weights = (1 << np.arange(bits)).astype(np.uint16)
-    values: NDArray[np.uint16] = (planes.reshape(count, bits).astype(np.uint16) * weights).sum(1, dtype=np.uint16)
-    return values
 
 
 def _finite(state: State) -> dict[str, Floats]:
@@ -103,7 +87,7 @@ class Integers(Method):
     def fit(self, state: State, context: Context) -> Artefact:
         """Quantise every weight layer."""
         if self.bits is None:
-            ladder = [replace(self, bits=bits) for bits in range(8, 1, -1)]
+            ladder = [replace(self, bits=number) for number in range(8, 1, -1)]
             return context.coarsest(state, ladder, lambda m: m.decode(m.fit(state, context).data)).fit(state, context)
         if not 2 <= self.bits <= 8 or not (self.group == "channel" or (isinstance(self.group, int) and self.group > 0)):
             raise ArgumentError('integers have 2 to 8 bits, and a scale for each "channel" or group of so many values')
@@ -117,20 +101,20 @@ class Integers(Method):
         scale = _up_to_half(np.abs(groups).max(1, keepdims=True) / most)
         codes = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))
         codes = np.clip(codes, -most, most).ravel()[: value.size] + most
-        return scale.astype(np.float16).tobytes() + pack_bits(codes.astype(np.uint8), self.bits)
+        return scale.astype(np.float16).tobytes() + bits.pack(codes.astype(np.uint64), self.bits)
 
     @classmethod
     def decode(cls, data: bytes) -> State:
         """Integers times their scales."""
         parts = unpack(data)
-        bits, group = parts.meta["bits"], parts.meta["group"]
+        word, group = parts.meta["bits"], parts.meta["group"]
         weights = {}
         for name, blob in parts.layers.items():
             shape = parts.shapes[name]
             size, length = math.prod(shape), _group_length(shape, group)
             count = -(-size // length)
             scales = np.frombuffer(blob[: 2 * count], np.float16).astype(np.float32)
-            codes = unpack_bits(blob[2 * count :], bits, size).astype(np.float32) - ((1 << (bits - 1)) - 1)
+            codes = bits.unpack_even(blob[2 * count :], size, word).astype(np.float32) - ((1 << (word - 1)) - 1)
             weights[name] = codes * np.repeat(scales, length)[:size]
         return parts.state(weights)
 
@@ -179,7 +163,7 @@ class FixedPoint(Method):
         layers = {}
         for name, value in _finite(state).items():
             codes = self._round(value, points[name], random) + (1 << (self.word - 1))
-            layers[name] = pack_bits(codes.astype(np.uint16), self.word)
+            layers[name] = bits.pack(codes.ravel().astype(np.uint64), self.word)
         rest = {name: value for name, value in state.items() if name not in layers}
         return artefact(state, layers, {"word": self.word, "points": list(points.values())}, rest=rest)
 
@@ -207,7 +191,7 @@ class FixedPoint(Method):
         word = parts.meta["word"]
         weights = {}
         for (name, blob), point in zip(parts.layers.items(), parts.meta["points"], strict=True):
-            codes = unpack_bits(blob, word, math.prod(parts.shapes[name])).astype(np.float32) - (1 << (word - 1))
+            codes = bits.unpack_even(blob, math.prod(parts.shapes[name]), word).astype(np.float32) - (1 << (word - 1))
             weights[name] = np.ldexp(codes, -point)
         return parts.state(weights)
 
@@ -239,7 +223,7 @@ class Binary(Method):
         layers = {}
         for name, value in _finite(state).items():
             signs, scale = self._split(value)
-            packed = pack_bits((signs > 0).astype(np.uint8), 1) if self.levels == 2 else _pack_ternary(signs)
+            packed = bits.pack((signs > 0).ravel().astype(np.uint64), 1) if self.levels == 2 else _pack_ternary(signs)
             layers[name] = scale.tobytes() + packed
         rest = {name: value for name, value in state.items() if name not in layers}
         return artefact(state, layers, {"levels": self.levels}, rest=rest)
@@ -264,7 +248,7 @@ class Binary(Method):
             size, rows = math.prod(shape), shape[0]
             scale, packed = np.frombuffer(blob[: 4 * rows], np.float32), blob[4 * rows :]
             if parts.meta["levels"] == 2:
-                signs = unpack_bits(packed, 1, size).astype(np.float32) * 2 - 1
+                signs = bits.unpack_even(packed, size, 1).astype(np.float32) * 2 - 1
             else:
                 signs = _unpack_ternary(packed, size)
             weights[name] = _scaled(signs.reshape(rows, -1), scale)

@@ -90,8 +90,20 @@ class Exact(_Archive):
 
 
 register("szdnn-lossless", "lossless szdnn", Exact)
-register("szdnn-rel-1e-3", "every error at most 0.1% of the layer's range", functools.partial(Bounded, kind="rel", value=1e-3))
-register("szdnn-rel-1e-2", "every error at most 1% of the layer's range", functools.partial(Bounded, kind="rel", value=1e-2))
-register("szdnn-pw-rel-1e-2", "every error at most 1% of the value", functools.partial(Bounded, kind="pw-rel", value=1e-2))
-register("szdnn", "the coarsest Std bound within the budget, for all layers", functools.partial(Bounded, kind="std", value=None))
+register(
+    "szdnn-rel-1e-3",
+    "every error at most 0.1% of the layer's range",
+    functools.partial(Bounded, kind="rel", value=1e-3),
+)
+register(
+    "szdnn-rel-1e-2", "every error at most 1% of the layer's range", functools.partial(Bounded, kind="rel", value=1e-2)
+)
+register(
+    "szdnn-pw-rel-1e-2", "every error at most 1% of the value", functools.partial(Bounded, kind="pw-rel", value=1e-2)
+)
+register(
+    "szdnn",
+    "the coarsest Std bound within the budget, for all layers",
+    functools.partial(Bounded, kind="std", value=None),
+)
 register("szdnn-plan", "bounds of a plan: szdnn-plan:file=plan.json", Planned)
