@@ -20,6 +20,7 @@ COMMANDS = {
     "soak": "random and adversarial arrays, each value checked against its bound",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",
+    "seeds": "the papers' results again: Deep Compression and universal compression, every stage beside theirs",
     "readme": "rewrites the README tables from bench/results",
 }
 
