@@ -100,8 +100,8 @@ _SECOND = DeepCompression(
     tune_rate=1e-4,
 )
 _RESIDUAL = Universal(
-    density=0.125, steps=2, epochs=0.4, last=2.0, rate=0.03, optimizer="sgd", decay=1e-4, augment=True, bfloat16=True,
-    half=True, step=0.8, tune_epochs=0.5, tune_rate=1e-4,
+    density=0.125, steps=2, epochs=0.25, last=0.8, rate=0.02, optimizer="sgd", decay=1e-4, augment=True, bfloat16=True,
+    half=True, step=0.8, tune_epochs=0.2, tune_rate=1e-4,
 )  # fmt: skip
 EXPERIMENTS = [
     Experiment("Deep Compression, the paper's rates and bits", "mnist/lenet-300-100", _FIRST, _LENET_300),

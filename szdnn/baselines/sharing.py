@@ -50,7 +50,8 @@ def share(weights: NDArray[Any], kept: masks.Mask | None, bits: int, init: str, 
     at = None if kept is None or kept.all() else np.flatnonzero(kept)
     values = weights.ravel() if at is None else weights.ravel()[at]
     numbers, centroids = kmeans.share(values, (1 << bits) - (at is not None), init, seed)
-    return Layer(weights.shape, at, numbers, centroids.astype(weights.dtype))
+    used, numbers = np.unique(numbers, return_inverse=True)
+    return Layer(weights.shape, at, numbers.ravel(), centroids[used].astype(weights.dtype))
 
 
 @dataclass(frozen=True)
