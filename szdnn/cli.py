@@ -1,4 +1,4 @@
-"""The command line: `szdnn compress | decompress | info | test | diff | demo`.
+"""The command line: `szdnn compress | decompress | info | test | diff | compare | demo`.
 
 Exit codes: 0 done (diff: identical), 1 damaged data, a bound not met, or trouble reading and writing (diff: different),
 2 wrong usage, 130 interrupted.
@@ -24,6 +24,7 @@ from . import diff as diff_files
 from .archive import Archive, FrameReader
 from .bounds import Bound
 from .checkpoint import open_source
+from .cli_compare import compare
 from .cli_files import (
     FilePath,
     archive_path,
@@ -434,3 +435,6 @@ def demo(keep: Path | None) -> None:
 
     for line in run(keep):
         click.echo(line)
+
+
+main.add_command(compare)
