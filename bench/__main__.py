@@ -24,6 +24,7 @@ COMMANDS = {
     "trust": "all campaigns of damage and abuse, the rivals beside, for the README",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",
+    "seeds": "the papers' results again: Deep Compression and universal compression, every stage beside theirs",
     "readme": "rewrites the README tables from bench/results",
 }
 

@@ -1,4 +1,4 @@
-"""Streams of non-negative integers as bytes, by one of several coders: what pruning, sharing and lattices leave to code.
+"""Streams of non-negative integers as bytes, by one of several coders: what pruning, sharing and lattices leave.
 
 `packed` takes as many bits a number as the largest needs; `huffman` is the C core's; `lzw` is in this package; the
 others see the numbers as bytes, each byte of a number in a plane of its own when they need more than one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, sparse
-from .base import Artefact, Context, Method, Stage, State, artefact, named_dtype, register, unpack, weight_names
+from .base import Artefact, Context, Method, State, artefact, named_dtype, register, unpack, weight_names
 
 LADDER = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125)
 """Shares of weights that are kept one after the other where the budget says when to stop."""
@@ -24,8 +24,9 @@ STORAGES = ("relative", "csr", "csc")
 class Tuning:
     """How a method fine-tunes; part of its settings.
 
-    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them; augment: as the task does it.
-    bfloat16: computes in it. half: biases and normalisation are kept as float16 once they were trained; else exactly.
+    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them; augment: as
+    the task does it. bfloat16: computes in it. half: biases and normalisation are kept as float16 once they were
+    trained; else exactly.
     """
 
     epochs: float = 1.0
@@ -50,7 +51,7 @@ class Tuning:
         return retrain.retrain(state, forms, context, recipe, self.bfloat16)
 
     def rest(self, original: State, tuned: State) -> State:
-        """The tensors that are no weights as they are stored: exactly, or what fits as float16 if `half` and they changed."""
+        """The tensors that are no weights as they are stored: exactly, or as float16 where they fit if `half`."""
         weights = set(weight_names(original))
         others = {name: value for name, value in tuned.items() if name not in weights}
         if not self.half:
@@ -64,17 +65,19 @@ class Pruning(Tuning):
     """How a method prunes; part of its settings.
 
     density: the share of weights that stay; 0: as few as the budget allows, tried step by step on the search split.
-    rates: shares by layer, in the network's order, "0.08/0.09/0.26", instead. scope: "network" (one threshold for all) or "layer" (the same
-    share of each). steps: in how many steps of pruning and retraining it comes to its density.
+    rates: shares by layer, in the network's order, "0.08/0.09/0.26", instead. scope: "network" (one threshold for
+    all) or "layer" (the same share of each). steps: in how many steps of pruning and retraining it comes to its
+    density. last: epochs of the last retraining; 0: as many as of the others.
     """
 
     density: float = 0.0
     rates: str = ""
     scope: str = "network"
     steps: int = 3
+    last: float = 0.0
 
     def pruned(self, state: State, context: Context) -> tuple[State, masks.Masks]:
-        """The checkpoint with its smallest weights zero and the others retrained, and the masks of its weight layers."""
+        """The checkpoint with its smallest weights zero and the others retrained, and the weight layers' masks."""
         names = weight_names(state)
         if self.scope not in ("network", "layer"):
             raise ArgumentError(f"scope {self.scope!r}: a threshold is for the network or for a layer")
@@ -88,7 +91,9 @@ class Pruning(Tuning):
         try:
             rates = [float(item) for item in self.rates.split("/")]
         except ValueError:
-            raise ArgumentError(f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26") from None
+            raise ArgumentError(
+                f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26"
+            ) from None
         if len(rates) != len(names):
             raise ArgumentError(f"{len(rates)} rates for the {len(names)} weight layers {', '.join(names)}")
         return dict(zip(names, rates, strict=True))
@@ -97,14 +102,17 @@ class Pruning(Tuning):
         kept: masks.Masks = {}
         for step in range(1, self.steps + 1):
             kept = masks.by_layer(state, {name: rate ** (step / self.steps) for name, rate in rates.items()})
-            state = self._retrained(state, kept, context)
+            state = self._step(step)._retrained(state, kept, context)
         return state, kept
+
+    def _step(self, number: int) -> Pruning:
+        return replace(self, epochs=self.last) if number == self.steps and self.last else self
 
     def _to_density(self, state: State, density: float, context: Context) -> tuple[State, masks.Masks]:
         kept: masks.Masks = {}
         for step in range(1, self.steps + 1):
             kept = self._masks(state, density ** (step / self.steps))
-            state = self._retrained(state, kept, context)
+            state = self._step(step)._retrained(state, kept, context)
         return state, kept
 
     def _to_budget(self, state: State, context: Context) -> tuple[State, masks.Masks]:
@@ -125,7 +133,10 @@ class Pruning(Tuning):
         return masks.by_layer(state, dict.fromkeys(names, density))
 
     def _retrained(self, state: State, kept: masks.Masks, context: Context) -> State:
-        pruned = {name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value for name, value in state.items()}
+        pruned = {
+            name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value
+            for name, value in state.items()
+        }
         if context.task is None:
             return pruned
         from .retrain import Masked

@@ -1,7 +1,7 @@
-"""Weight sharing, or trained quantisation: Han et al., "Deep compression" (2016), section 3; Huffman's code, section 4.
+"""Weight sharing, or trained quantisation: Han et al., "Deep compression" (2016), sections 3 and 4.
 
-A layer's weights become numbers of centroids. Of a pruned layer only the kept weights are shared; number 0 is then zero,
-which fillers of the relative index need, so that b bits are for 2^b - 1 centroids.
+A layer's weights become numbers of centroids. Of a pruned layer only the kept weights are shared; number 0 is then
+zero, which fillers of the relative index need, so that b bits are for 2^b - 1 centroids.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class Layer:
 
 
 def share(weights: NDArray[Any], kept: masks.Mask | None, bits: int, init: str, seed: int = 0) -> Layer:
-    """A layer's kept weights by 2^bits centroids, less one if some are pruned. Raises ArgumentError for impossible bits."""
+    """A layer's kept weights by 2^bits centroids, less one if some are pruned. Raises ArgumentError for other bits."""
     if not 1 <= bits <= 16:
         raise ArgumentError(f"shared weights of {bits} bits; 1 to 16 are possible")
     at = None if kept is None or kept.all() else np.flatnonzero(kept)
     values = weights.ravel() if at is None else weights.ravel()[at]
     numbers, centroids = kmeans.share(values, (1 << bits) - (at is not None), init, seed)
-    return Layer(weights.shape, at, numbers, centroids.astype(weights.dtype))
+    used, numbers = np.unique(numbers, return_inverse=True)
+    return Layer(weights.shape, at, numbers.ravel(), centroids[used].astype(weights.dtype))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def encode(layer: Layer, coders: tuple[str, str], index_bits: int = 0) -> bytes:
     """A shared layer's bytes."""
     book = layer.codebook.tobytes()
     if layer.at is None:
-        return blob.join([0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book])
+        return blob.join(
+            [0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book]
+        )
     bits = index_bits or sparse.cheapest_bits(layer.at, np.log2(layer.codebook.size + 1))
     indices, is_weight = sparse.relative(layer.at, bits)
     numbers = np.zeros(indices.size, np.int64)
@@ -114,9 +117,7 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str, coders: tuple[str, s
     return dense.reshape(shape)
 
 
-def tune(
-    state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context
-) -> tuple[State, dict[str, Layer]]:
+def tune(state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context) -> tuple[State, dict[str, Layer]]:
     """The codebooks (and all that is not shared) fine-tuned; without a task only put in place."""
     placed = state | {name: layer.build() for name, layer in layers.items()}
     if context.task is None or not tuning.epochs:
@@ -164,7 +165,8 @@ def restored(data: bytes) -> State:
 class Sharing(Coding, Tuning, Method):
     """All weights shared, none pruned.
 
-    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means, "forgy", "density" or "linear".
+    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means, "forgy", "density"
+    or "linear".
     """
 
     trains: ClassVar[bool] = True

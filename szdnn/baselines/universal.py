@@ -1,9 +1,9 @@
 """Universal compression: Choi, El-Khamy and Lee, "Universal deep neural network compression" (2018; 2020).
 
-Prune; quantise what is left by a lattice with a dither that both sides draw from a seed, which makes the error independent
-of the weights whatever their distribution; fine-tune the lattice points' values while assignments and dithers stay;
-code the points' names and the pruned places by a universal code, one that needs no statistics. All layers' numbers make one
-stream of each kind, because universal codes learn as they go.
+Prune; quantise what is left by a lattice with a dither that both sides draw from a seed, which makes the error
+independent of the weights whatever their distribution; fine-tune the lattice points' values while assignments and
+dithers stay; code the points' names and the pruned places by a universal code, one that needs no statistics. All
+layers' numbers make one stream of each kind, because universal codes learn as they go.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ COMPARED = 4_000_000
 class Points:
     """A layer in lattice form.
 
-    at: places of the kept weights [n], ascending. names: of the lattice points [m, d], (m - 1) d < n <= m d. step: of the lattice.
-    moved: what fine-tuning added to the values of its most frequent points, in steps [j, d]; see `frequent`.
+    at: places of the kept weights [n], ascending. names: of the lattice points [m, d], (m - 1) d < n <= m d. step:
+    of the lattice. moved: what fine-tuning added to the values of its most frequent points, in steps [j, d]; see
+    `frequent`.
     """
 
     shape: tuple[int, ...]
@@ -42,22 +43,31 @@ class Points:
 
     def build(self, lattice: Lattice, dither: Floats, members: int) -> NDArray[Any]:
         """The tensor; `dither` [m, d] is what `quantise` was given."""
-        found, inverse = np.unique(self.names, axis=0, return_inverse=True)
+        found, inverse = distinct(self.names)
         book = lattice.points(found)
         if self.moved.size:
             chosen = frequent(inverse, members)
             if chosen.size != len(self.moved):
                 raise CorruptFrame(f"{len(self.moved)} fine-tuned points, but {chosen.size} with {members} members")
             book[chosen] += self.moved.astype(np.float64)
-        values = (book[inverse.ravel()] - dither).ravel()[: self.at.size] * float(self.step)
+        values = (book[inverse] - dither).ravel()[: self.at.size] * float(self.step)
         dense = np.zeros(int(np.prod(self.shape, dtype=np.int64)), named_dtype(self.dtype))
         dense[self.at] = values.astype(dense.dtype)
         return dense.reshape(self.shape)
 
 
+def distinct(names: Integers) -> tuple[Integers, Integers]:
+    """The points [k, d] that occur among names [m, d], in lexical order, and which of them each is [m]."""
+    if names.shape[1] == 1:
+        found, inverse = np.unique(names, return_inverse=True)
+        return found[:, None], inverse.ravel().astype(np.int64)
+    found, inverse = np.unique(names, axis=0, return_inverse=True)
+    return found, inverse.ravel().astype(np.int64)
+
+
 def frequent(inverse: Integers, members: int) -> Integers:
     """Which of the distinct points have at least so many members: their values are fine-tuned."""
-    return np.flatnonzero(np.bincount(inverse.ravel()) >= members)
+    return np.flatnonzero(np.bincount(inverse) >= members)
 
 
 def uniform(seed: int, count: int) -> Floats:
@@ -125,7 +135,9 @@ class Universal(prune.Pruning, Method):
             raise ArgumentError(f"no lattice {self.lattice!r}; there are {', '.join(LATTICES)}")
         sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
         layers = {
-            name: quantise(pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum())))
+            name: quantise(
+                pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum()))
+            )
             for i, (name, mask) in enumerate(kept.items())
         }
         quantised = self._stored(state, self._placed(pruned, layers, context), layers, context)
@@ -148,9 +160,7 @@ class Universal(prune.Pruning, Method):
         }
         return state | built
 
-    def _tuned(
-        self, pruned: State, layers: dict[str, Points], context: Context
-    ) -> tuple[State, dict[str, Points]]:
+    def _tuned(self, pruned: State, layers: dict[str, Points], context: Context) -> tuple[State, dict[str, Points]]:
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)
         if context.task is None or not self.tune_epochs:
             return pruned, layers
@@ -159,11 +169,11 @@ class Universal(prune.Pruning, Method):
         lattice = LATTICES[self.lattice]
         forms, frequents, books = {}, {}, {}
         for number, (name, layer) in enumerate(layers.items()):
-            found, inverse = np.unique(layer.names, axis=0, return_inverse=True)
+            found, inverse = distinct(layer.names)
             offsets = -self._dither(context.seed, number, layer.at.size).ravel()[: layer.at.size] * float(layer.step)
             frequents[name], books[name] = frequent(inverse, self.members), lattice.points(found)
             forms[name] = Shared(
-                (books[name] * float(layer.step)).astype(np.float32), inverse.ravel().astype(np.int64), layer.at,
+                (books[name] * float(layer.step)).astype(np.float32), inverse, layer.at,
                 offsets.astype(np.float32), frequents[name], layer.shape,
             )  # fmt: skip
         state, trained = tuning.train(self._placed(pruned, layers, context), forms, context)
@@ -188,7 +198,9 @@ class Universal(prune.Pruning, Method):
         }  # fmt: skip
         # The streams are common to all layers: they stand in the first one's place.
         blobs = {name: whole if number == 0 else b"" for number, name in enumerate(layers)}
-        made = artefact(original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers))
+        made = artefact(
+            original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers)
+        )
         return replace(made, layer_bytes=_shares(len(whole), layers))
 
     @classmethod
@@ -205,9 +217,7 @@ class Universal(prune.Pruning, Method):
 
 register("universal", "prune, dithered lattice, fine-tuned values, bzip2", Universal)
 for _coder in ("zlib", "lzw", "xz", "zstd", "huffman"):
-    register(
-        f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder)
-    )
+    register(f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder))
 
 
 def _is_dense(layer: Points) -> bool:

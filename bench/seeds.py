@@ -1,0 +1,249 @@
+"""The published results again: Deep Compression and universal compression on the papers' networks, stage by stage.
+
+Trained networks: LeNet-300-100 and LeNet-5 on MNIST, ResNet-32 on CIFAR-10 (as JPEG where $SZDNN_DATA has it). All
+seeds are fixed. Errors are of the official test images, from what the artefact's bytes decode to; sizes are of whole
+artefacts, of the pruned stage too. AlexNet and VGG-16 have their true layer shapes, the published shares of kept
+weights and bits, and Gaussian weights: their sizes only.
+
+The LeNets take about 20 minutes of one core, ResNet-32 as much again. Pruned networks and finished experiments are
+kept in the bench's cache (`--fresh` makes them anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import records
+from bench.models import cache_folder
+from szdnn.baselines import masks
+from szdnn.baselines.base import Artefact, Context, State, weight_names
+from szdnn.baselines.deep_compression import DeepCompression
+from szdnn.baselines.prune import Pruning
+from szdnn.baselines.universal import Universal
+
+VERSION = 1
+"""Raised when what an experiment does changes: it is in the names of what is kept."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A paper's figures: errors in percent before and after, whole-network ratios by stage."""
+
+    source: str
+    error_before: float | None = None
+    error_after: float | None = None
+    ratios: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A method with its settings on one network."""
+
+    name: str
+    network: str
+    method: DeepCompression | Universal
+    paper: Published
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage. ratio: all tensors' bytes / artefact's; layer_ratio: the weight layers' alone. Errors in percent."""
+
+    experiment: str
+    network: str
+    stage: str
+    bytes: int
+    ratio: float
+    layer_ratio: float | None = None
+    density: float | None = None
+    error: float | None = None
+    error_before: float | None = None
+    paper_ratio: float | None = None
+    paper_error: float | None = None
+    paper_error_before: float | None = None
+    minutes: float | None = None
+    note: str = ""
+
+
+HAN = "Han, Mao and Dally 2016, tables 1 to 4"
+CHOI = "Choi, El-Khamy and Lee 2018/2020"
+
+
+def _han(before: float, after: float, pruned: float, shared: float, coded: float) -> Published:
+    return Published(HAN, before, after, (("pruned", pruned), ("shared", shared), ("coded", coded)))
+
+
+_LENET_300 = _han(1.64, 1.58, 12, 32, 40)
+_LENET_5 = _han(0.80, 0.74, 12, 33, 39)
+_FIRST = DeepCompression(
+    rates="0.08/0.09/0.26", bits=6, epochs=8, rate=1e-3, decay=1e-4, batch=256, tune_epochs=2, tune_rate=1e-4
+)
+_SECOND = DeepCompression(
+    rates="0.66/0.12/0.08/0.19",
+    bits="8/5",
+    epochs=2,
+    rate=1e-3,
+    decay=1e-4,
+    batch=256,
+    bfloat16=True,
+    tune_epochs=1,
+    tune_rate=1e-4,
+)
+_RESIDUAL = Universal(
+    density=0.125, steps=2, epochs=0.25, last=0.8, rate=0.02, optimizer="sgd", decay=1e-4, augment=True, bfloat16=True,
+    half=True, step=0.8, tune_epochs=0.2, tune_rate=1e-4,
+)  # fmt: skip
+EXPERIMENTS = [
+    Experiment("Deep Compression, the paper's rates and bits", "mnist/lenet-300-100", _FIRST, _LENET_300),
+    Experiment("Deep Compression, the paper's rates and bits", "mnist/lenet-5", _SECOND, _LENET_5),
+    Experiment("universal", "cifar10/resnet-32", _RESIDUAL, Published(CHOI, ratios=(("coded", 47.1),))),
+]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    choices = sorted({one.network for one in EXPERIMENTS})
+    parser.add_argument("--network", choices=choices, action="append", help="only these; all without it")
+    parser.add_argument("--fresh", action="store_true", help="train anew what is kept from earlier runs")
+    records.add_output_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the experiments, print a table as it comes."""
+    table: list[Row] = []
+    for one in EXPERIMENTS:
+        if not args.network or one.network in args.network:
+            rows = experiment(one, args.fresh)
+            show(rows)
+            table += rows
+    records.save(args, table)
+    return 0
+
+
+def experiment(one: Experiment, fresh: bool = False) -> list[Row]:
+    """The rows of one experiment, made now or kept from before."""
+    kept = _kept(f"rows-{_digest(one.name, one.network, repr(one.method))}.json")
+    if kept.exists() and not fresh:
+        return [Row(**row) for row in json.loads(kept.read_text())]
+    rows = list(trained_rows(one, fresh))
+    _write(kept, json.dumps([asdict(row) for row in rows]).encode())
+    return rows
+
+
+def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
+    """Train, compress, decode, score: a row a stage."""
+    from szdnn import nets
+
+    start = time.monotonic()
+    task = nets.load(one.network)
+    state = task.baseline()
+    context = Context(task=task, say=lambda line: print(f"  {line}", flush=True))
+
+    def error(of: State) -> float:
+        return 100 * (1 - context.evaluate(of, "test"))
+
+    pruned, kept = _pruned(one, state, context, fresh)
+    made = one.method.quantised(state, pruned, kept, context)
+    decoded = one.method.decode(made.data)
+    before = error(state)
+    raw = sum(value.nbytes for value in state.values())
+    ratios = dict(one.paper.ratios)
+    base = Row(one.name, one.network, "uncompressed", raw, 1.0, error=before, paper_error=one.paper.error_before)
+    yield base
+    for stage in made.stages:
+        yield replace(
+            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, error=error(stage.state),
+            error_before=before, paper_ratio=ratios.get(stage.name), paper_error=None,
+        )  # fmt: skip
+    yield replace(
+        base,
+        stage="coded",
+        bytes=len(made.data),
+        ratio=raw / len(made.data),
+        layer_ratio=_layer_ratio(state, made),
+        density=masks.density(kept),
+        error=error(decoded),
+        error_before=before,
+        paper_ratio=ratios.get("coded"),
+        paper_error=one.paper.error_after,
+        paper_error_before=one.paper.error_before,
+        minutes=(time.monotonic() - start) / 60,
+        note=_note(made),
+    )
+
+
+def _note(made: Artefact) -> str:
+    coders = made.details.get("coders")
+    return "places and names by " + ", ".join(f"{c} {size}" for c, size in coders.items()) if coders else ""
+
+
+def _layer_ratio(state: State, made: Artefact) -> float:
+    return sum(state[name].nbytes for name in made.layer_bytes) / sum(made.layer_bytes.values())
+
+
+def _pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
+    """The pruned and retrained network, kept by its settings: several experiments start from one."""
+    settings = {name: getattr(one.method, name) for name in Pruning.__dataclass_fields__}
+    kept = _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
+    names = weight_names(state)
+    if kept.exists() and not fresh:
+        with np.load(kept) as file:
+            return {name: file[name] for name in state}, {name: file[f"mask:{name}"] for name in names}
+    pruned, found = one.method.pruned(state, context)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {**pruned, **{f"mask:{name}": found[name] for name in names}}
+    part = kept.with_suffix(".part.npz")
+    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+    part.replace(kept)
+    return pruned, found
+
+
+def _kept(name: str) -> Path:
+    return cache_folder() / "seeds" / name
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join([str(VERSION), *texts]).encode()).hexdigest()[:16]
+
+
+def _state_digest(state: State) -> str:
+    found = hashlib.sha256()
+    for name, value in state.items():
+        found.update(name.encode() + value.tobytes())
+    return found.hexdigest()
+
+
+def show(rows: list[Row]) -> None:
+    """One experiment as a table."""
+    first = rows[0]
+    print(f"\n{first.network}: {first.experiment}")
+    print(f"{'stage':<14}{'bytes':>12}{'ratio':>9}{'paper':>8}{'error %':>9}{'paper':>8}{'layers':>9}{'kept':>8}")
+    for row in rows:
+        cells = [
+            f"{row.bytes:>12,}", f"{row.ratio:>9.2f}", _cell(row.paper_ratio, 8, 1), _cell(row.error, 9, 2),
+            _cell(row.paper_error, 8, 2), _cell(row.layer_ratio, 9, 1),
+            _cell(None if row.density is None else 100 * row.density, 8, 2),
+        ]  # fmt: skip
+        print(f"{row.stage:<14}" + "".join(cells))
+    print("".join(f"  {row.note}\n" for row in rows if row.note), end="", flush=True)
+
+
+def _cell(value: float | None, width: int, digits: int) -> str:
+    return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
