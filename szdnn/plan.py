@@ -262,9 +262,9 @@ def _rule_from_dict(data: Any) -> Rule:
 
 
 def bound_to_dict(bound: Bound) -> dict[str, Any]:
-    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields that are None are left out."""
-    values = {item.name: getattr(bound, item.name) for item in fields(bound)}  # type: ignore[arg-type]
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields at their defaults are left out."""
+    values = {f.name: getattr(bound, f.name) for f in fields(bound) if getattr(bound, f.name) != f.default}  # type: ignore[arg-type]
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     return {"bound": type(bound).__name__, **plain}
 
 

@@ -125,7 +125,7 @@ class Worker:
     def outputs(self) -> list[Tensor]:
         """The outputs of the network as it now stands on the calibration inputs."""
         with torch.inference_mode():
-            return [main_output(self.model(*args, **kwargs)) for args, kwargs in self.calls]
+            return [main_output(self.model.eval()(*args, **kwargs)) for args, kwargs in self.calls]
 
     def _load(self, wanted: Mapping[str, tuple[Any, Array]]) -> None:
         """Put tensors into the network that it does not hold; each comes with a key that tells."""
@@ -160,7 +160,8 @@ class Worker:
         self._load(tensors)
         score, examples, distances = None, None, None
         if job.score and self.evaluate is not None:
-            score, examples = scored(self.evaluate(self.model))
+            with torch.no_grad():
+                score, examples = scored(self.evaluate(self.model.eval()))
         if reference is not None and self.distance is not None:
             pairs = zip(reference, self.outputs(), strict=True)
             distances = tuple(torch.cat([self.distance(x, y) for x, y in pairs]).tolist())
