@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..bounds import Abs, Bound, Lossless
+from ..bounds import Abs, Bound, Lossless, PointwiseRel
 from ..errors import ArgumentError
 from ..plan import Plan
 from .allocate import Curve, allocate, law_curve, measured_curve
@@ -29,6 +29,7 @@ SMALL_BYTES = 4096
 """Tensors below share frames in an archive."""
 LOW_RATE = 2.0
 """Bits a value below which a tensor's distance is measured."""
+VARIANCE = "running_var"
 START = 0.01
 """The distance that the search begins with, and at which low rates are told."""
 
@@ -42,7 +43,12 @@ class Allocation:
         self.problem = problem
         problem.say("sensitivities")
         model = problem.fresh_model()
-        self.means = self._means(sensitivities(model, problem.calls, problem.distance, problem.generator))
+        found = sensitivities(model, problem.calls, problem.distance, problem.generator)
+        self.variances = {n for n in problem.floats if n.endswith(VARIANCE) and (problem.tensors[n] > 0).all()}
+        for name in self.variances & found.keys():
+            # Of its logarithm: it is divided by, and shall neither become zero nor move by more than a part of itself.
+            found[name] = found[name] * problem.tensors[name] ** 2
+        self.means = self._means(found)
         problem.say("rate curves")
         self.curves = {name: self._curve(name) for name in self.means}
 
@@ -54,6 +60,9 @@ class Allocation:
 
     def _curve(self, name: str) -> Curve:
         array, mean = self.problem.tensors[name], self.means[name]
+        if name in self.variances:
+            array = np.log(array)
+            return law_curve(array.size, float(array.std()), 1.0, mean)
         if array.nbytes < SMALL_BYTES:
             finite = array[np.isfinite(array)].astype(np.float64)
             return law_curve(array.size, float(finite.std()), float(np.abs(finite).max(initial=0.0)), mean)
@@ -62,7 +71,11 @@ class Allocation:
     def bounds(self, distance: float) -> dict[str, Bound]:
         """The bounds of a total distance. The lattice step is twice the bound, or as large where values are moved."""
         per_step = 1.0 if self.problem.compensate else 0.5
-        return {n: Abs(step * per_step) for n, step in allocate(self.curves, distance).items()}
+        steps = allocate(self.curves, distance)
+        return {
+            n: PointwiseRel(min(step, 1.0) / 2) if n in self.variances else Abs(step * per_step)
+            for n, step in steps.items()
+        }
 
     def plan(self, distance: float) -> Plan:
         """The plan of a total distance."""

@@ -85,7 +85,7 @@ def put(model: nn.Module, arrays: Mapping[str, Array]) -> None:
     state = model.state_dict()
     with torch.no_grad():
         for name, array in arrays.items():
-            state[name].copy_(torch_leaves().to_torch(np.ascontiguousarray(array)))
+            state[name].copy_(torch_leaves().to_torch(np.array(array, order="C")))
 
 
 def scored(result: Any) -> tuple[float, tuple[float, ...] | None]:
