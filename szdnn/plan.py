@@ -188,6 +188,15 @@ class Plan:
         """The bound of a tensor, as `explain` tells it."""
         return self.explain(name, dtype, shape, is_model=is_model)[0]
 
+    @property
+    def replaced(self) -> dict[str, str]:
+        """The tensors whose values in the archive are not the original's within their bounds, and why.
+
+        Tuning corrects some and training makes new ones; the bounds then hold of what was compressed.
+        """
+        told = self.provenance.get("not_the_original")
+        return {str(name): str(why) for name, why in told.items()} if isinstance(told, dict) else {}
+
     def unused(self, names: Iterable[str]) -> list[str]:
         """The patterns of rules that are for none of these tensors: misspelt, most likely."""
         used = {rule.pattern for rule in map(self.rule, names) if rule}

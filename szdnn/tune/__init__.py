@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ArgumentError
 from .budget import Budget, MaxBits, MaxBytes, MaxDrop
@@ -34,7 +34,7 @@ def tune(
     executor: Executor | None = None,
     progress: Callable[[int, int | None, str], object] | None = None,
     report: Callable[[Any], Any] | None = None,
-    distance: str | None = None,
+    distance: Literal["kl", "cosine", "mse"] | None = None,
     curve: int = 0,
     effort: int = 3,
     seed: int = 0,
@@ -60,7 +60,8 @@ def tune(
     executor: anything with concurrent.futures' submit; single-tensor evaluations run on it. None: here.
     progress: called with evaluations done, their number at most (None: not known) and what they are for.
     report: a second `evaluate` on data that the search does not see; run for the original and the result at the end.
-    distance: "kl", "cosine" or "mse" between outputs and the original's; None: cosine for outputs of unit length, else kl.
+    distance: "kl", "cosine" or "mse" between outputs and the original's; None: cosine where these have unit length,
+        else kl.
     curve: how many more points to measure, spread around the result: one search, many budgets.
     effort: as for szdnn.compress. seed: of all random numbers.
     state: a file that remembers evaluations: after an interruption the same call goes on where it was.
@@ -80,4 +81,4 @@ def tune(
         model, evaluate, budget=budget, calibration=calibration, train=train, loss=loss, method=method,
         correct=correct, compensate=compensate, executor=executor, progress=progress, report=report,
         distance=distance, curve=curve, effort=effort, seed=seed, state=state, say=say, **options,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip

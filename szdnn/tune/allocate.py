@@ -1,8 +1,8 @@
 """Dividing an error between tensors so that the bytes are least: Lagrangian allocation over real rate curves.
 
 Minimising bytes + multiplier x distance over all tensors takes each tensor to the step where its own curve has the
-slope that all share (Shoham and Gersho 1988). At high rates that is step ~ 1/sqrt(mean sensitivity); at low ones, where a
-tensor's frame shrinks by less than a bit a value for each doubling of the step, the measured curves say.
+slope that all share (Shoham and Gersho 1988). At high rates that is step ~ 1/sqrt(mean sensitivity); at low ones, where
+a tensor's frame shrinks by less than a bit a value for each doubling of the step, the measured curves say.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Rounding with second-order error feedback inside the bound: GPTQ (Frantar et al. 2023), which is OBQ's update (Frantar and
-Alistarh 2022, after Hassibi and Stork 1993) in a fixed order of columns, with two points to choose from.
+"""Rounding with second-order error feedback inside the bound: GPTQ (Frantar et al. 2023), OBQ's update (Frantar
+and Alistarh 2022, after Hassibi and Stork 1993) in a fixed order of columns, with two points to choose from.
 
 The lattice's step is the bound itself. A value then has two lattice points within the bound, the one below and the one
 above (itself alone, where it lies on one), and each column is rounded to the one of these that is nearer to the value
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import codec
@@ -117,7 +118,7 @@ class Compensator:
         if name not in self._factors:
             self._factors[name] = inverse_factor(hessian)
         # float32 numbers, so that the frame's step is exactly the bound.
-        eps = np.float32(bound.eps).astype(np.float64)
+        eps = np.asarray(bound.eps, dtype=np.float32).astype(np.float64)
         fine = Abs(eps if bound.axis is not None else float(eps), bound.axis, fineness=2)
         steps = _along(eps, bound.axis, array.ndim)
         whole = torch.from_numpy(np.broadcast_to(steps, array.shape).copy())
@@ -139,7 +140,7 @@ def within_bound(original: Array, target: Array, bound: Abs) -> Array:
     return np.where(~(error < allowed * (1 - 1e-9)) | zeros, plain, moved).astype(original.dtype)
 
 
-def _along(eps: np.ndarray, axis: int | None, rank: int) -> np.ndarray:  # type: ignore[type-arg]
+def _along(eps: NDArray[np.float64], axis: int | None, rank: int) -> NDArray[np.float64]:
     """Bounds in the shape that broadcasts over a tensor."""
     if axis is None:
         return eps

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import nn
 from ..bounds import Lossless
 from ..errors import ArgumentError, BoundError
 from ..plan import Plan
+from ..skeleton import pack_json
 from ..source import Json
 from .budget import Budget, MaxDrop
 from .candidate import Candidate
@@ -57,7 +60,7 @@ def tune(
     """See `szdnn.tune`, which this is."""
     _check(model, evaluate, budget, curve)
     run = method_named(method)
-    original = _evaluation_copy(model)
+    original = copy.deepcopy(model).cpu().eval()
     started = time.monotonic()
     score, examples, calls = _look(original, evaluate, calibration)
     measure = _distance_of(original, calls, distance)
@@ -80,11 +83,11 @@ def tune(
         interrupted = True
     finally:
         evaluator.close()
-    best = choose(problem, candidates)
+    told = {"method": method, "correct": correct, "compensate": compensate, "interrupted": interrupted}
+    best = choose(problem, [_with_provenance(candidate, problem, told) for candidate in candidates])
     held_out = None if report is None else _held_out(original, worker, best, report)
-    done = _with_provenance(best, problem, method, correct, held_out, interrupted)
     return TuneResult(
-        plan=done.plan, changed=dict(done.changed), candidates=tuple(candidates), best=done, budget=budget,
+        plan=best.plan, changed=dict(best.changed), candidates=tuple(candidates), best=best, budget=budget,
         method=method, baseline=score, evaluations=evaluator.evaluations, seconds=time.monotonic() - started,
         interrupted=interrupted, held_out=held_out, tensors=worker.original, effort=effort,
     )  # fmt: skip
@@ -101,12 +104,6 @@ def _check(model: nn.Module, evaluate: Evaluate | None, budget: Budget, curve: i
         raise ArgumentError("a budget of MaxDrop needs an evaluate function")
     if isinstance(curve, bool) or not isinstance(curve, int) or curve < 0:
         raise ArgumentError(f"curve must be a count of points, not {curve!r}")
-
-
-def _evaluation_copy(model: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(model).cpu().eval()
 
 
 def _look(
@@ -152,7 +149,7 @@ def _frozen_random(seed: int) -> Iterator[None]:
 
 
 def choose(problem: Problem, candidates: list[Candidate]) -> Candidate:
-    """The candidate to keep: of those within the budget the smallest for MaxDrop, the nearest to the original for bytes.
+    """The candidate to keep of those within the budget: for MaxDrop the smallest, else the nearest to the original.
 
     Raises BoundError, saying what came nearest, where none is within it.
     """
@@ -179,6 +176,11 @@ def choose(problem: Problem, candidates: list[Candidate]) -> Candidate:
 
 def _held_out(model: nn.Module, worker: Worker, best: Candidate, report: Evaluate) -> HeldOut:
     """The original and the result on the report split, by a worker of the same network."""
+    if hasattr(report, "compare"):  # gives its own interval, as that of a rank correlation
+        holder = Worker(model, None, [], None, worker.effort)
+        holder.run(Job(best.plan, best.changed))
+        found: HeldOut = report.compare(model, holder.model)
+        return found
     reporter = Worker(model, report, [], None, worker.effort)
     runs: list[Measured] = [
         reporter.run(Job(Plan(Lossless()), exact=False, divergence=False)),
@@ -193,23 +195,21 @@ def _held_out(model: nn.Module, worker: Worker, best: Candidate, report: Evaluat
     return HeldOut(before.score, after.score, paired)
 
 
-def _with_provenance(
-    best: Candidate, problem: Problem, method: str, correct: bool, held_out: HeldOut | None, interrupted: bool
-) -> Candidate:
-    """The candidate with a plan that tells where it comes from and what in it is not the original's."""
+def _with_provenance(candidate: Candidate, problem: Problem, how: dict[str, Json]) -> Candidate:
+    """The candidate with a plan that tells where it comes from, which counts among its bytes."""
     told: dict[str, Json] = {
-        **best.plan.provenance,
+        **candidate.plan.provenance,
         "made_by": "szdnn.tune",
-        "method": method,
+        **how,
         "budget": repr(problem.budget),
-        "correct": correct,
-        "compensate": problem.compensate,
-        "archive_bytes": best.bytes,
-        "score": {"original": problem.baseline, "result": best.score},
-        "distance": {"kind": problem.distance.kind if problem.distance else None, "mean": best.divergence},
-        "interrupted": interrupted,
+        "score": {"original": problem.baseline, "result": candidate.score},
+        "distance": {"kind": problem.distance.kind if problem.distance else None, "mean": candidate.divergence},
     }
-    if held_out is not None:
-        told["held_out"] = {"original": held_out.original, "result": held_out.result}
-    plan = Plan(best.plan.default, best.plan.rules, told)
-    return Candidate(plan, best.changed, best.knob, best.bytes, best.score, best.divergence, best.examples)
+    plan = Plan(candidate.plan.default, candidate.plan.rules, told)
+    grown = plan_bytes(plan) - plan_bytes(candidate.plan)
+    return replace(candidate, plan=plan, bytes=candidate.bytes + grown)
+
+
+def plan_bytes(plan: Plan) -> int:
+    """About what a plan takes in an archive, not less."""
+    return len(pack_json(plan.to_dict())) + 16

@@ -3,8 +3,8 @@ Banner et al. 2019, section 4), folded into what the network has anyway.
 
 The compressed network and the original run on the same inputs, and layer after layer, each seeing the
 corrections before it, what a batch norm's input has moved by is taken into its running statistics: mean += mean of the
-compressed - mean of the original, variance *= their quotient. Layers with a bias get the difference of the means taken from
-it. Differences on equal inputs are far less noisy than statistics estimated anew on a few hundred.
+compressed - mean of the original, variance *= their quotient. Layers with a bias get the difference of the means taken
+from it. Differences on equal inputs are far less noisy than statistics estimated anew on a few hundred.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class Corrector:
                 mean, variance = _moments(args[0], 1)
                 mean0, variance0 = self._reference[name]
                 ratio = torch.where(variance0 > 0, variance / variance0.clamp_min(1e-30), torch.ones_like(variance))
-                module.running_mean.copy_(exact[name].running_mean.double() + mean - mean0)  # type: ignore[union-attr]
-                module.running_var.copy_(exact[name].running_var.double() * ratio)  # type: ignore[union-attr]
+                module.running_mean.copy_(exact[name].running_mean.double() + mean - mean0)
+                module.running_var.copy_(exact[name].running_var.double() * ratio)
                 touched.extend((_part(name, "running_mean"), _part(name, "running_var")))
 
             return hook

@@ -6,8 +6,8 @@ the drop exceeds the budget. Optimisation: the combination of least bytes whose 
 budget, by dynamic programming over drops in a hundred parts. The paper's bounds are absolute, and so are these; its
 decade of 1e-3 for fully connected layers is here sought, downwards too, since other tensors have other ranges.
 
-The sum of the drops is an assumption: the combination is measured jointly, and where it drops further than the budget the
-one for less is taken, as often as it needs. That check is not the paper's.
+The sum of the drops is an assumption: the combination is measured jointly, and where it drops further than the budget
+the one for less is taken, as often as it needs. That check is not the paper's.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ def combine(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str,
     at = min(reached, key=lambda total: reached[total])
     chosen: dict[str, float] = {}
     for name, table in reversed(tables):
-        _, option, before = table[at]
-        if option is not None:
-            chosen[name] = option.eps
-        at = before
+        _, taken, at = table[at]
+        if taken is not None:
+            chosen[name] = taken.eps
     return chosen
 
 

@@ -3,12 +3,14 @@
 For each batch one random output gradient is drawn (`Distance.cotangents`) and taken back through the network. Its parts
 for the single examples are independent with mean zero, so that the square of their sum has the sum of their squares as
 its expectation: one backward pass a batch serves all its examples. For the Kullback-Leibler divergence this is the
-Fisher information with labels sampled from the model (Kunstner et al. 2019 call the other, with true labels, empirical).
+Fisher information with labels sampled from the model (with true labels it would be what Kunstner et al. 2019 call the
+empirical one).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from .distance import Distance, main_output
 from .worker import Call
 
 Sensitivities = dict[str, NDArray[np.float32]]
-"""By tensor name, an array of its shape: half of it times a squared change is the change's part in the mean distance."""
+"""By tensor name, an array of its shape: half of it times a squared change is that change's part in the distance."""
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
@@ -65,11 +67,12 @@ def sensitivities(
 def _add_statistics(model: nn.Module, sums: dict[str, Tensor]) -> None:
     """The running mean's and variance's gradients follow from those of bias and weight: of y = w (x - m) / s + b with
     s^2 = v + e they are -w/s db and -w/(2 s^2) dw."""
-    for name, norm in batch_norms(model).items():
+    for name, module in batch_norms(model).items():
+        norm: Any = module
         weight, bias = norm.weight, norm.bias
         if weight is None or bias is None or weight.grad is None or bias.grad is None:
             continue
-        variance = norm.running_var + norm.eps  # type: ignore[operator]
+        variance = norm.running_var + norm.eps
         of_mean = weight.detach() / variance.sqrt() * bias.grad
         of_variance = weight.detach() / (2 * variance) * weight.grad
         for part, gradient in (("running_mean", of_mean), ("running_var", of_variance)):

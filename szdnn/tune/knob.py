@@ -104,5 +104,5 @@ def _next(problem: Problem, drops: Drops, last: Candidate, low: float, high: flo
         octaves = abs(math.log2(max(problem.budget.d, 1e-9) / seen)) / power
     else:
         octaves = abs(last.bytes - problem.byte_limit) * 8 / max(1, problem.values) * 2 / power
-    factor = 2.0 ** min(max(octaves * 1.2, 0.5), 4)
+    factor: float = 2.0 ** min(max(octaves * 1.2, 0.5), 4)
     return last.knob / factor if not low else last.knob * factor

@@ -72,7 +72,7 @@ def _padding(layer: Any) -> list[int]:
     return [p for side in reversed(sides) for p in side]
 
 
-def _mode(layer: Any) -> dict[str, str]:
+def _mode(layer: Any) -> dict[str, Any]:
     return {} if layer.padding_mode == "zeros" else {"mode": layer.padding_mode}
 
 

@@ -1,4 +1,4 @@
-"""From a plan to what is really compressed: weights moved onto lattice points within their bounds, statistics corrected."""
+"""From a plan to what is really compressed: weights moved within their bounds, statistics corrected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Refinement:
             }
             corrected = self._corrector.correct(decoded)
             changed.update(corrected)
-            told["not_the_original"] = {name: "corrected" for name in sorted(corrected)}
+            told["not_the_original"] = dict.fromkeys(sorted(corrected), "corrected")
         return Plan(plan.default, plan.rules, {**plan.provenance, **told}), changed
 
     def _compensated(self, problem: Problem, plan: Plan, compensator: Compensator) -> tuple[Plan, dict[str, Array]]:

@@ -48,6 +48,11 @@ class TuneResult:
         return sum(array.nbytes for array in self.tensors.values())
 
     @property
+    def values(self) -> int:
+        """The values of all tensors."""
+        return sum(array.size for array in self.tensors.values())
+
+    @property
     def curve(self) -> tuple[Candidate, ...]:
         """The candidates from small to large of which none is both smaller and nearer to the original."""
         kept: list[Candidate] = []

@@ -21,7 +21,7 @@ from ..errors import ArgumentError
 from ..plan import Plan
 from .allocate import Curve, allocate, law_curve, measured_curve
 from .candidate import Candidate
-from .fisher import sensitivities
+from .fisher import Sensitivities, sensitivities
 from .knob import search_knob
 from .problem import Problem, lossless_but
 
@@ -52,7 +52,7 @@ class Allocation:
         problem.say("rate curves")
         self.curves = {name: self._curve(name) for name in self.means}
 
-    def _means(self, found: dict[str, np.ndarray]) -> dict[str, float]:  # type: ignore[type-arg]
+    def _means(self, found: Sensitivities) -> dict[str, float]:
         """The mean sensitivity of each tensor that can be lossy; those no gradient reaches count as the least."""
         known = {n: float(found[n].mean(dtype=np.float64)) for n in self.problem.floats if n in found}
         least = min((mean for mean in known.values() if mean > 0), default=1.0)

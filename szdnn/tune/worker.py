@@ -12,6 +12,7 @@ import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from torch import Tensor, nn
 from .. import api, codec
 from ..bounds import Bound, Lossless
 from ..errors import ArgumentError
+from ..files import write_archive
 from ..plan import Plan
 from ..source import Array
-from ..state import torch_leaves
+from ..state import StateSource, torch_leaves
+from ..tasks import Options
 from .distance import Distance, main_output
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -139,9 +142,9 @@ class Worker:
         """The archive's bytes (None unless the job is exact) and every tensor as it comes back."""
         values = {**self.original, **job.changed}
         if job.exact:
-            archive = api.dumps(values, job.plan, effort=self.effort, verify=False)
+            archive = archive_of(values, job.plan, self.effort)
             back = api.loads(archive, framework="numpy")
-            return len(archive), {name: (object(), array) for name, array in back.items()}
+            return archive.nbytes, {name: (object(), array) for name, array in back.items()}
         found: dict[str, tuple[Any, Array]] = {}
         for name, array in values.items():
             bound = job.plan.bound(name, array.dtype, array.shape)
@@ -167,6 +170,15 @@ class Worker:
             distances = tuple(torch.cat([self.distance(x, y) for x, y in pairs]).tolist())
         divergence = float(np.mean(distances)) if distances is not None else None
         return Measured(size, score, examples, divergence, distances)
+
+
+def archive_of(tensors: Mapping[str, Array], plan: Plan, effort: int) -> memoryview:
+    """The archive file that `szdnn.save` writes of a state."""
+    with StateSource(dict(tensors)) as source:
+        file = BytesIO()
+        writer, _, _ = write_archive(file, source, plan, Options(effort, verify=False), 0)
+        writer.finish()
+    return file.getbuffer()
 
 
 def rounded(array: Array, bound: Bound, effort: int = 1) -> Array:
