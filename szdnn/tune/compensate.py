@@ -117,8 +117,8 @@ class Compensator:
         array = self._problem.tensors[name]
         if name not in self._factors:
             self._factors[name] = inverse_factor(hessian)
-        # float32 numbers, so that the frame's step is exactly the bound.
-        eps = np.asarray(bound.eps, dtype=np.float32).astype(np.float64)
+        # Six digits: a frame that is lossless after all keeps no more of its bound, and shall still tell the truth.
+        eps = np.array([float(f"{e:.6g}") for e in np.atleast_1d(bound.eps)]).reshape(np.shape(bound.eps))
         fine = Abs(eps if bound.axis is not None else float(eps), bound.axis, fineness=2)
         steps = _along(eps, bound.axis, array.ndim)
         whole = torch.from_numpy(np.broadcast_to(steps, array.shape).copy())
