@@ -26,6 +26,7 @@ from .files import SaveReport
 from .folder import ShardedArchive
 from .plan import Plan, Rule
 from .reference import digest
+from .tune import MaxBits, MaxBytes, MaxDrop, tune
 from .verify import VerifyReport
 
 __version__ = "0.1.0"
@@ -46,6 +47,9 @@ __all__ = [
     "FrameInfo",
     "LimitError",
     "Lossless",
+    "MaxBits",
+    "MaxBytes",
+    "MaxDrop",
     "Plan",
     "PointwiseRel",
     "ReferenceMismatch",
@@ -67,5 +71,6 @@ __all__ = [
     "open",
     "read",
     "save",
+    "tune",
     "verify",
 ]

@@ -19,6 +19,7 @@ import numpy as np
 from . import bounds
 from .bounds import Bound, Lossless, PointwiseRel
 from .errors import ArgumentError, BoundError
+from .source import Json
 
 SMALL_TENSOR = 1024
 """Tensors with fewer values are lossless."""
@@ -117,6 +118,9 @@ class Plan:
 
     default: the bound of tensors that no rule is for.
     rules: Rule values, (pattern, bound) pairs, or a mapping from pattern to bound.
+    provenance: where the plan comes from, as JSON's own types; it decides nothing and travels with the plan into
+        archives. `szdnn.tune` tells here what it was asked for, what it measured, and which tensors in the archive are
+        not the original's within their bounds (corrected or trained ones).
 
     Which rule is for a tensor: the one with exactly its name; else the first glob, in the order given, that matches.
     Then, for models, the default rules (README): integers, small tensors, biases, norms, batch-norm statistics are
@@ -129,10 +133,14 @@ class Plan:
 
     default: Bound
     rules: tuple[Rule, ...] = ()
+    provenance: Mapping[str, Json] = field(default_factory=dict, hash=False)
     _exact: dict[str, Rule] = field(init=False, repr=False, compare=False)
 
     def __init__(
-        self, default: Bound, rules: Mapping[str, Bound] | Iterable[Rule | tuple[str, Bound]] | None = None
+        self,
+        default: Bound,
+        rules: Mapping[str, Bound] | Iterable[Rule | tuple[str, Bound]] | None = None,
+        provenance: Mapping[str, Json] | None = None,
     ) -> None:
         if not isinstance(default, Bound):
             raise ArgumentError(f"a plan's default must be a bound, not {default!r}")
@@ -144,6 +152,7 @@ class Plan:
                 raise ArgumentError(f"the plan has two rules for {rule.pattern!r}")
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "rules", made)
+        object.__setattr__(self, "provenance", _checked_provenance(provenance))
         object.__setattr__(self, "_exact", exact)
 
     @classmethod
@@ -179,6 +188,15 @@ class Plan:
         """The bound of a tensor, as `explain` tells it."""
         return self.explain(name, dtype, shape, is_model=is_model)[0]
 
+    @property
+    def replaced(self) -> dict[str, str]:
+        """The tensors whose values in the archive are not the original's within their bounds, and why.
+
+        Tuning corrects some and training makes new ones; the bounds then hold of what was compressed.
+        """
+        told = self.provenance.get("not_the_original")
+        return {str(name): str(why) for name, why in told.items()} if isinstance(told, dict) else {}
+
     def unused(self, names: Iterable[str]) -> list[str]:
         """The patterns of rules that are for none of these tensors: misspelt, most likely."""
         used = {rule.pattern for rule in map(self.rule, names) if rule}
@@ -190,7 +208,8 @@ class Plan:
         for rule in self.rules:
             entry = {"name": rule.pattern, **bound_to_dict(rule.bound)}
             rules.append(entry if rule.override is None else {**entry, "override": rule.override})
-        return {"szdnn_plan": PLAN_VERSION, "default": bound_to_dict(self.default), "rules": rules}
+        plan = {"szdnn_plan": PLAN_VERSION, "default": bound_to_dict(self.default), "rules": rules}
+        return {**plan, "provenance": dict(self.provenance)} if self.provenance else plan
 
     def to_json(self) -> str:
         """The plan as JSON text:
@@ -203,8 +222,8 @@ class Plan:
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """The plan of a `to_dict`. Raises ArgumentError saying what is wrong with it."""
-        if not isinstance(data, dict) or data.keys() - {"szdnn_plan", "default", "rules"}:
-            raise ArgumentError('a plan is an object of "szdnn_plan", "default" and "rules"')
+        if not isinstance(data, dict) or data.keys() - {"szdnn_plan", "default", "rules", "provenance"}:
+            raise ArgumentError('a plan is an object of "szdnn_plan", "default", "rules" and "provenance"')
         if data.get("szdnn_plan") != PLAN_VERSION:
             raise ArgumentError(
                 f'the plan has "szdnn_plan": {data.get("szdnn_plan")!r}; this szdnn reads {PLAN_VERSION}'
@@ -212,7 +231,8 @@ class Plan:
         rules = data.get("rules", [])
         if not isinstance(rules, list):
             raise ArgumentError('the plan\'s "rules" must be a list')
-        return cls(bound_from_dict(data.get("default"), "the plan's default"), map(_rule_from_dict, rules))
+        default = bound_from_dict(data.get("default"), "the plan's default")
+        return cls(default, map(_rule_from_dict, rules), data.get("provenance"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -222,6 +242,16 @@ class Plan:
         except (ValueError, RecursionError) as error:
             raise ArgumentError(f"the plan is not JSON: {error}") from None
         return cls.from_dict(data)
+
+
+def _checked_provenance(provenance: Mapping[str, Json] | None) -> dict[str, Json]:
+    if provenance is not None and not isinstance(provenance, Mapping):
+        raise ArgumentError(f"a plan's provenance is an object, not {provenance!r}")
+    try:
+        made: dict[str, Json] = json.loads(json.dumps(dict(provenance or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"a plan's provenance must be JSON: {error}") from None
+    return made
 
 
 def _rule_of(pair: Any) -> Rule:
@@ -241,9 +271,9 @@ def _rule_from_dict(data: Any) -> Rule:
 
 
 def bound_to_dict(bound: Bound) -> dict[str, Any]:
-    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields that are None are left out."""
-    values = {item.name: getattr(bound, item.name) for item in fields(bound)}  # type: ignore[arg-type]
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields at their defaults are left out."""
+    values = {f.name: getattr(bound, f.name) for f in fields(bound) if getattr(bound, f.name) != f.default}  # type: ignore[arg-type]
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     return {"bound": type(bound).__name__, **plain}
 
 
