@@ -198,7 +198,8 @@ def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats:
     return True
 
 
-def _float32_below(eps: float) -> float:
+def float32_below(eps: float) -> float:
+    """The largest float32 not above eps: half the lattice step of a plain float32 frame under Abs(eps)."""
     nearest = np.float32(min(eps, float(np.finfo(np.float32).max)))
     return float(np.nextafter(nearest, np.float32(0)) if float(nearest) > eps else nearest)
 
@@ -211,7 +212,7 @@ def set_linear(header: Any, code: int, eps: float, values: NDArray[Any], most: f
     eps = min(eps, EPS_MAX)
     if eps < EPS_MIN:
         return False
-    eps32 = _float32_below(eps)
+    eps32 = float32_below(eps)
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
     if code != 3 and 2.0**-120 < eps32 < 2.0**120 and 2 * most <= limit * 4 * eps32:
