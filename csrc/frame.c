@@ -55,7 +55,7 @@ static int check_axis(const szd_header *h)
         return SZD_HEADER_BOUND;
     for (uint64_t i = 0; i < h->shape[h->axis]; i++) {
         double eps = load_f64(h->axis_eps + 8 * i);
-        if (!positive(eps) || !positive(2 * eps))
+        if (!positive(eps) || !positive(h->step / h->eps * eps))
             return SZD_HEADER_BOUND;
     }
     return SZD_OK;

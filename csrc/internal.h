@@ -327,6 +327,7 @@ typedef struct lattice {
     double step, inverse, eps;
     unsigned wide_bits;
     const uint8_t *axis_eps; /* per-index bounds, or NULL */
+    double step_per_eps;     /* with them */
     uint64_t axis_count, axis_inner;
     uint32_t points;
     int32_t first;

@@ -28,6 +28,7 @@ void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
     }
     if (h->has_axis) {
         l->axis_eps = h->axis_eps;
+        l->step_per_eps = h->step / h->eps;
         l->axis_count = h->shape[h->axis];
         l->axis_inner = 1;
         for (unsigned a = h->axis + 1; a < h->rank; a++)
@@ -179,7 +180,10 @@ static double eps_at(const lattice *l, uint64_t index)
     return l->axis_eps ? load_f64(l->axis_eps + 8 * (index / l->axis_inner % l->axis_count)) : l->eps;
 }
 
-static double step_at(const lattice *l, uint64_t index) { return l->axis_eps ? 2 * eps_at(l, index) : l->step; }
+static double step_at(const lattice *l, uint64_t index)
+{
+    return l->axis_eps ? l->step_per_eps * eps_at(l, index) : l->step;
+}
 
 /* A double rounded to the dtype, as a double again. */
 static double stored64(uint32_t dtype, double x) { return dtype == DT_F64 ? x : (double)as_stored(dtype, (float)x); }

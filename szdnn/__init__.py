@@ -25,6 +25,7 @@ from .errors import (
 from .files import SaveReport
 from .folder import ShardedArchive
 from .plan import Plan, Rule
+from .tune import MaxBits, MaxBytes, MaxDrop, tune
 from .verify import VerifyReport
 
 __version__ = "0.1.0"
@@ -45,6 +46,9 @@ __all__ = [
     "FrameInfo",
     "LimitError",
     "Lossless",
+    "MaxBits",
+    "MaxBytes",
+    "MaxDrop",
     "Plan",
     "PointwiseRel",
     "ReferenceMismatch",
@@ -65,5 +69,6 @@ __all__ = [
     "open",
     "read",
     "save",
+    "tune",
     "verify",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import BoundError
 
+FINENESSES = (1, 2, 4, 8, 16)
 Range = tuple[float, float] | Literal["robust"] | None
 
 
@@ -35,19 +36,23 @@ class Bound:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, init=False, eq=False)
+@dataclass(frozen=True, slots=True, init=False)
 class Abs(Bound):
     """|x - x'| <= eps for every value.
 
     eps: a finite number > 0; or, with `axis`, a vector of them of length shape[axis] (integer axis, negative
     counts from the end).
+    fineness: 1, 2, 4, 8 or 16; the lattice's step is 2 eps / fineness. At 1 it is the coarsest, and the frame the
+        smallest, with which every value can be met. A finer one is for values that were moved onto its points, within
+        eps of the originals, beforehand: they are stored as they are (`szdnn.tune`, compensation).
     Raises BoundError for anything else.
     """
 
     eps: float | tuple[float, ...]
-    axis: int | None
+    axis: int | None = None
+    fineness: int = 1
 
-    def __init__(self, eps: float | ArrayLike, axis: int | None = None) -> None:
+    def __init__(self, eps: float | ArrayLike, axis: int | None = None, fineness: int = 1) -> None:
         if axis is None:
             if np.ndim(eps) != 0:
                 raise BoundError("Abs: eps is a vector; say along which axis, Abs(eps, axis=...)")
@@ -60,14 +65,11 @@ class Abs(Bound):
             if np.ndim(eps) != 1:
                 raise BoundError("Abs: with an axis, eps must be a vector with one bound for each index along it")
             value = tuple(_positive(float(e), "Abs: each eps") for e in np.asarray(eps, dtype=np.float64))
+        if isinstance(fineness, bool) or fineness not in FINENESSES:
+            raise BoundError(f"Abs: fineness must be one of {FINENESSES}, not {fineness!r}")
         object.__setattr__(self, "eps", value)
         object.__setattr__(self, "axis", axis)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Abs) and self.eps == other.eps and self.axis == other.axis
-
-    def __hash__(self) -> int:
-        return hash((self.eps, self.axis))
+        object.__setattr__(self, "fineness", int(fineness))
 
     def vector(self) -> NDArray[np.float64]:
         """The bounds along the axis, float64, shape (shape[axis],)."""

@@ -40,13 +40,14 @@ from .cli_files import (
     target_for,
     width,
 )
+from .cli_tune import tune
 from .errors import ArgumentError, BoundError, Error
 from .integrations.remote import Url, local_target
 from .plan import Plan
 from .progress import progress_line
 from .salvage import SalvageReport, open_damaged
 from .salvage import salvage as salvage_file
-from .verify import VerifyReport
+from .verify import VerifyReport, replaced_in
 
 _BOUNDS: dict[str, tuple[Callable[[float], Bound], str, str]] = {
     "abs": (bounds.Abs, "E", "Every error at most E."),
@@ -359,7 +360,8 @@ def _info(path: Path | str, as_json: bool) -> None:
         click.echo(report.info_table(tensors, width(False)))
         count = f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}"
         lossy = f"; lossy generation {frames.generations}" if isinstance(frames, Archive) and frames.generations else ""
-        click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}{lossy}")
+        replaced = _replaced(replaced_in(frames))
+        click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}{lossy}{replaced}")
         for tensor in tensors:
             for warning in tensor.info.warnings:
                 click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
@@ -389,7 +391,15 @@ def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bo
         count = f"{len(found.tensors)} tensor{'s' * (len(found.tensors) != 1)}"
         fraction = found.largest_fraction
         worst = "" if fraction is None else f", largest error {report.format_number(fraction, 4)} of the bound"
-        click.echo(f"{path.name}: {count}, no damage{worst}")
+        click.echo(f"{path.name}: {count}, no damage{worst}{_replaced(found.replaced)}")
+
+
+def _replaced(reasons: dict[str, str]) -> str:
+    """What to say of tensors that are not the original's."""
+    if not reasons:
+        return ""
+    why = ", ".join(sorted(set(reasons.values())))
+    return f"; {len(reasons)} tensor{'s' * (len(reasons) != 1)} not the original's ({why})"
 
 
 def _damage(found: VerifyReport) -> str:
@@ -434,3 +444,6 @@ def demo(keep: Path | None) -> None:
 
     for line in run(keep):
         click.echo(line)
+
+
+main.add_command(tune)

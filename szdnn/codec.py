@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from .arrays import FLOAT_CODES, as_array, dtype_code
-from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, Rel
+from .bounds import FINENESSES, PSNR, RMSE, Abs, Bits, Bound, Lossless, Rel
 from .buffers import Bytes, joined
 from .decoder import Frame, decode, read_part, usable_output
 from .encoder import Choices, FrameMaker, Part, fill
@@ -213,6 +213,12 @@ def _bound_of(header: _native.Header) -> Bound:
         raise CorruptFrame(f"frame: the header's bound is not possible: {error}") from None
 
 
+def _fineness(c: Any) -> int:
+    """How much finer than 2 eps the lattice's step is; float32's eps is rounded, the quotient near a power of two."""
+    ratio = 2 * c.eps / c.step if c.kind in (_native.LINEAR32, _native.LINEAR64) else 1.0
+    return min(FINENESSES, key=lambda f: abs(math.log2(ratio / f))) if ratio > 0 else 1
+
+
 def _declared_bound(header: _native.Header) -> Bound:
     c = header.c
     value = float(f"{c.bound_digits}e{c.bound_exponent}")
@@ -220,7 +226,9 @@ def _declared_bound(header: _native.Header) -> Bound:
         case 0:
             return Lossless()
         case 1 if c.has_axis:
-            return Abs(header.axis_eps(), axis=c.axis)
+            return Abs(header.axis_eps(), axis=c.axis, fineness=_fineness(c))
+        case 1:
+            return Abs(value, fineness=_fineness(c))
         case 2 if c.bound_flags & FLAG_ROBUST:
             return Rel(value, range="robust")
         case 2 if c.bound_flags & FLAG_RANGE:

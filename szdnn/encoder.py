@@ -237,7 +237,7 @@ class FrameMaker:
         if target.axis_eps is not None:
             header.c.kind = _native.LINEAR64
             header.c.eps = float(target.axis_eps.max()) if target.axis_eps.size else 1.0
-            header.c.step = 2 * header.c.eps
+            header.c.step = 2 * header.c.eps / target.fineness
             axis = target.bound.axis % self.values.ndim  # type: ignore[attr-defined]
             header.set_axis_eps(axis, target.axis_eps)
             return header
@@ -245,7 +245,7 @@ class FrameMaker:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
             most = max(abs(self.stats.min), abs(self.stats.max))
-            return header if set_linear(header.c, self.code, target.eps, self.values, most) else None
+            return header if set_linear(header.c, self.code, target, self.values, most) else None
         return None
 
     def _predicted(self, lattice: _native.Header, predictor: str) -> _native.Header:

@@ -188,6 +188,15 @@ class Plan:
         """The bound of a tensor, as `explain` tells it."""
         return self.explain(name, dtype, shape, is_model=is_model)[0]
 
+    @property
+    def replaced(self) -> dict[str, str]:
+        """The tensors whose values in the archive are not the original's within their bounds, and why.
+
+        Tuning corrects some and training makes new ones; the bounds then hold of what was compressed.
+        """
+        told = self.provenance.get("not_the_original")
+        return {str(name): str(why) for name, why in told.items()} if isinstance(told, dict) else {}
+
     def unused(self, names: Iterable[str]) -> list[str]:
         """The patterns of rules that are for none of these tensors: misspelt, most likely."""
         used = {rule.pattern for rule in map(self.rule, names) if rule}
@@ -262,9 +271,9 @@ def _rule_from_dict(data: Any) -> Rule:
 
 
 def bound_to_dict(bound: Bound) -> dict[str, Any]:
-    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields that are None are left out."""
-    values = {item.name: getattr(bound, item.name) for item in fields(bound)}  # type: ignore[arg-type]
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields at their defaults are left out."""
+    values = {f.name: getattr(bound, f.name) for f in fields(bound) if getattr(bound, f.name) != f.default}  # type: ignore[arg-type]
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     return {"bound": type(bound).__name__, **plain}
 
 

@@ -42,9 +42,10 @@ def format_shape(shape: tuple[int, ...]) -> str:
 
 
 def format_bound(bound: Bound) -> str:
-    """A bound as it is written in Python, without the fields that are None: `Rel(0.001)`."""
-    values = [(field.name, getattr(bound, field.name)) for field in dataclasses.fields(bound)]  # type: ignore[arg-type]
-    texts = [f"{v:g}" if isinstance(v, float) else shorten(f"{name}={v}", 24) for name, v in values if v is not None]
+    """A bound as it is written in Python, without the fields at their defaults: `Rel(0.001)`."""
+    given = [(f, getattr(bound, f.name)) for f in dataclasses.fields(bound)]  # type: ignore[arg-type]
+    values = [(f.name, value) for f, value in given if value != f.default]
+    texts = [f"{v:g}" if isinstance(v, float) else shorten(f"{name}={v}", 24) for name, v in values]
     return f"{type(bound).__name__}({', '.join(texts)})" if texts else type(bound).__name__
 
 

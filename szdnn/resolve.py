@@ -45,6 +45,11 @@ class Target:
     span: tuple[float, float] | None = None
     axis_eps: NDArray[np.float64] | None = field(default=None, compare=False)
 
+    @property
+    def fineness(self) -> int:
+        """By how much the lattice's step is finer than 2 eps."""
+        return self.bound.fineness if isinstance(self.bound, Abs) else 1
+
 
 def float_below(exact: Fraction) -> float:
     """The largest double not above a rational number > 0."""
@@ -204,28 +209,29 @@ def float32_below(eps: float) -> float:
     return float(np.nextafter(nearest, np.float32(0)) if float(nearest) > eps else nearest)
 
 
-def set_linear(header: Any, code: int, eps: float, values: NDArray[Any], most: float) -> bool:
-    """Fills the linear members for an absolute bound; False where eps is too fine for a lattice to be of use.
+def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float) -> bool:
+    """Fills the linear members for an absolute bound; False where it is too fine for a lattice to be of use.
 
     most: the largest magnitude of the finite values.
     """
-    eps = min(eps, EPS_MAX)
-    if eps < EPS_MIN:
+    eps = min(target.eps or 0.0, EPS_MAX)
+    if eps / target.fineness < EPS_MIN:
         return False
-    eps32 = float32_below(eps)
+    # Half the step; fineness is a power of two, so dividing by it is exact.
+    half, half32 = eps / target.fineness, float32_below(eps) / target.fineness
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
-    if code != 3 and 2.0**-120 < eps32 < 2.0**120 and 2 * most <= limit * 4 * eps32:
-        header.kind, header.step = _native.LINEAR32, 2 * eps32
+    if code != 3 and 2.0**-120 < half32 < 2.0**120 and 2 * most <= limit * 4 * half32:
+        header.kind, header.step = _native.LINEAR32, 2 * half32
         return True
     magnitudes = np.abs(_sample(values))
     # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
     reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
-    if code != 3 and 2.0**-120 < eps32 < 2.0**120 and reach <= limit * 4 * eps32:
-        header.kind, header.step = _native.LINEAR32, 2 * eps32
+    if code != 3 and 2.0**-120 < half32 < 2.0**120 and reach <= limit * 4 * half32:
+        header.kind, header.step = _native.LINEAR32, 2 * half32
         return True
-    octaves = math.frexp(reach / (2 * eps) / LINEAR64_LIMIT)[1] if reach / (2 * eps) < math.inf else 1100
+    octaves = math.frexp(reach / (2 * half) / LINEAR64_LIMIT)[1] if reach / (2 * half) < math.inf else 1100
     if octaves > MAX_WIDE_BITS:
         return False
-    header.kind, header.step, header.wide_bits = _native.LINEAR64, 2 * eps, max(0, octaves)
+    header.kind, header.step, header.wide_bits = _native.LINEAR64, 2 * half, max(0, octaves)
     return True

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from . import codec, diff
 from .archive import FrameReader, naming
-from .errors import ArchiveError, BoundError, Error
+from .errors import ArchiveError, ArgumentError, BoundError, Error
+from .plan import Plan
 from .source import Source
 from .tasks import Progress, TensorReport
 
@@ -19,6 +20,8 @@ class VerifyReport:
     """What checking an archive found.
 
     tensors: the intact ones, with their largest errors where there was an original to compare with.
+    replaced: why some tensors are not the original's, as the archive's plan says (`Plan.replaced`): their bounds are
+        not of the original, and they are not compared with it.
     errors: what is wrong, by tensor name; "" for the archive as a whole.
     """
 
@@ -26,6 +29,7 @@ class VerifyReport:
     errors: dict[str, Error] = field(default_factory=dict)
     archive_bytes: int = 0
     seconds: float = 0.0
+    replaced: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -51,9 +55,10 @@ def verify_frames(
     start = time.perf_counter()
     tensors: list[TensorReport] = []
     errors: dict[str, Error] = {}
+    replaced = replaced_in(frames)
     for name in frames:
         try:
-            tensors.append(_tensor(frames, name, original))
+            tensors.append(_tensor(frames, name, None if name in replaced else original))
         except Error as error:
             errors[name] = error
         if progress:
@@ -64,7 +69,15 @@ def verify_frames(
             _rest(frames, original)
     except Error as error:
         errors[""] = error
-    return VerifyReport(tuple(tensors), errors, frames.size, time.perf_counter() - start)
+    return VerifyReport(tuple(tensors), errors, frames.size, time.perf_counter() - start, replaced)
+
+
+def replaced_in(frames: FrameReader) -> dict[str, str]:
+    """Why some tensors are not the original's, as the archive's plan says; nothing where it has no such plan."""
+    try:
+        return Plan.from_dict(frames.skeleton.get("plan")).replaced
+    except ArgumentError:
+        return {}
 
 
 def _tensor(frames: FrameReader, name: str, original: Source | FrameReader | None) -> TensorReport:

@@ -248,6 +248,7 @@ class Header:
     kind: int
     elements: int = 0
     low_bits: int = 0  # w of field 2
+    eps: float = 0.0  # of field 2
     step: float = 0.0  # of field 2
     points: int = 0  # n of field 3
     first: int = 0  # of field 3
@@ -358,7 +359,7 @@ def parse_mixed(header: Header, _reader: Reader) -> None:
 
 def parse_lattice(header: Header, reader: Reader) -> None:
     """§2, field 2: the step of the linear lattices, and the number of low bits."""
-    eps = positive(reader.f64(), "eps")
+    eps = header.eps = positive(reader.f64(), "eps")
     header.low_bits = reader.u8()
     require(header.low_bits <= (20 if header.kind == LINEAR64 else 0), "too many low bits")
     default = 2 * (eps if header.kind == LINEAR64 else float32_below(eps))
@@ -438,8 +439,9 @@ def parse_axis(header: Header, reader: Reader) -> None:
     header.axis = reader.u8()
     require(header.axis < len(header.shape), "there is no such axis")
     require(reader.left() == 8 * header.shape[header.axis], "field 6 has a wrong length")
-    steps = [2 * positive(reader.f64(), "eps") for _ in range(header.shape[header.axis])]
-    header.axis_steps = tuple(positive(step, "2 eps") for step in steps)
+    ratio = header.step / header.eps
+    steps = [ratio * positive(reader.f64(), "eps") for _ in range(header.shape[header.axis])]
+    header.axis_steps = tuple(positive(step, "a step") for step in steps)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

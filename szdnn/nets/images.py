@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import ArchiveError
 from . import data
-from .downloads import Download, cache_folder, fetch, given, packaged
-from .efficientnet import WEIGHTS as EFFICIENTNET_WEIGHTS
+from .downloads import EFFICIENTNET_LITE0, Download, cache_folder, fetch, given, packaged
 from .efficientnet import efficientnet_lite0
 from .lenet import lenet_5, lenet_8x8, lenet_300_100
 from .resnet import CifarResNet
@@ -252,5 +251,5 @@ def imagenet_sample(network: str) -> ImageTask:
 
 
 def _efficientnet_checkpoint() -> State:
-    state = torch.load(packaged(EFFICIENTNET_WEIGHTS), map_location="cpu", weights_only=True)
+    state = torch.load(packaged(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
     return _in_order({name: value.numpy() for name, value in state.items()}, efficientnet_lite0())

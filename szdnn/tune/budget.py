@@ -25,7 +25,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class MaxDrop(Budget):
-    """The score may fall by at most `d`, in the evaluation's own units; the smallest file that keeps to it is sought."""
+    """The score may fall by at most `d`, in the evaluation's own units; the smallest file is sought."""
 
     d: float
 

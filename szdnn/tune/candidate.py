@@ -1,4 +1,4 @@
-"""A point of a search: a plan, what it changes in the network, and what became of both when they were measured jointly."""
+"""A point of a search: a plan, what it changes in the network, and what came of measuring both jointly."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@ Hessian: what sensitivities are computed from without any labels.
 
 A distance is a mean over examples. Near the original outputs it is half a quadratic form of their change, with the
 Hessian H; `cotangents` draws vectors v with E[v v^T] = H, so that E[(J^T v)^2] is the diagonal of the Gauss-Newton
-matrix J^T H J of the weights. For the Kullback-Leibler divergence H is the Fisher information of a categorical variable,
-and v is the gradient of the log-likelihood of a label sampled from the network's own prediction (Martens 2020, section 9).
+matrix J^T H J of the weights. For the Kullback-Leibler divergence H is the Fisher information of a categorical
+variable, and v is the gradient of the log-likelihood of a label sampled from the network's own prediction (Martens
+2020, section 9).
 """
 
 from __future__ import annotations

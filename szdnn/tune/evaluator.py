@@ -42,8 +42,8 @@ class Evaluator:
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.worker, self.executor, self.progress = worker, executor, progress
-        self.evaluations, self.repeated, self.expected = 0, 0, None
-        self.expected: int | None
+        self.evaluations, self.repeated = 0, 0
+        self.expected: int | None = None
         self._state, self._saved = state, time.monotonic()
         self._identity = _fingerprint(worker, identity)
         self._known: dict[str, Measured] = _read_state(state, self._identity) if state else {}

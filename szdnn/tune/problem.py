@@ -45,6 +45,8 @@ class Problem:
     distance: how far outputs are from the original's.
     train, loss: batches (input, target) of training data and the loss of (output, target), for methods that train.
     curve: how many points between coarse and fine are to be measured beside those the budget needs; 0: none.
+    compensate: whether `transform` moves values onto lattice points, so that bounds are as large as lattice steps.
+    transform: see `measure`. baseline: the original's score, and of its examples where `evaluate` gives them.
     rng, generator: the method's own random numbers, from `seed`.
     """
 
@@ -62,6 +64,8 @@ class Problem:
     seed: int = 0
     compensate: bool = False
     transform: Transform | None = None
+    baseline: float | None = None
+    baseline_examples: tuple[float, ...] | None = None
     say: Callable[[str], object] = lambda _: None
     _rates: dict[str, RateCurve] = field(default_factory=dict, repr=False)
 

@@ -49,6 +49,13 @@ class RateCurve:
             self._known[number] = (float(len(frame)), squares)
         return self._known[number]
 
+    def bytes_at(self, step: float) -> float:
+        """The bytes of the frame at a step, by interpolation."""
+        number = min(math.log2(step) * PER_OCTAVE, self.top)
+        low = math.floor(number)
+        share = number - low
+        return (1 - share) * self.at(low)[0] + (share * self.at(low + 1)[0] if share else 0.0)
+
     def curve(self, octaves: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Numbers of steps from the top down over so many octaves, with bytes and squared errors at each."""
         numbers = np.arange(self.top, self.top - round(octaves * PER_OCTAVE) - 1, -1)

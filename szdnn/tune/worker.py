@@ -12,6 +12,7 @@ import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from torch import Tensor, nn
 from .. import api, codec
 from ..bounds import Bound, Lossless
 from ..errors import ArgumentError
+from ..files import write_archive
 from ..plan import Plan
 from ..source import Array
-from ..state import torch_leaves
+from ..state import StateSource, torch_leaves
+from ..tasks import Options
 from .distance import Distance, main_output
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -85,7 +88,7 @@ def put(model: nn.Module, arrays: Mapping[str, Array]) -> None:
     state = model.state_dict()
     with torch.no_grad():
         for name, array in arrays.items():
-            state[name].copy_(torch_leaves().to_torch(np.ascontiguousarray(array)))
+            state[name].copy_(torch_leaves().to_torch(np.array(array, order="C")))
 
 
 def scored(result: Any) -> tuple[float, tuple[float, ...] | None]:
@@ -125,7 +128,7 @@ class Worker:
     def outputs(self) -> list[Tensor]:
         """The outputs of the network as it now stands on the calibration inputs."""
         with torch.inference_mode():
-            return [main_output(self.model(*args, **kwargs)) for args, kwargs in self.calls]
+            return [main_output(self.model.eval()(*args, **kwargs)) for args, kwargs in self.calls]
 
     def _load(self, wanted: Mapping[str, tuple[Any, Array]]) -> None:
         """Put tensors into the network that it does not hold; each comes with a key that tells."""
@@ -139,9 +142,9 @@ class Worker:
         """The archive's bytes (None unless the job is exact) and every tensor as it comes back."""
         values = {**self.original, **job.changed}
         if job.exact:
-            archive = api.dumps(values, job.plan, effort=self.effort, verify=False)
+            archive = archive_of(values, job.plan, self.effort)
             back = api.loads(archive, framework="numpy")
-            return len(archive), {name: (object(), array) for name, array in back.items()}
+            return archive.nbytes, {name: (object(), array) for name, array in back.items()}
         found: dict[str, tuple[Any, Array]] = {}
         for name, array in values.items():
             bound = job.plan.bound(name, array.dtype, array.shape)
@@ -160,12 +163,22 @@ class Worker:
         self._load(tensors)
         score, examples, distances = None, None, None
         if job.score and self.evaluate is not None:
-            score, examples = scored(self.evaluate(self.model))
+            with torch.no_grad():
+                score, examples = scored(self.evaluate(self.model.eval()))
         if reference is not None and self.distance is not None:
             pairs = zip(reference, self.outputs(), strict=True)
             distances = tuple(torch.cat([self.distance(x, y) for x, y in pairs]).tolist())
         divergence = float(np.mean(distances)) if distances is not None else None
         return Measured(size, score, examples, divergence, distances)
+
+
+def archive_of(tensors: Mapping[str, Array], plan: Plan, effort: int) -> memoryview:
+    """The archive file that `szdnn.save` writes of a state."""
+    with StateSource(dict(tensors)) as source:
+        file = BytesIO()
+        writer, _, _ = write_archive(file, source, plan, Options(effort, verify=False), 0)
+        writer.finish()
+    return file.getbuffer()
 
 
 def rounded(array: Array, bound: Bound, effort: int = 1) -> Array:
