@@ -17,6 +17,7 @@ COMMANDS = {
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "resume": "training resumed from lossy checkpoints against exact ones",
+    "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "fuzz": "the core and the archive reader under a coverage-guided fuzzer with sanitizers",
     "bitrot": "random single and burst errors in frames and archives: is every one detected?",

@@ -203,7 +203,8 @@ def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats:
     return True
 
 
-def _float32_below(eps: float) -> float:
+def float32_below(eps: float) -> float:
+    """The largest float32 not above eps: half the lattice step of a plain float32 frame under Abs(eps)."""
     nearest = np.float32(min(eps, float(np.finfo(np.float32).max)))
     return float(np.nextafter(nearest, np.float32(0)) if float(nearest) > eps else nearest)
 
@@ -217,7 +218,7 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], mos
     if eps / target.fineness < EPS_MIN:
         return False
     # Half the step; fineness is a power of two, so dividing by it is exact.
-    half, half32 = eps / target.fineness, _float32_below(eps) / target.fineness
+    half, half32 = eps / target.fineness, float32_below(eps) / target.fineness
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and 2 * most <= limit * 4 * half32:

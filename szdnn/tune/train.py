@@ -1,0 +1,260 @@
+"""Weights, bounds and the distributions they are coded by, trained together for a budget of bytes.
+
+The network runs on lattice points (`layer`); the weights behind them get the gradient straight through, and the
+derivative of price x archive bytes (`size_model`). That derivative draws a weight to the cheaper of its neighbours, so
+pruning falls out of it: what the task does not hold goes to zero. The price is not given but found: it rises while the
+archive is larger than a path from its first size to the budget, and falls while it is smaller.
+
+The trained weights are lattice points exactly, so an archive of them has no error at all, and its bounds refer to them,
+not to the original's. The archive's plan says so (`Plan.provenance`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..bounds import Lossless
+from ..errors import ArgumentError
+from ..plan import Plan, Rule
+from ..source import Array
+from .budget import MaxDrop
+from .candidate import Candidate
+from .layer import CompressionLayer, LatticeStep
+from .problem import Problem
+from .size_model import SizeModel, frames_of
+from .statistics import batch_norms, fold_statistics
+
+Loss = Callable[[Any, Any], Tensor]
+Batches = Any
+"""Batches (input, target) that can be gone through again and again, with a length."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train for size.
+
+    epochs: passes over the batches; may be a fraction. rate: Adam's learning rate of weights, at its highest.
+    step_rate: that of the logarithms of lattice steps. hold: the last part of training, in which the size stays at the
+    budget. coarse: lattice steps at first, in standard deviations of their tensor. every: training steps between
+    measurements of the code length. low_precision: run the network in bfloat16, weights and size stay float32.
+    """
+
+    epochs: float = 20.0
+    rate: float = 1e-3
+    step_rate: float = 3e-3
+    hold: float = 0.6
+    coarse: float = 0.5
+    every: int = 8
+    low_precision: bool = False
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Where training stands after a pass: the mean task loss in it, estimated bytes, what a byte costs in loss."""
+
+    done: float
+    loss: float
+    estimate: float
+    bytes: int
+    price: float
+
+
+class Price:
+    """What a byte costs in units of the task loss, steered so that the size follows a path.
+
+    size: the first. raw: the uncompressed bytes; the first price is 10 / raw. updates: how often it will be steered.
+    """
+
+    def __init__(self, size: float, target: float, raw: float, hold: float, updates: int) -> None:
+        self.size, self.target, self.hold = size, min(target, size), hold
+        self._log, self._first = math.log(10 / raw), math.log(10 / raw)
+        self.now, self.gain = 10 / raw, 40 / max(updates, 1)
+
+    def path(self, done: float) -> float:
+        """The size at which training is to be after a part of it, 0 to 1: evenly in its logarithm, then constant."""
+        part = min(done / max(1 - self.hold, 1e-9), 1.0)
+        return float(self.size * (self.target / self.size) ** part)
+
+    def update(self, size: float, done: float) -> None:
+        """Steer by the present size: proportionally and by its sum over time."""
+        error = min(max(math.log(size / self.path(done)), -0.5), 0.5)
+        self._log = min(max(self._log + self.gain * error, self._first - 7), self._first + 7)
+        self.now = math.exp(self._log + 3 * error)
+
+
+class Training:
+    """A private copy of a network while it is trained for size.
+
+    model: stays as it is. Batch-norm statistics are folded (`statistics`) and stay folded.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.model = copy.deepcopy(model).train()
+        fold_statistics(self.model)
+        for norm in batch_norms(self.model).values():
+            norm.eval()
+        self.weights: dict[str, nn.Parameter] = {}
+        self.lattices: dict[str, LatticeStep] = {}
+        self._attach()
+        self.size = SizeModel(frames_of(self.weights, self.lattices))
+        self.raw = sum(array.nbytes for array in self.state().values())
+
+    def _attach(self) -> None:
+        """Give every float32 parameter a compression layer: a lattice of its own, vectors one together."""
+        named = {n: p for n, p in self.model.named_parameters() if p.dtype == torch.float32 and p.numel()}
+        if not named:
+            raise ArgumentError("the network has no float32 parameters to train")
+        vectors = [p.detach().reshape(-1) for p in named.values() if p.ndim < 2]
+        shared = LatticeStep(_eps(torch.cat(vectors), self.recipe.coarse / 8)) if vectors else None
+        for name, parameter in named.items():
+            module_name, _, attribute = name.rpartition(".")
+            module = self.model.get_submodule(module_name)
+            alone = parameter.ndim >= 2 or shared is None
+            lattice = LatticeStep(_eps(parameter.detach(), self.recipe.coarse)) if alone else shared
+            assert lattice is not None
+            parametrize.register_parametrization(module, attribute, CompressionLayer(lattice), unsafe=True)
+            self.weights[name] = module.parametrizations[attribute].original  # type: ignore[index, union-attr]
+            self.lattices[name] = lattice
+
+    @torch.no_grad()
+    def state(self) -> dict[str, Array]:
+        """The network's tensors as the archive will hold them, in the original's order."""
+        state: dict[str, Array] = {}
+        for name, value in self.model.state_dict().items():
+            plain, _, rest = name.partition("parametrizations.")
+            attribute, _, inner = rest.partition(".")
+            if not rest:
+                state[name] = np.array(value)
+            elif inner == "original":
+                module = self.model.get_submodule(plain.rstrip("."))
+                state[plain + attribute] = np.array(getattr(module, attribute).detach())
+        return state
+
+    def plan(self) -> Plan:
+        """The bounds of the lattices; all else is lossless."""
+        provenance = {"method": "train", "trained": ["*"]}
+        lattices = list(self.lattices.values())
+        own = [Rule(n, lattice.bound) for n, lattice in self.lattices.items() if lattices.count(lattice) == 1]
+        shared = {n: lattice.bound for n, lattice in self.lattices.items() if lattices.count(lattice) > 1}
+        patterns = {"*" + n[n.rfind(".") :]: bound for n, bound in shared.items()}
+        short = Plan(Lossless(), [*own, *(Rule(p, b, override=True) for p, b in patterns.items())], provenance)
+        exact = Plan(Lossless(), {n: lattice.bound for n, lattice in self.lattices.items()}, provenance)
+        specs = {name: (array.dtype, array.shape) for name, array in self.state().items()}
+        same = all(short.bound(name, *spec) == exact.bound(name, *spec) for name, spec in specs.items())
+        return short if same else exact
+
+    def run(self, batches: Batches, loss: Loss, target: float) -> Iterator[Pass]:
+        """Train until the archive has `target` bytes, pass by pass."""
+        recipe, self.size.overhead = self.recipe, 0.0
+        per_pass = _length(batches)
+        steps = max(1, round(recipe.epochs * per_pass))
+        self.size.fit(30)
+        price = Price(
+            self.size.calibrate(self.state(), self.plan()), target, self.raw, recipe.hold, steps // recipe.every
+        )
+        optimizer = torch.optim.Adam(
+            [
+                {"params": list(self.weights.values()), "lr": recipe.rate},
+                {"params": list(dict.fromkeys(x.log_eps for x in self.lattices.values())), "lr": recipe.step_rate},
+            ],
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+        step, losses = 0, 0.0
+        while step < steps:
+            for inputs, targets in batches:
+                optimizer.zero_grad()
+                task = self._task_loss(inputs, targets, loss)
+                task.backward()  # type: ignore[no-untyped-call]
+                losses += task.item()
+                if step % recipe.every == 0:
+                    self.size.refresh(learn=step % (2 * recipe.every) == 0)
+                    price.update(self.size.bytes, step / steps)
+                self.size.add_gradients(price.now)
+                optimizer.step()
+                schedule.step()
+                step += 1
+                if step % per_pass == 0 or step == steps:
+                    self.size.refresh(learn=False)
+                    estimate = self.size.bytes
+                    real = self.size.calibrate(self.state(), self.plan())
+                    yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), estimate, real, price.now)
+                    losses = 0.0
+                if step == steps:
+                    return
+
+    def _task_loss(self, inputs: Any, targets: Any, loss: Loss) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.low_precision):
+            outputs = self.model(inputs)
+        return loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets)
+
+
+def _eps(values: Tensor, coarse: float) -> float:
+    """Half a step of so many standard deviations; of constant values, as if that were their magnitude or 1e-3."""
+    spread = float(values.std(correction=0)) or float(values.abs().max()) or 1e-3
+    return coarse * spread / 2
+
+
+def _rate(step: int, steps: int) -> float:
+    """The learning rate's factor: a short warm-up, then a cosine to 2%."""
+    return min(1.0, (step + 1) / min(100, max(1, steps // 10))) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
+
+
+def _length(batches: Batches) -> int:
+    try:
+        return max(1, len(batches))
+    except TypeError:
+        raise ArgumentError(
+            "train must have a length and be iterable again and again, such as a list of batches or a DataLoader; "
+            f"not a {type(batches).__name__}"
+        ) from None
+
+
+def search(problem: Problem, *, recipe: Recipe | None = None) -> Iterator[Candidate]:
+    """Train for the budget; the network after each pass that keeps to it.
+
+    With MaxDrop, in stages of a quarter fewer bytes each, as long as the score holds.
+    """
+    if problem.train is None or problem.loss is None:
+        raise ArgumentError("the method train needs train= (batches of input and target) and loss=")
+    recipe = recipe or Recipe()
+    torch.manual_seed(problem.seed)
+    training = Training(problem.model, recipe)
+    if not isinstance(problem.budget, MaxDrop):
+        for _, candidate in _stage(problem, training, 0.98 * problem.byte_limit):
+            if candidate.bytes <= problem.byte_limit:
+                yield candidate
+        return
+    first = problem.measure(Plan(Lossless()), what="original")
+    yield first
+    target = training.raw / 8.0
+    while True:
+        last: Candidate | None = None
+        for _, candidate in _stage(problem, training, target):
+            last = candidate
+            yield candidate
+        if last is None or last.score is None or first.score is None or last.score < first.score - problem.budget.d:
+            return
+        target *= 0.75
+
+
+def _stage(problem: Problem, training: Training, target: float) -> Iterator[tuple[Pass, Candidate]]:
+    assert problem.loss is not None
+    for found in training.run(problem.train, problem.loss, target):
+        what = f"trained {100 * found.done:.0f}%, {found.bytes} bytes"
+        yield found, problem.measure(training.plan(), _changed(training.state(), problem.tensors), what=what)
+
+
+def _changed(state: Mapping[str, Array], tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """What training changed, of the tensors that the problem knows."""
+    return {name: array for name, array in state.items() if name in tensors}
