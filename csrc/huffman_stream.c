@@ -18,7 +18,7 @@ int szd_huffman_encode(const uint8_t *symbols, size_t n, uint8_t *out, size_t ca
     if (n == 0)
         return SZD_OK;
     uint32_t counts[256];
-    histogram_u8(symbols, n, counts);
+    histogram_u8(symbols, n, SZD_ISA_SCALAR, counts);
     if (counts[symbols[0]] == n) {
         write_u8(&w, KIND_CONSTANT);
         write_u8(&w, symbols[0]);
@@ -27,7 +27,7 @@ int szd_huffman_encode(const uint8_t *symbols, size_t n, uint8_t *out, size_t ca
         huffman_fit(counts, lengths);
         write_u8(&w, KIND_CODES);
         huffman_write_lengths(lengths, &w);
-        huffman_encode(symbols, n, lengths, &w);
+        huffman_encode(symbols, n, SYMBOLS_AS_THEY_ARE, lengths, &w);
     }
     *size = (size_t)(w.at - out);
     return w.failed ? SZD_BUFFER_TOO_SMALL : SZD_OK;

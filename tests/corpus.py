@@ -67,7 +67,7 @@ def bell(seed: int, *shape: int) -> NDArray[np.float64]:
     """About normal, standard deviation 0.58: the sum of four uniform numbers of 16 bits."""
     z = words(seed, int(np.prod(shape)))
     parts = [(z >> np.uint64(16 * i) & np.uint64(0xFFFF)).astype(np.int64) for i in range(4)]
-    total: NDArray[np.float64] = (sum(parts) - 2 * 0xFFFF).astype(np.float64) / 0x10000  # type: ignore[attr-defined]
+    total: NDArray[np.float64] = (np.add.reduce(parts) - 2 * 0xFFFF) / np.float64(0x10000)
     return total.reshape(shape)
 
 

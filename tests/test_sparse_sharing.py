@@ -1,4 +1,4 @@
-"""Pruning, weight sharing and the integer codes under them: what is stored is what comes back, in as many bytes as it should."""
+"""Pruning, weight sharing, the integer codes under them: what is stored comes back, in as many bytes as it should."""
 
 from __future__ import annotations
 

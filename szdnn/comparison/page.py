@@ -63,16 +63,16 @@ def _figures(found: Comparison, rows: list[Row]) -> list[str]:
     figures = []
     if found.score_before is not None:
         text = (
-            "Score against ratio (all tensors / whole artefact). Dashed: the original. Triangle: lost more than is shown; "
-            "ring: better than the original."
+            "Score against ratio (all tensors / whole artefact). Dashed: the original. "
+            "Triangle: lost more than is shown; ring: better than the original."
         )
         figures.append(_figure(_score_plot(rows, found.score_before), "score", text))
         if any(row.curve for row in rows):
             text = "Pruning alone, sharing alone, both (Han et al. 2016, figure 6). Rings: better than the original."
             figures.append(_figure(_curve_plot(rows, found.score_before), "curves", text))
     text = (
-        "Error against rate, of the weight layers: root mean square error in standard deviations. The line is Shannon's "
-        "lower bound for methods that take weights as independent draws of their layer's distribution."
+        "Error against rate, of the weight layers: root mean square error in standard deviations. The line is "
+        "Shannon's lower bound for methods that take weights as independent draws of their layer's distribution."
     )
     figures.append(_figure(_error_plot(rows), "error", text))
     return figures
