@@ -204,6 +204,16 @@ class RemoteArchive(Archive):
         return np.frombuffer(self._fetch(start, stop), np.uint8) if stop > start else np.empty(0, np.uint8)
 
     @property
+    def place(self) -> str:
+        """See `FrameReader.place`."""
+        return self.url
+
+    @property
+    def folder(self) -> Url:
+        """See `FrameReader.folder`."""
+        return Url(self.url)
+
+    @property
     def size(self) -> int:
         """The bytes of the object."""
         return self._size
