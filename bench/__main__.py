@@ -16,6 +16,7 @@ COMMANDS = {
     "instructions": "instructions a value and source file of the C core, under valgrind",
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
+    "deltas": "a chain of checkpoints and a fine-tuned model as differences, against the rivals",
     "resume": "training resumed from lossy checkpoints against exact ones",
     "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
     "soak": "random and adversarial arrays, each value checked against its bound",

@@ -40,19 +40,22 @@ RESUMES = 10
 @dataclass(frozen=True)
 class Outcome:
     """What became of one resumed run. Losses are cross entropies; `jump` is the test loss after resuming less that
-    before; `ratio` is the checkpoint's, optimizer state included."""
+    before; `ratio` is the checkpoint's, optimizer state included, `second_ratio` that of the second moments, `zeros`
+    how many of these became zero."""
 
     method: str
     seed: int
     resumes: int
     ratio: float
+    second_ratio: float
+    zeros: int
     jump: float
     train_loss: float
     test_loss: float
     accuracy: float
 
 
-_FIGURES = ("ratio", "jump", "train_loss", "test_loss", "accuracy")
+_FIGURES = ("ratio", "second_ratio", "jump", "train_loss", "test_loss", "accuracy")
 Curve = list[tuple[int, float]]
 """(step, test loss)"""
 
@@ -159,11 +162,24 @@ class Training:
         return float(loss), float((output.argmax(1) == self._data.test_labels).float().mean())
 
 
-def _through(state: dict[str, Any], bound: szdnn.Bound, folder: Path) -> tuple[dict[str, Any], float]:
-    """What comes back of a state that was saved within a bound, and the ratio of its file."""
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint took: see Outcome."""
+
+    ratio: float = 1.0
+    second_ratio: float = 1.0
+    zeros: int = 0
+
+
+def _through(state: dict[str, Any], bound: szdnn.Bound, folder: Path) -> tuple[dict[str, Any], Saved]:
+    """What comes back of a state that was saved within a bound, and what its file took."""
     report = szdnn.save(folder / "state.szd.safetensors", state, bound)
     restored: dict[str, Any] = szdnn.load(folder / "state.szd.safetensors")
-    return restored, report.ratio
+    second = [tensor.info for tensor in report.tensors if tensor.name.endswith("/exp_avg_sq")]
+    ratio = sum(info.raw_bytes for info in second) / sum(info.frame_bytes for info in second)
+    moments, back = (s["optimizer"]["state"] for s in (state, restored))
+    zeros = sum(int(((m["exp_avg_sq"] != 0) & (back[i]["exp_avg_sq"] == 0)).sum()) for i, m in moments.items())
+    return restored, Saved(report.ratio, ratio, zeros)
 
 
 def _seed(seed: int, data: Data, steps: int, rels: Sequence[float]) -> Iterator[tuple[Outcome, Curve]]:
@@ -196,22 +212,27 @@ def _resume(
 ) -> tuple[Outcome, Curve]:
     """The second half of a run, through `resumes` checkpoints, the first one at once."""
     at = {steps + i * steps // resumes for i in range(resumes)}
-    jump, ratios, losses = 0.0, [], []
+    jump, losses = 0.0, []
+    saved: list[Saved] = []
     curve: Curve = []
     for step in range(steps, 2 * steps):
         if bound is not None and step in at:
             before = run.test()[0] if step == steps else 0.0
-            state, ratio = _through(run.state(), bound, folder)
+            state, taken = _through(run.state(), bound, folder)
             run.load(state)
-            ratios.append(ratio)
+            saved.append(taken)
             jump = run.test()[0] - before if step == steps else jump
         if (step - steps) % EVALUATE_EVERY == 0:
             curve.append((step, run.test()[0]))
         losses.append(run.step(step))
     loss, accuracy = run.test()
     curve.append((2 * steps, loss))
-    ratio = fmean(ratios) if ratios else 1.0
-    return Outcome(method, seed, resumes, ratio, jump, fmean(losses[-TAIL:]), loss, accuracy), curve
+    saved = saved or [Saved()]
+    outcome = Outcome(
+        method, seed, resumes, fmean(s.ratio for s in saved), fmean(s.second_ratio for s in saved),
+        sum(s.zeros for s in saved), jump, fmean(losses[-TAIL:]), loss, accuracy,
+    )  # fmt: skip
+    return outcome, curve
 
 
 def _methods(outcomes: Sequence[Outcome]) -> list[str]:
@@ -231,13 +252,14 @@ def _spread(values: Sequence[float]) -> float:
 def _print_table(outcomes: Sequence[Outcome]) -> None:
     seeds = len({outcome.seed for outcome in outcomes})
     print(f"mean of {seeds} seeds; +- standard deviation over seeds; less exact: of the same seed")
-    titles = ("ratio", "jump", "train loss", "test loss", "+-", "less exact", "+-", "accuracy")
+    titles = ("ratio", "2nd moments", "zeros", "jump", "train loss", "test loss", "+-", "less exact", "+-", "accuracy")
     print(f"{'':<22}" + "".join(f"{title:>12}" for title in titles))
     for method in _methods(outcomes):
         rows = [outcome for outcome in outcomes if outcome.method == method]
         tests, less = [row.test_loss for row in rows], _differences(outcomes, method)
         cells = [
-            f"{fmean(row.ratio for row in rows):.2f}", f"{fmean(row.jump for row in rows):+.5f}",
+            f"{fmean(row.ratio for row in rows):.2f}", f"{fmean(row.second_ratio for row in rows):.2f}",
+            f"{sum(row.zeros for row in rows)}", f"{fmean(row.jump for row in rows):+.5f}",
             f"{fmean(row.train_loss for row in rows):.5f}", f"{fmean(tests):.5f}", f"{_spread(tests):.5f}",
             f"{fmean(less):+.5f}", f"{_spread(less):.5f}", f"{fmean(row.accuracy for row in rows):.4f}",
         ]  # fmt: skip
@@ -263,7 +285,13 @@ def _read_csv(path: Path) -> tuple[list[Outcome], dict[tuple[str, int], Curve]]:
     """What `_write_csv` wrote."""
     with path.open(newline="") as file:
         outcomes = [
-            Outcome(row["method"], int(row["seed"]), int(row["resumes"]), *(float(row[name]) for name in _FIGURES))
+            Outcome(
+                row["method"],
+                int(row["seed"]),
+                int(row["resumes"]),
+                zeros=int(row["zeros"]),
+                **{name: float(row[name]) for name in _FIGURES},
+            )
             for row in csv.DictReader(file)
         ]
     curves: dict[tuple[str, int], Curve] = {}

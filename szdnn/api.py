@@ -7,12 +7,13 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import files, numpy_file
 from .archive import Archive, FrameReader
+from .bases import base_for, open_base, opened_for
 from .bounds import Bound
 from .errors import ArchiveError, ArgumentError, LimitError
 from .files import Options, SaveReport, compress_source, compress_to_bytes
@@ -23,6 +24,8 @@ from .source import Array
 from .state import Framework, StateSource, array_names, rebuild_state, torch_leaves
 from .tasks import Progress
 from .verify import VerifyReport, original_of, verify_frames
+
+_Frames = TypeVar("_Frames", FrameReader, Archive, ShardedArchive)
 
 
 def save(
@@ -36,6 +39,7 @@ def save(
     progress: Progress | None = None,
     verify: bool = True,
     generations: int = 0,
+    reference: Any = None,
 ) -> SaveReport:
     """Save a state in an archive; `path` is at every moment the old file or the whole new one.
 
@@ -51,14 +55,19 @@ def save(
     verify: decode each frame and compare it before the file takes its name.
     generations: how many times the values have been through lossy compression before; the archive counts one more if
         anything in it is lossy.
+    reference: a state of which this one is a later or an altered version: the path of a file (compressed or not), a
+        folder or index of shards, an open archive, or a state in memory. Tensors of the same name and shape are then
+        kept as differences to its, where that is smaller. Loading needs it again: the archive names the file, as seen
+        from its own folder, and the digests of what it holds. Bounds are kept against `state` all the same.
 
     Raises ArchiveError naming what in the state can't be kept, BoundError, ArgumentError, OSError; the old file is
     then as it was, and nothing else is left behind.
     """
-    with StateSource(state) as source, local_target(path) as target:
+    final = None if is_remote(path) else Path(path)
+    with StateSource(state) as source, opened_for(reference, final) as base, local_target(path) as target:
         return compress_source(
             source, target, _plan(bound_or_plan), effort=effort, threads=threads, verify=verify, progress=progress,
-            executor=executor, generations=generations,
+            executor=executor, generations=generations, reference=base,
         )  # fmt: skip
 
 
@@ -70,14 +79,15 @@ def dumps(
     threads: int | None = None,
     verify: bool = True,
     generations: int = 0,
+    reference: Any = None,
 ) -> bytes:
     """The archive that `save` writes, as bytes: a message, such as one update in federated learning.
 
     Never longer than the file. Raises as `save` does.
     """
-    with StateSource(state) as source:
+    with StateSource(state) as source, opened_for(reference, None) as base:
         options = Options(effort, threads, verify)
-        return compress_to_bytes(source, _plan(bound_or_plan), options, generations)
+        return compress_to_bytes(source, _plan(bound_or_plan), options, generations, base)
 
 
 def _plan(bound_or_plan: Bound | Plan) -> Plan:
@@ -85,7 +95,7 @@ def _plan(bound_or_plan: Bound | Plan) -> Plan:
 
 
 def open(
-    path: Path | str, *, max_bytes: int | None = None, threads: int | None = None
+    path: Path | str, *, reference: Any = None, max_bytes: int | None = None, threads: int | None = None
 ) -> FrameReader | Archive | ShardedArchive:
     """Open an archive, a bare frame, or a sharded checkpoint's folder or index, as a lazy mapping: name -> array.
 
@@ -93,13 +103,27 @@ def open(
 
     A tensor is read, checked and decoded when it is asked for; `.read(name, slices)` decodes the blocks of a part,
     `.info(name)` tells of its frame, `.specs` of all dtypes and shapes. Use it as a context manager.
+    reference: what an archive of differences was saved with, as for `save`; without it, the file that the archive names
+        is looked for, from its own folder on, and so on through a chain. It is opened once it is needed; reading a
+        tensor raises ReferenceMismatch where it is missing or another.
     max_bytes: tensors of more bytes are LimitError before they are decoded.
 
     Raises ArchiveError, CorruptFrame or UnsupportedFrame when this is not a whole archive, OSError.
     """
     if not is_remote(path) and is_folder(Path(path)):
-        return ShardedArchive(Path(path), max_bytes=max_bytes, threads=threads)
-    return files.open_frames(path, max_bytes=max_bytes, threads=threads)
+        return _with_base(ShardedArchive(Path(path), max_bytes=max_bytes, threads=threads), reference)
+    return _with_base(files.open_frames(path, max_bytes=max_bytes, threads=threads), reference)
+
+
+def _with_base(frames: _Frames, reference: Any) -> _Frames:
+    """An archive that takes `reference` for what it holds differences to."""
+    if reference is not None:
+        try:
+            frames.set_reference(open_base(reference))
+        except BaseException:
+            frames.close()
+            raise
+    return frames
 
 
 def load(
@@ -107,6 +131,7 @@ def load(
     *,
     names: str | Iterable[str] | None = None,
     framework: Framework = "auto",
+    reference: Any = None,
     max_bytes: int | None = None,
     threads: int | None = None,
 ) -> Any:
@@ -115,12 +140,14 @@ def load(
     names: only the tensors of these names, or globs over names, as a dict from name to tensor.
     framework: "auto": what was saved, torch tensors on the CPU and NumPy arrays (of .safetensors files: torch tensors
         if they were written by torch and torch is there); "torch" or "numpy": all as that.
+    reference: what an archive of differences was saved with, as for `open`; a chain in one folder is found without.
     max_bytes: refuse a larger state, counted in its tensors' bytes, before anything is decoded.
 
-    Raises ArchiveError, CorruptFrame, UnsupportedFrame, LimitError, OSError, ArgumentError.
+    Raises ArchiveError, CorruptFrame, UnsupportedFrame, LimitError, OSError, ArgumentError, and ReferenceMismatch where
+    the reference is missing or another one.
     """
     _check_framework(framework)
-    with open(path, threads=threads) as frames:
+    with open(path, reference=reference, threads=threads) as frames:
         if isinstance(frames, ShardedArchive):
             return _load_shards(frames, names, framework, max_bytes)
         return _load(frames, names, framework, max_bytes)
@@ -131,12 +158,13 @@ def loads(
     *,
     names: str | Iterable[str] | None = None,
     framework: Framework = "auto",
+    reference: Any = None,
     max_bytes: int | None = None,
     threads: int | None = None,
 ) -> Any:
     """The state in the bytes of an archive; see `load`."""
     _check_framework(framework)
-    with Archive(memoryview(data), threads=threads) as archive:
+    with _with_base(Archive(memoryview(data), threads=threads), reference) as archive:
         return _load(archive, names, framework, max_bytes)
 
 
@@ -206,12 +234,18 @@ def _load_shards(
 
 
 def verify(
-    path: Path | str, original: object = None, *, threads: int | None = None, progress: Progress | None = None
+    path: Path | str,
+    original: object = None,
+    *,
+    reference: Any = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Check an archive, frame or folder of archives: every checksum and the digest, by decoding all of it.
 
     original: the path of the file it was made of, or the state itself; then every value is checked against its bound,
         in exact arithmetic, and all else for equality. Not for folders.
+    reference: what an archive of differences was saved with, as for `open`.
 
     Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame or
     OSError for what can't be opened.
@@ -219,16 +253,19 @@ def verify(
     if not is_remote(path) and is_folder(Path(path)):
         if original is not None:
             raise ArgumentError("a folder can't be compared with an original as a whole; verify its files")
-        return _verify_folder(Path(path), threads, progress)
-    with files.open_frames(path, threads=threads) as frames:
+        return _verify_folder(Path(path), reference, threads, progress)
+    with _with_base(files.open_frames(path, threads=threads), reference) as frames:
         if original is None:
             return verify_frames(frames, None, progress)
         with original_of(original) as source:
             return verify_frames(frames, source, progress)
 
 
-def _verify_folder(path: Path, threads: int | None, progress: Progress | None) -> VerifyReport:
-    reports = {file.name: verify(file, threads=threads, progress=progress) for file in archives_in(path)}
+def _verify_folder(path: Path, reference: Any, threads: int | None, progress: Progress | None) -> VerifyReport:
+    reports = {
+        file.name: verify(file, reference=base_for(file.name, reference), threads=threads, progress=progress)
+        for file in archives_in(path)
+    }
     return VerifyReport(
         tuple(tensor for report in reports.values() for tensor in report.tensors),
         {f"{name}: {key}": error for name, report in reports.items() for key, error in report.errors.items()},

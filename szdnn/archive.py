@@ -11,23 +11,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
-from . import codec, small
+from . import _native, codec, small
 from . import skeleton as skeletons
-from .decoder import Frame
-from .errors import ArchiveError, ArgumentError, CorruptFrame, Error, LimitError, UnsupportedFrame
+from .decoder import Blocks, Frame
+from .errors import (
+    ArchiveError,
+    ArgumentError,
+    CorruptFrame,
+    Error,
+    LimitError,
+    ReferenceMismatch,
+    UnsupportedFrame,
+)
 from .pages import mapped_span, released
 from .plan import Plan
+from .reference import Reference, Values
 from .safetensors_file import Header, check_layout, map_bytes, parse_header, read_header
 from .source import Array, Json, TensorSpec
+
+if TYPE_CHECKING:
+    from .bases import Base
+    from .integrations.remote import Url
 
 FORMAT = "szdnn"
 VERSION = 0
@@ -181,6 +194,75 @@ class FrameReader(Mapping[str, Array]):
         self._file = source.open("rb") if isinstance(source, Path) else None
         self._max_bytes = max_bytes
         self._threads = threads
+        self._base: Base | None = None
+        self.chain: tuple[str, ...] = ()
+        """The `place` of each archive that holds differences to this one, and through which it was found."""
+
+    base_opener: Callable[[Path], Any] | None = None
+    """What opens the file that this holds differences to; None: as any supported file."""
+
+    @property
+    def place(self) -> str:
+        """What tells this file from others."""
+        return str(self.path.resolve())
+
+    @property
+    def folder(self) -> Path | Url | None:
+        """Where to look for what this holds differences to; None in memory."""
+        return self.path.parent if self._data is None else None
+
+    def set_reference(self, base: Base | None) -> None:
+        """Take this for the state that frames hold differences to, rather than what the archive's record names; it is
+        closed with the archive."""
+        self._base = base
+
+    @property
+    def base(self) -> Base:
+        """The state that frames hold differences to. Raises ReferenceMismatch where it is not at hand."""
+        if self._base is None:
+            from .bases import beside  # which opens archives itself
+
+            self._base = beside(self)
+        return self._base
+
+    def reference_of(self, name: str) -> Reference:
+        """What the frame that holds a tensor holds differences to. Raises ReferenceMismatch where it is missing."""
+        return self._reference([name])
+
+    def _reference(self, names: Sequence[str]) -> Reference:
+        found = self.base.reference(names, [self.specs[name].shape for name in names])
+        if found is None:
+            raise ReferenceMismatch(f"the reference {self.base.name} has no such tensor of this shape")
+        return found
+
+    def _decoded(self, frame: Array, spec: TensorSpec, names: Sequence[str], max_bytes: int | None) -> Array:
+        """The values of a frame that holds these tensors; differences are decoded over the memory of what they are
+        to."""
+        info = codec.info(frame)
+        self._check(info, spec)
+        if info.reference is None:
+            return np.asarray(codec.decompress(frame, max_bytes=max_bytes, threads=self._threads))
+        if max_bytes is not None and info.raw_bytes > max_bytes:
+            raise LimitError(f"decodes to {info.raw_bytes} bytes, more than max_bytes={max_bytes}")
+        reference = self._reference(names)
+        values = reference.whole()
+        out = values if reference.spare and values.dtype == info.dtype and values.flags.writeable else None
+        with self._naming_base():
+            return np.asarray(codec.decompress(frame, reference=values, out=out, threads=self._threads))
+
+    @contextmanager
+    def _naming_base(self) -> Iterator[None]:
+        try:
+            yield
+        except ReferenceMismatch as error:
+            error.args = (f"{error} (the reference is {self.base.name})",)
+            raise
+
+    def parts(self, name: str) -> Reference:
+        """A tensor as a reference, of which only what is asked for is decoded."""
+        frame = Frame(self.frame(name))
+        is_difference = frame.header.c.predictor == _native.REFERENCE
+        return Blocks(frame, self._reference([name]) if is_difference else None)
 
     def _bytes(self, start: int, stop: int) -> Array:
         """Bytes of the file, mapped, or of the memory."""
@@ -206,15 +288,19 @@ class FrameReader(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         frame, spec = self.frame(name), self.specs[name]
         with naming(name), released(mapped_span(frame)):
-            self._check(codec.info(frame), spec)
-            return np.asarray(codec.decompress(frame, max_bytes=self._max_bytes, threads=self._threads))
+            return self._decoded(frame, spec, [name], self._max_bytes)
 
     def read(self, name: str, slices: Any = ...) -> Array:
         """A part of a tensor by basic indexing, decoding only the blocks it touches."""
         frame, spec = self.frame(name), self.specs[name]
         with naming(name):
-            self._check(codec.info(frame), spec)
-            return np.asarray(codec.read(frame, slices, max_bytes=self._max_bytes, threads=self._threads))
+            info = codec.info(frame)
+            self._check(info, spec)
+            reference = None if info.reference is None else self._reference([name])
+            with self._naming_base():
+                limit = self._max_bytes
+                part = codec.read(frame, slices, reference=reference, max_bytes=limit, threads=self._threads)
+            return np.asarray(part)
 
     def _check(self, info: codec.FrameInfo, spec: TensorSpec) -> None:
         if (info.dtype, info.shape) != (spec.dtype, spec.shape):
@@ -245,6 +331,9 @@ class FrameReader(Mapping[str, Array]):
         """Release the file."""
         if self._file is not None:
             self._file.close()
+        if self._base is not None:
+            self._base.close()
+            self._base = None
 
     def __enter__(self) -> Self:
         return self
@@ -341,6 +430,10 @@ class Archive(FrameReader):
         """The plan that the archive was made by."""
         return Plan.from_dict(self.skeleton["plan"]) if "plan" in self.skeleton else None
 
+    def parts(self, name: str) -> Reference:
+        """See `FrameReader.parts`."""
+        return Values(self[name]) if self.is_small(name) else super().parts(name)
+
     def is_small(self, name: str) -> bool:
         """Whether the tensor shares its frame with others."""
         return name in self._members and not self._members[name].is_alone
@@ -389,13 +482,21 @@ class Archive(FrameReader):
         if found is None:
             start = self._places[SMALL][0]
             frame = self._bytes(start + member.frame[0], start + member.frame[1])
-            values = sum(self.specs[n].size for n, m in self._members.items() if m.group == member.group)
-            self._check(codec.info(frame), TensorSpec(spec.dtype, (values,)))
-            found = np.asarray(codec.decompress(frame, threads=self._threads))
+            names = self._group_names(member.group)
+            values = sum(self.specs[name].size for name in names)
+            found = self._decoded(frame, TensorSpec(spec.dtype, (values,)), names, None)
             while len(self._groups) >= _KEPT_GROUPS:
                 self._groups.pop(next(iter(self._groups)), None)
             self._groups[member.group] = found
         return found
+
+    def reference_of(self, name: str) -> Reference:
+        """See `FrameReader.reference_of`."""
+        return self._reference(self._group_names(self._members[name].group) if self.is_small(name) else [name])
+
+    def _group_names(self, group: int) -> list[str]:
+        """The members of a group, in their order."""
+        return [name for name, member in self._members.items() if member.group == group]
 
     def check_digest(self) -> None:
         """Compute the digest anew, reading the whole file. Raises CorruptFrame where it is another."""

@@ -22,6 +22,7 @@ import click
 from . import __version__, api, bounds, files, folder, report
 from . import diff as diff_files
 from .archive import Archive, FrameReader
+from .bases import files_of_base, open_base, opened_for
 from .bounds import Bound
 from .checkpoint import open_source
 from .cli_compare import compare
@@ -138,10 +139,18 @@ _force = click.option("-f", "--force", is_flag=True, help="Overwrite the output;
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
 
 
+_reference = click.option(
+    "--reference", metavar="BASE", type=FilePath(), help="What IN holds differences to, if it is not where IN says."
+)
+
+
 @main.command()
 @_in
 @_out
 @_bound_options
+@click.option(
+    "--reference", metavar="BASE", type=FilePath(), help="Keep tensors as differences to those of BASE where it pays."
+)
 @click.option("--effort", metavar="N", type=click.IntRange(1, 9), default=3, help="1 fast, 3 default, 9 smallest.")
 @_threads
 @_force
@@ -154,7 +163,7 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no t
 def compress(
     path: Path | Url, output: Path | Url | None, lossless: bool, plan: Path | None, effort: int, threads: int | None,
     force: bool, stdout: bool, quiet: bool, verbose: bool, rm: bool, no_verify: bool, cluster: str | None,
-    **values: float | None,
+    reference: Path | Url | None, **values: float | None,
 ) -> None:  # fmt: skip
     """Compress IN within a bound or a plan.
 
@@ -168,6 +177,10 @@ def compress(
     In checkpoints, tensors under 1024 values, 1-D tensors under 65,536 values, batch-norm statistics and all but
     floating-point numbers are kept exactly, and optimizer second moments within --pw-rel 0.01, unless a plan names them
     or says override; the arrays of .npy and .npz all get the bound given.
+
+    With --reference, tensors that BASE has too, of the same name and shape, are kept as differences to its values,
+    where that is smaller: the checkpoint before, the model that was fine-tuned. BASE is any file or folder that IN can
+    be, or an archive. It is needed again to decompress: the archive holds its name, as seen from its own folder.
     """
     bounds_by_name = _one_plan(lossless, plan, values)
     to_stdout = stdout or is_dash(output) or (output is None and is_dash(path))
@@ -178,22 +191,24 @@ def compress(
         if is_folder(path):
             if to_stdout or rm:
                 raise click.UsageError("a folder is compressed into a folder; -c and --rm are for files")
-            _compress_folder(path, output, bounds_by_name, options, force, quiet, verbose)
+            _compress_folder(path, output, bounds_by_name, options, reference, force, quiet, verbose)
             return
         with spooled(path) as file, open_source(file) as source, target_for(to_stdout, force) as temporary:
             target = temporary or output or archive_path(path)
             check_target(target, path, force or to_stdout)
+            final = target if isinstance(target, Path) and not temporary else None
             with (
                 progress_line(source.nbytes, f"compress {path.name}", quiet or verbose) as progress,
+                opened_for(reference, final) as base,
                 local_target(target) as local,
             ):
                 saved = files.compress_source(
                     source, local, bounds_by_name, effort=effort, threads=threads, verify=not no_verify,
-                    progress=progress, executor=executor,
+                    progress=progress, executor=executor, reference=base,
                 )  # fmt: skip
             if temporary:
                 copy_to_stdout(temporary)
-    _report_saved(saved, Path("-") if to_stdout else target, quiet, verbose, to_stdout)
+    _report_saved(saved, Path("-") if to_stdout else target, quiet, verbose, to_stdout, reference)
     if rm:
         path.unlink()
 
@@ -211,17 +226,19 @@ def _executor(cluster: str | None) -> Iterator[Executor | None]:
 
 
 def _compress_folder(
-    path: Path, output: Path | Url | None, plan: Plan, options: files.Options, force: bool, quiet: bool, verbose: bool
-) -> None:
+    path: Path, output: Path | Url | None, plan: Plan, options: files.Options, reference: Path | Url | None,
+    force: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
     target = local_folder(output) or folder_path(path)
     check_target(target, path, force)
     total = folder.nbytes(path, _source_bytes)
     with progress_line(total, f"compress {path.name}", quiet or verbose) as progress:
-        done = folder.compress_folder(path, target, plan, replace(options, progress=progress))
+        base_of = files_of_base(reference) or folder.no_base
+        done = folder.compress_folder(path, target, plan, replace(options, progress=progress), base_of=base_of)
     for name, reason in done.copied.items():
         if reason:
             click.echo(f"szdnn: warning: {name} is copied as it is: {reason}", err=True)
-    _report_saved(done.total, target, quiet, verbose, False)
+    _report_saved(done.total, target, quiet, verbose, False, reference)
 
 
 def _source_bytes(path: Path) -> int:
@@ -229,7 +246,11 @@ def _source_bytes(path: Path) -> int:
         return source.nbytes
 
 
-def _report_saved(saved: files.SaveReport, target: Path | Url, quiet: bool, verbose: bool, err: bool) -> None:
+def _report_saved(
+    saved: files.SaveReport, target: Path | Url, quiet: bool, verbose: bool, err: bool, reference: Path | Url | None
+) -> None:
+    if reference is not None and not any(tensor.info.reference for tensor in saved.tensors):
+        click.echo(f"szdnn: warning: no tensor is smaller as differences to {reference}", err=True)
     for tensor in saved.tensors:
         for warning in tensor.info.warnings:
             click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
@@ -248,11 +269,12 @@ def _report_saved(saved: files.SaveReport, target: Path | Url, quiet: bool, verb
 @_force
 @_quiet
 @click.option("--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that.")
+@_reference
 @click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
 @click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
 def decompress(
     path: Path | Url, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None,
-    salvage: bool, fill: Any,
+    salvage: bool, fill: Any, reference: Path | Url | None,
 ) -> None:  # fmt: skip
     """Restore the file or folder that the archive or folder IN was made of.
 
@@ -261,12 +283,15 @@ def decompress(
 
     With --salvage, every intact tensor and every intact block of a damaged one comes back, the rest is filled and
     listed, and the exit code is 1 if anything is lost.
+
+    What an archive of differences was made with is looked for where the archive says, from its own folder on;
+    --reference says otherwise.
     """
     to_stdout = is_dash(output) or (output is None and is_dash(path))
     if is_folder(path):
         if to_stdout or salvage:
             raise click.UsageError("a folder is restored into a folder; -o - and --salvage are for files")
-        _decompress_folder(path, output, threads, force, quiet, max_bytes)
+        _decompress_folder(path, output, threads, force, quiet, max_bytes, reference)
         return
     opened: Any = open_damaged if salvage else files.open_frames
     with readable(path, whole=salvage) as file, target_for(to_stdout, force) as temporary:
@@ -279,8 +304,12 @@ def decompress(
                 local_target(target) as local,
             ):
                 if salvage:
-                    saved = salvage_file(Path(file), local, fill=fill, threads=threads, progress=progress)
+                    saved = salvage_file(
+                        Path(file), local, fill=fill, reference=reference, threads=threads, progress=progress
+                    )
                 else:
+                    if reference is not None:
+                        frames.set_reference(open_base(reference))
                     loaded = files.decompress_frames(frames, local, max_bytes=max_bytes, progress=progress)
         if temporary:
             copy_to_stdout(temporary)
@@ -292,13 +321,16 @@ def decompress(
 
 
 def _decompress_folder(
-    path: Path, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None
-) -> None:
+    path: Path, output: Path | Url | None, threads: int | None, force: bool, quiet: bool, max_bytes: int | None,
+    reference: Path | Url | None,
+) -> None:  # fmt: skip
     target = local_folder(output) or restored_folder_path(path)
     check_target(target, path, force)
     total = folder.nbytes(path, _frame_bytes)
     with progress_line(total, f"decompress {path.name}", quiet) as progress:
-        loaded = folder.decompress_folder(path, target, threads=threads, max_bytes=max_bytes, progress=progress)
+        loaded = folder.decompress_folder(
+            path, target, threads=threads, max_bytes=max_bytes, progress=progress, base_of=files_of_base(reference)
+        )
     _report_loaded(loaded, target.name, quiet, False)
 
 
@@ -363,6 +395,9 @@ def _info(path: Path | str, as_json: bool) -> None:
         lossy = f"; lossy generation {frames.generations}" if isinstance(frames, Archive) and frames.generations else ""
         replaced = _replaced(replaced_in(frames))
         click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}{lossy}{replaced}")
+        differences = sum(tensor.info.reference is not None for tensor in tensors)
+        if differences:
+            click.echo(f"{differences} of them are differences to {report.base_name(frames)}")
         for tensor in tensors:
             for warning in tensor.info.warnings:
                 click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
@@ -371,9 +406,12 @@ def _info(path: Path | str, as_json: bool) -> None:
 @main.command()
 @_in
 @click.option("--original", metavar="FILE", type=click.Path(path_type=Path), help="Compare with it, value by value.")
+@_reference
 @_threads
 @_quiet
-def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bool) -> None:
+def test(
+    path: Path | Url, original: Path | None, reference: Path | Url | None, threads: int | None, quiet: bool
+) -> None:
     """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
 
     With --original, the file that IN was made of, every value is checked against its bound too.
@@ -383,9 +421,9 @@ def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bo
     where = path if isinstance(path, Path) else str(path)
     total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
     with progress_line(total, f"test {path.name}", quiet) as progress:
-        found = api.verify(where, original, threads=threads, progress=progress)
-    for error in found.errors.values():
-        click.echo(f"szdnn: {path.name}: {error}", err=True)
+        found = api.verify(where, original, reference=reference, threads=threads, progress=progress)
+    for line in report.error_lines(found.errors):
+        click.echo(f"szdnn: {path.name}: {line}", err=True)
     if found.errors:
         raise click.ClickException(_damage(found))
     if not quiet:
@@ -413,8 +451,9 @@ def _damage(found: VerifyReport) -> str:
 @main.command()
 @click.argument("a", type=FilePath())
 @click.argument("b", type=FilePath())
+@click.option("--reference", metavar="BASE", type=FilePath(), help="What archives of differences were made with.")
 @_quiet
-def diff(a: Path | Url, b: Path | Url, quiet: bool) -> None:
+def diff(a: Path | Url, b: Path | Url, reference: Path | Url | None, quiet: bool) -> None:
     """Compare the tensors of two files, compressed or not, in any mix of types.
 
     Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, and the largest
@@ -422,6 +461,9 @@ def diff(a: Path | Url, b: Path | Url, quiet: bool) -> None:
     rest (numbers, strings, nesting, metadata) too; with 1 when anything differs.
     """
     with spooled(a) as x, spooled(b) as y, files.open_tensors(x) as first, files.open_tensors(y) as second:
+        for frames in (first, second):
+            if reference is not None and isinstance(frames, FrameReader):
+                frames.set_reference(open_base(reference))
         diffs = list(diff_files.diff_tensors(first, second))
         same_rest = diff_files.rest_equal(first, second)
     if not quiet:

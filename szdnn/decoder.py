@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from .arrays import COMPLEX_CODES, DTYPES
 from .buffers import Bytes
 from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
-from .reference import Reference, checked
+from .reference import Reference, Values, checked
 
 POSITIONS = 1 << 18
 
@@ -148,6 +149,38 @@ def decode(
 
 
 # ---- parts of a tensor ----
+
+
+class Blocks(Reference):
+    """The tensor of a frame as a reference, of which only those blocks are decoded that are asked for.
+
+    reference: what the frame itself holds differences to.
+    """
+
+    spare = True
+
+    def __init__(self, frame: Frame, reference: Reference | None) -> None:
+        self._frame, self._reference = frame, reference
+        self.dtype, self.shape = frame.dtype, frame.shape
+        self._tiles = _Tiles(frame, reference)
+        self._lock = threading.Lock()
+        self._values: Values | None = None
+
+    def part(self, start: int, stop: int) -> Bytes:
+        """See `Reference.part`."""
+        with self._lock:
+            if len(self._frame.header.dims) > 1:
+                self._values = self._values or Values(self.whole())
+                return self._values.part(start, stop)
+            (edge,) = self._frame.header.tile
+            touched = range(start // edge, -(-stop // edge))
+            ends = [(max(start - block * edge, 0), min(stop - block * edge, edge)) for block in touched]
+            parts = [self._tiles[block][a:b].view(np.uint8) for block, (a, b) in zip(touched, ends, strict=True)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def whole(self) -> NDArray[Any]:
+        """See `Reference.whole`."""
+        return decode(self._frame, None, None, self._reference)
 
 
 def normalize(slices: Any, shape: tuple[int, ...]) -> tuple[list[range], list[bool], tuple[Any, ...]]:

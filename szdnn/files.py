@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import small
 from .archive import Archive, ArchiveWriter, FrameFile, FrameReader
@@ -22,6 +22,9 @@ from .plan import Plan
 from .safetensors_file import read_header
 from .source import Array, Json, Source
 from .tasks import Options, Progress, TensorReport, write_tensors
+
+if TYPE_CHECKING:
+    from .bases import Base
 
 __all__ = ["LoadReport", "Options", "Progress", "SaveReport", "TensorReport"]
 
@@ -85,12 +88,14 @@ def compress_source(
     progress: Progress | None = None,
     executor: Executor | None = None,
     generations: int = 0,
+    reference: Base | None = None,
 ) -> SaveReport:
     """Compress an open file or state into an archive, one tensor in memory at a time.
 
     Each frame is decoded and compared before the archive takes its name, unless `verify` is False.
     executor: what compresses the tensors, several at a time; the archive's bytes do not depend on it.
     generations: how many times the values have been through lossy compression before.
+    reference: what tensors of the same name and shape may be stored as differences to.
 
     Raises BoundError when a bound can't be met or was not, ArchiveError and OSError as reading and writing do;
     `target` is then as it was.
@@ -98,21 +103,34 @@ def compress_source(
     options = Options(effort, threads, verify, executor, progress)
     start = time.perf_counter()
     with atomic_file(target) as file:
-        writer, tensors, unused = write_archive(file, source, Plan.of(bound), options, generations)
+        record = None if reference is None else reference.record()
+        writer, tensors, unused = write_archive(file, source, Plan.of(bound), options, generations, reference, record)
         archive_bytes = writer.finish()
     return SaveReport(tensors, archive_bytes, time.perf_counter() - start, unused)
 
 
-def compress_to_bytes(source: Source, bound: Bound | Plan, options: Options, generations: int = 0) -> bytes:
+def compress_to_bytes(
+    source: Source, bound: Bound | Plan, options: Options, generations: int = 0, reference: Base | None = None
+) -> bytes:
     """The archive that `compress_source` writes, in memory; its header is not padded."""
-    writer, _, _ = write_archive(BytesIO(), source, Plan.of(bound), options, generations)
+    record = None if reference is None else reference.record()
+    writer, _, _ = write_archive(BytesIO(), source, Plan.of(bound), options, generations, reference, record)
     return writer.finish_bytes()
 
 
 def write_archive(
-    file: BinaryIO, source: Source, plan: Plan, options: Options, generations: int
+    file: BinaryIO,
+    source: Source,
+    plan: Plan,
+    options: Options,
+    generations: int,
+    reference: Base | None = None,
+    record: Json = None,
 ) -> tuple[ArchiveWriter, tuple[TensorReport, ...], tuple[str, ...]]:
-    """Write all of an archive but its header to an open file; the writer, the tensors, and the plan's unused rules."""
+    """Write all of an archive but its header to an open file; the writer, the tensors, and the plan's unused rules.
+
+    record: what the archive says of its reference.
+    """
     if isinstance(generations, bool) or not isinstance(generations, int) or generations < 0:
         raise ArgumentError(f"generations must be a count, not {generations!r}")
     specs = source.specs
@@ -123,12 +141,13 @@ def write_archive(
         "suffix": source_suffix(source),
         "plan": plan.to_dict(),
         "generations": generations + is_lossy,
+        **({} if record is None else {"reference": record}),
         **source.skeleton(),
     }
     groups = small.groups(specs, bounds)
     grouped = [name for group in groups for name in group.names]
     writer = ArchiveWriter(file, specs, grouped, skeleton, source.metadata)
-    reports = write_tensors(writer, source, bounds, groups, options)
+    reports = write_tensors(writer, source, bounds, groups, options, reference)
     return writer, tuple(reports[name] for name in specs), tuple(plan.unused(specs))
 
 

@@ -12,10 +12,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import checkpoint, codec, files
 from .archive import Archive
@@ -24,7 +25,11 @@ from .bounds import Bound
 from .errors import ArchiveError, CorruptFrame
 from .files import LoadReport, Options, SaveReport
 from .plan import Plan
+from .reference import Reference
 from .source import Array, Json, TensorSpec
+
+if TYPE_CHECKING:
+    from .bases import Base
 
 INDEX_SUFFIX = ".index.json"
 _FORMATS = [(indent, end) for indent in (2, 4, 1, None) for end in ("\n", "")]
@@ -183,10 +188,26 @@ def check_target(target: Path, listing: Listing) -> None:
             raise ArchiveError(f"{target} holds {lost[0]}, which the new folder would not; give another folder")
 
 
+BaseOf = Callable[[str, Path], AbstractContextManager["Base | None"]]
+
+
+def no_base(name: str, target: Path) -> AbstractContextManager[None]:
+    """No differences."""
+    return nullcontext()
+
+
 def compress_folder(
-    path: Path, target: Path, bound: Bound | Plan, options: Options | None = None, *, generations: int = 0
+    path: Path,
+    target: Path,
+    bound: Bound | Plan,
+    options: Options | None = None,
+    *,
+    generations: int = 0,
+    base_of: BaseOf = no_base,
 ) -> FolderReport:
     """Compress a folder, or the shards of an index, into a new folder that takes its place at the end.
+
+    base_of: given a file's path in the folder and its final place, what it is to hold differences to, as a context.
 
     A checkpoint that is no shard and can't be read, such as a pickle of objects, is copied; a shard is ArchiveError.
     """
@@ -206,10 +227,10 @@ def compress_folder(
                     raise
                 copied[name] = str(error)
                 continue
-            with source:
+            with source, base_of(name, target / name) as base:
                 reports[name] = files.compress_source(
                     source, folder / name, plan, effort=chosen.effort, threads=chosen.threads, verify=chosen.verify,
-                    progress=chosen.progress, executor=chosen.executor, generations=generations,
+                    progress=chosen.progress, executor=chosen.executor, generations=generations, reference=base,
                 )  # fmt: skip
         for name, index in listing.indexes.items():
             total = sum(reports[shard].archive_bytes for shard in listing.shards_of(name))
@@ -227,8 +248,12 @@ def decompress_folder(
     threads: int | None = None,
     max_bytes: int | None = None,
     progress: files.Progress | None = None,
+    base_of: BaseOf | None = None,
 ) -> LoadReport:
-    """Restore a folder that `compress_folder` made, into a new folder that takes its place at the end."""
+    """Restore a folder that `compress_folder` made, into a new folder that takes its place at the end.
+
+    base_of: as for `compress_folder`, instead of what the archives name themselves.
+    """
     start, listing = time.perf_counter(), Listing.of(path)
     check_target(target, listing)
     tensors = total = 0
@@ -240,7 +265,9 @@ def decompress_folder(
                     raise ArchiveError(f"{listing.root / name} is not an szdnn archive")
                 _copy(listing.root / name, folder / name)
                 continue
-            with files.open_frames(listing.root / name, threads=threads) as frames:
+            with files.open_frames(listing.root / name, threads=threads) as frames, ExitStack() as stack:
+                if base_of is not None:
+                    frames.set_reference(stack.enter_context(base_of(name, target / name)))
                 left = None if max_bytes is None else max_bytes - total
                 loaded = files.decompress_frames(frames, folder / name, max_bytes=left, progress=progress)
             tensors, total = tensors + loaded.tensors, total + loaded.raw_bytes
@@ -317,6 +344,15 @@ class ShardedArchive(Mapping[str, Array]):
         except BaseException:
             self.close()
             raise
+
+    def set_reference(self, base: Base | None) -> None:
+        """As `FrameReader.set_reference`, for all shards."""
+        for archive in self.archives.values():
+            archive.set_reference(base)
+
+    def parts(self, name: str) -> Reference:
+        """See `FrameReader.parts`."""
+        return self._places[name].parts(name)
 
     @property
     def specs(self) -> dict[str, TensorSpec]:

@@ -82,7 +82,7 @@ def checked(header: _native.Header, shape: tuple[int, ...], reference: Reference
     dtype = DTYPES[header.c.reference_dtype]
     wanted = f"{dtype}{list(shape)} with the digest {header.reference_digest()}"
     if reference is None:
-        raise ReferenceMismatch(f"this holds differences to another tensor, {wanted}: pass that as reference=")
+        raise ReferenceMismatch(f"this holds differences to another tensor, {wanted}: give that as reference=")
     if reference.dtype != dtype or reference.shape != shape:
         given = f"{reference.dtype}{list(reference.shape)}"
         raise ReferenceMismatch(f"the reference is {given}; this was made with {wanted}")

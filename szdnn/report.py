@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .archive import Archive, FrameReader
@@ -129,6 +129,21 @@ def lost(name: str, loss: Loss, most: int = 8) -> str:
     return f"{name}: {loss.values} of {loss.size} values lost, {ranges}{more}: {reason}"
 
 
+def base_name(frames: FrameReader) -> str:
+    """What an archive says it holds differences to."""
+    record = frames.skeleton.get("reference")
+    hint = record.get("file") if isinstance(record, dict) else None
+    return hint if isinstance(hint, str) else "a state without a file"
+
+
+def error_lines(errors: Mapping[str, Exception]) -> list[str]:
+    """What is wrong, by tensor; the same fault of several tensors is one line."""
+    same: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        same.setdefault(str(error).removeprefix(f"{name}: "), []).append(str(error))
+    return [lines[0] + (f" (and {len(lines) - 1} more tensors)" if len(lines) > 1 else "") for lines in same.values()]
+
+
 def as_json(frames: FrameReader, saved: SaveReport) -> dict[str, Any]:
     """What an archive holds, ready for JSON."""
     return {
@@ -137,6 +152,7 @@ def as_json(frames: FrameReader, saved: SaveReport) -> dict[str, Any]:
         "metadata": frames.metadata,
         "digest": frames.digest if isinstance(frames, Archive) else None,
         "generations": frames.generations if isinstance(frames, Archive) else None,
+        "reference": frames.skeleton.get("reference"),
         "tensors": [
             {
                 "name": tensor.name,
@@ -150,6 +166,7 @@ def as_json(frames: FrameReader, saved: SaveReport) -> dict[str, Any]:
                 "predictor": tensor.info.predictor,
                 "coder": tensor.info.coder,
                 "kind": tensor.info.kind,
+                "reference": tensor.info.reference,
                 "blocks": tensor.info.blocks,
                 "warnings": list(tensor.info.warnings),
             }

@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import codec, small
+from . import _native, codec, files, small
 from . import skeleton as skeletons
 from .archive import SKELETON, SMALL, Archive, FrameFile, FrameReader
 from .atomic import atomic_file
+from .bases import open_base
 from .checkpoint import file_kind, source_writer
 from .decoder import Frame
-from .errors import ArchiveError, CorruptFrame, Error
+from .errors import ArchiveError, CorruptFrame, Error, ReferenceMismatch
+from .reference import Reference
 from .safetensors_file import Header, map_bytes, parse_header
 from .source import Array, TensorSpec
 from .tasks import Progress
@@ -75,18 +77,22 @@ def salvage(
     target: Path,
     *,
     fill: Fill = "zero",
+    reference: Any = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SalvageReport:
     """Restore the file that a damaged archive or frame was made of, as far as its blocks are intact.
 
     fill: what lost values become; integers and booleans are zero in any case.
+    reference: what an archive of differences was saved with, as for szdnn.open. What is lost of it is lost here.
 
     An archive whose skeleton is damaged becomes a .safetensors file of its tensors over 4 KiB. Raises ArchiveError when
     not even the header can be read, UnsupportedFrame, OSError.
     """
     start = time.perf_counter()
     with open_damaged(path, threads) as frames:
+        if reference is not None:
+            frames.set_reference(open_base(reference, opener=_open_base))
         salvaged = Salvaged(frames, fill, progress)
         with atomic_file(target) as file:
             source_writer(frames.skeleton)(file, frames.skeleton, salvaged)
@@ -100,11 +106,18 @@ def open_damaged(path: Path, threads: int | None = None) -> FrameReader:
     return FrameFile(path, threads=threads) if file_kind(path) == "frame" else Wreck(path, threads)
 
 
+def _open_base(path: Path) -> Any:
+    """What a damaged archive holds differences to, which may be damaged too."""
+    return open_damaged(path) if files.is_archive(path) else files.open_tensors(path)
+
+
 class Wreck(Archive):
     """An archive that may be damaged or cut short; bytes that are missing read as zeros, which no checksum fits.
 
     notes: what is lost beside tensors.
     """
+
+    base_opener = staticmethod(_open_base)
 
     def __init__(self, path: Path, threads: int | None) -> None:
         header = _header_of(path)
@@ -233,12 +246,26 @@ class Salvaged(Mapping[str, Array]):
         if first is None:
             if (info.dtype, info.shape) != (spec.dtype, spec.shape):
                 return out, ((0, spec.size),)
-            return out, tuple(recover(lambda box: codec.read(frame, box), out))
+            reference = self._reference(name, info)
+            return out, tuple(recover(lambda box: codec.read(frame, box, reference=reference), out))
         flat = out.reshape(-1)
         if info.dtype != spec.dtype or len(info.shape) != 1 or info.shape[0] < first + spec.size:
             return out, ((0, spec.size),)
-        shifted = recover(lambda box: codec.read(frame, slice(box[0].start + first, box[0].stop + first)), flat)
-        return out, tuple(shifted)
+        group = self._reference(name, info)
+
+        def read(box: Box) -> Array:
+            return codec.read(frame, slice(box[0].start + first, box[0].stop + first), reference=group)
+
+        return out, tuple(recover(read, flat))
+
+    def _reference(self, name: str, frame: Frame) -> Reference | None:
+        """What a frame holds differences to; None where that is not at hand, so that all of it is lost."""
+        if frame.header.c.predictor != _native.REFERENCE:
+            return None
+        try:
+            return self._frames.reference_of(name)
+        except (Error, OSError):
+            return None
 
 
 def recover(read: Callable[[Box], Array], out: Array) -> list[tuple[int, int]]:
@@ -269,7 +296,7 @@ def recover(read: Callable[[Box], Array], out: Array) -> list[tuple[int, int]]:
 def _try(read: Callable[[Box], Array], box: Box, out: Array) -> bool:
     try:
         out[box] = read(box)
-    except CorruptFrame:
+    except (CorruptFrame, ReferenceMismatch):
         return False
     return True
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from . import codec, pages, small
 from .archive import ArchiveWriter, naming
 from .bounds import Bound, Lossless
 from .errors import BoundError
+from .reference import Values
 from .source import Array, Source
+
+if TYPE_CHECKING:
+    from .bases import Base
 
 Progress = Callable[[str, int], object]
 """Called after each tensor with its name and uncompressed bytes."""
@@ -64,17 +68,23 @@ class TensorReport:
 
 
 def write_tensors(
-    writer: ArchiveWriter, source: Source, bounds: Mapping[str, Bound], groups: list[small.Group], options: Options
+    writer: ArchiveWriter,
+    source: Source,
+    bounds: Mapping[str, Bound],
+    groups: list[small.Group],
+    options: Options,
+    base: Base | None = None,
 ) -> dict[str, TensorReport]:
     """Compress every tensor into an archive, groups first; a report by name.
 
+    base: what frames may hold differences to.
     Raises BoundError naming the tensor whose bound can't be met, or was not.
     """
     grouped = {name for group in groups for name in group.names}
     units = [*groups, *(small.Group((name,), bounds[name]) for name in source if name not in grouped)]
     work = _threaded if options.executor is None else _there
     reports = {}
-    for report in work(writer, source, units, len(groups), options):
+    for report in work(writer, source, units, len(groups), options, base):
         reports[report.name] = report
         if options.progress:
             options.progress(report.name, source.specs[report.name].nbytes)
@@ -82,7 +92,7 @@ def write_tensors(
 
 
 def _threaded(
-    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options
+    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options, base: Base | None
 ) -> Iterator[TensorReport]:
     """Large tensors one after the other, each on all threads; of the others several at a time, each on one."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -95,11 +105,11 @@ def _threaded(
     for large, run in itertools.groupby(units, is_large):
         part = list(run)
         if large:
-            yield from _here(writer, source, part, groups - done, options)
+            yield from _here(writer, source, part, groups - done, options, base)
         else:
             with ThreadPoolExecutor(workers) as pool:
                 threads = replace(options, executor=pool, threads=1)
-                yield from _there(writer, source, part, groups - done, threads)
+                yield from _there(writer, source, part, groups - done, threads, base)
         done += len(part)
 
 
@@ -108,33 +118,58 @@ def _add(writer: ArchiveWriter, unit: small.Group, is_group: bool, frame: Any) -
 
 
 def _here(
-    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options
+    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options, base: Base | None
 ) -> Iterator[TensorReport]:
     """One after the other; what is checked is what stands in the file."""
     for number, unit in enumerate(units):
-        with _array(source, unit) as array, naming(unit.names[0]):
-            frame: Any = codec.compress(array, unit.bound, effort=options.effort, threads=options.threads)
+        with _array(source, unit) as array, naming(unit.names[0]), _reference(base, source, unit) as reference:
+            frame: Any = codec.compress(
+                array, unit.bound, reference=reference, effort=options.effort, threads=options.threads
+            )
             place = _add(writer, unit, number < groups, frame)
             del frame  # the one in the file takes its place
             frame = writer.read(place)
-            found = _check(source, unit, array, frame, options)
+            found = _check(source, unit, array, frame, reference, options)
         yield from found
 
 
-def _check(source: Source, unit: small.Group, array: Array, frame: Any, options: Options) -> list[TensorReport]:
+@contextmanager
+def _reference(base: Base | None, source: Source, unit: small.Group) -> Iterator[Values | None]:
+    """The values of the base for a tensor or a group, None where it has none of this shape."""
+    shapes = [source.specs[name].shape for name in unit.names]
+    found = None if base is None else base.reference(unit.names, shapes)
+    if found is None:
+        yield None
+        return
+    values = found.whole()
+    with pages.released(pages.mapped_span(values)):
+        yield Values(values, found.spare and values.flags.writeable)
+
+
+def _check(
+    source: Source, unit: small.Group, array: Array, frame: Any, reference: Values | None, options: Options
+) -> list[TensorReport]:
     span = pages.mapped_span(frame) if isinstance(frame, np.ndarray) else None
     with pages.released(span):
         info = codec.info(frame)
         sizes = [source.specs[name].size for name in unit.names]
-        comparisons = _compare(array, frame, info, sizes, options.threads) if options.verify else None
+        comparisons = _compare(array, frame, info, sizes, options.threads, reference) if options.verify else None
     return _reports(source, unit, info, comparisons)
 
 
 def _compare(
-    array: Array, frame: Any, info: codec.FrameInfo, sizes: list[int], threads: int | None
+    array: Array,
+    frame: Any,
+    info: codec.FrameInfo,
+    sizes: list[int],
+    threads: int | None,
+    reference: Values | None,
 ) -> list[codec.Comparison]:
-    """The members of a group against what their frame decodes to. Raises BoundError for a broken bound."""
-    decoded = codec.decompress(frame, threads=threads)
+    """The members of a group against what their frame decodes to, which takes the place of a reference that is to
+    spare. Raises BoundError for a broken bound."""
+    over = reference is not None and reference.spare and info.reference is not None and reference.dtype == info.dtype
+    out = reference.whole() if reference is not None and over else None
+    decoded = codec.decompress(frame, reference=reference, out=out, threads=threads)
     if len(sizes) == 1:
         found = [codec.compare(array, decoded, info)]
     else:
@@ -172,7 +207,7 @@ def _array(source: Source, unit: small.Group) -> Iterator[Array]:
 
 
 def _there(
-    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options
+    writer: ArchiveWriter, source: Source, units: list[small.Group], groups: int, options: Options, base: Base | None
 ) -> Iterator[TensorReport]:
     """On the executor, a few at a time; frames are checked there, and written in order as they come back."""
     assert options.executor is not None
@@ -199,10 +234,12 @@ def _there(
                 yield from done
             stack = ExitStack()
             array = stack.enter_context(_array(source, unit))
+            with naming(unit.names[0]):
+                reference = stack.enter_context(_reference(base, source, unit))
             sizes = [source.specs[name].size for name in unit.names]
             threads = options.threads or 1
             future = options.executor.submit(
-                compress_one, array, unit.bound, options.effort, threads, sizes, options.verify
+                compress_one, array, unit.bound, options.effort, threads, sizes, options.verify, reference
             )
             waiting.append((number, future, stack))
             in_flight += size
@@ -215,12 +252,18 @@ def _there(
 
 
 def compress_one(
-    array: Array, bound: Bound, effort: int, threads: int, sizes: list[int], verify: bool
+    array: Array,
+    bound: Bound,
+    effort: int,
+    threads: int,
+    sizes: list[int],
+    verify: bool,
+    reference: Values | None = None,
 ) -> tuple[bytes, codec.FrameInfo, list[codec.Comparison] | None]:
     """What an executor is given to do: a frame, what it says of itself, and how its members' values differ.
 
     sizes: the values of each member of a group. Raises BoundError as compressing and checking do.
     """
-    frame = bytes(codec.compress(array, bound, effort=effort, threads=threads))
+    frame = bytes(codec.compress(array, bound, reference=reference, effort=effort, threads=threads))
     info = codec.info(frame)
-    return frame, info, _compare(array, frame, info, sizes, threads) if verify else None
+    return frame, info, _compare(array, frame, info, sizes, threads, reference) if verify else None

@@ -205,3 +205,22 @@ def test_instruction_figures_survive_their_file(tmp_path):
     counts = {("scalar", "99% zeros, say", "encode", "total"): 12.345}
     instructions.write(tmp_path / "i.csv", "gcc (Debian) 12", counts)
     assert instructions.read(tmp_path / "i.csv") == ("gcc (Debian) 12", counts)
+
+
+def test_rivals_of_differences():
+    """XOR and quantised differences: what they are made of can be made again, and near states take less."""
+    pytest.importorskip("torch")
+    from bench import deltas
+
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(64, 64)).astype(np.float32)
+    x = before + rng.normal(0, 1e-3, before.shape).astype(np.float32)
+    codes = deltas.differences(x, before, 1e-3) + deltas.differences(before, None, 1e-3).ravel()
+    assert np.abs(codes.reshape(x.shape) * 2e-3 - x).max() <= 1e-3 * (1 + 1e-6)
+    for coder in (deltas.qd_zstd, deltas.qd_entropy):
+        assert coder(x, before, 1e-3) < 0.5 * coder(x, None, 1e-3)
+    assert deltas.xor_zstd(x, before) < deltas.xor_zstd(x, None)
+    assert deltas.xor_zstd(x, x) < 100
+    links = deltas.coded([{"x": before}, {"x": x}] * 6, {"x": 1e-3}, deltas.qd_entropy)
+    alone = [i for i, (size, _) in enumerate(links) if size > 0.6 * links[0][0]]
+    assert alone == [0, 9]

@@ -11,8 +11,9 @@
             checkpoints.step(step, lambda: {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
 A checkpoint is an archive, `step-0000000500.szd.safetensors`, that szdnn.load and the command line read as any other.
-One that holds the differences to another would be called `step-0000001000.on-0000000500.szd.safetensors`: the name says
-which it needs, so that this one is kept as long, without opening either.
+With `reference=True` most hold only the differences to the one before, and are called
+`step-0000001000.on-0000000500.szd.safetensors`: the name says which it needs, so that this one is kept as long, without
+opening either.
 
 In distributed training, one rank saves (a replicated model); for sharded models see `szdnn.integrations.dcp`.
 """
@@ -32,11 +33,11 @@ from typing import Any, Self
 
 import szdnn
 
-from ..archive import Archive
 from ..bounds import Bound
-from ..errors import ArgumentError, Error
+from ..errors import ArgumentError, CorruptFrame, Error, ReferenceMismatch, UnsupportedFrame
 from ..files import SaveReport
 from ..plan import Plan
+from .remote import Folder, Url, is_remote
 from .snapshot import Copier
 
 _NAME = re.compile(r"step-([0-9]{10,})(?:\.on-([0-9]{10,}))?\.szd\.safetensors")
@@ -46,12 +47,12 @@ _NAME = re.compile(r"step-([0-9]{10,})(?:\.on-([0-9]{10,}))?\.szd\.safetensors")
 class Entry:
     """A checkpoint file: its step, and the step of the one it can't be read without, if it holds differences."""
 
-    path: Path
+    path: Path | Url
     step: int
     base: int | None = None
 
     @classmethod
-    def of(cls, path: Path) -> Entry | None:
+    def of(cls, path: Path | Url) -> Entry | None:
         """What a file's name says; None for other files."""
         match = _NAME.fullmatch(path.name)
         return cls(path, int(match[1]), int(match[2]) if match[2] else None) if match else None
@@ -74,6 +75,17 @@ def superfluous(entries: Sequence[Entry], keep: int) -> list[Entry]:
     return [entry for entry in entries if entry.step not in needed]
 
 
+def chain_of(entries: Sequence[Entry], entry: Entry) -> list[Entry] | None:
+    """An entry and all it can't be read without, the newest first; None where one of them is missing."""
+    by_step = {other.step: other for other in entries}
+    chain = [entry]
+    while (step := chain[-1].base) is not None:
+        if step not in by_step or by_step[step] in chain:
+            return None
+        chain.append(by_step[step])
+    return chain
+
+
 @dataclass(frozen=True)
 class Restored:
     """A checkpoint that was read: its step, its state, its file, and how often its values went through lossy
@@ -81,7 +93,7 @@ class Restored:
 
     step: int
     state: Any
-    path: Path
+    path: Path | Url
     generations: int
 
 
@@ -102,8 +114,12 @@ class Times:
 class Checkpointer:
     """Saves checkpoints of a training loop to a folder and finds the newest one again. A context manager.
 
+    folder: a path, or a URL that fsspec knows.
     bound: a bound for every tensor, by the default rules of `szdnn.plan`, or a Plan.
-    keep: how many checkpoints stay; None: all.
+    keep: how many checkpoints stay, and what they can't be read without; None: all.
+    reference: keep the differences to the checkpoint before, which is read again for that, where it is intact.
+        Restoring reads the whole chain.
+    links: differences in a row at most; then comes a checkpoint that stands alone.
     every: for `step`: a number of steps, or the time between two checkpoints.
     background: save in a thread, from a copy of the state; the memory of one copy is kept for the next. Otherwise
         `step` and `save` return when the checkpoint is on disk.
@@ -115,12 +131,14 @@ class Checkpointer:
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path | Url | str,
         bound: Bound | Plan,
         *,
         keep: int | None = 3,
         every: int | timedelta = 1,
         background: bool = True,
+        reference: bool = False,
+        links: int = 8,
         effort: int = 3,
         threads: int | None = None,
     ) -> None:
@@ -128,15 +146,19 @@ class Checkpointer:
             raise ArgumentError(f"keep must be a positive integer or None, not {keep!r}")
         if not (isinstance(every, timedelta) or (type(every) is int and every > 0)):
             raise ArgumentError(f"every must be a positive number of steps or a timedelta, not {every!r}")
-        self.folder = Path(folder)
+        if type(links) is not int or links < 1:
+            raise ArgumentError(f"links must be a positive integer, not {links!r}")
+        self._folder = Folder.of(folder)
+        self.folder = folder if isinstance(folder, Url) else Url(folder) if is_remote(folder) else Path(folder)
         self.plan = Plan.of(bound)
+        self.links = links if reference else 0
         self.keep, self.every = keep, every
         self.effort, self.threads = effort, threads
         self.times = Times()
         self.generations = 0
         """How often the values of the state went through lossy compression before they came into this process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._damaged: set[Path] = set()
+        self._folder.make()
+        self._damaged: set[str] = set()
         self._seen = 0
         self._last = time.monotonic()
         self._copier = Copier()
@@ -146,7 +168,7 @@ class Checkpointer:
 
     def entries(self) -> list[Entry]:
         """The checkpoints in the folder, oldest first."""
-        found = (Entry.of(path) for path in self.folder.iterdir())
+        found = (Entry.of(path) for path in self._folder.files())
         return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.step)
 
     def restore(self, step: int | None = None) -> Restored | None:
@@ -159,20 +181,22 @@ class Checkpointer:
         entries = [entry for entry in self.entries() if step in (None, entry.step)]
         if step is not None:
             if not entries:
-                raise FileNotFoundError(f"{self.folder} has no checkpoint of step {step}")
+                raise FileNotFoundError(f"{self._folder} has no checkpoint of step {step}")
             return self._restored(entries[-1])
         for entry in reversed(entries):
             try:
                 return self._restored(entry)
             except (Error, OSError) as error:
-                self._damaged.add(entry.path)
+                self._damaged.add(str(entry.path))
                 warnings.warn(f"{entry.path} is passed over: {error}", RuntimeWarning, stacklevel=2)
         return None
 
     def _restored(self, entry: Entry) -> Restored:
-        with Archive(entry.path) as archive:
+        place = entry.path if isinstance(entry.path, Path) else str(entry.path)
+        with szdnn.open(place) as archive:
+            assert isinstance(archive, szdnn.Archive)
             generations = archive.generations
-        state = szdnn.load(entry.path)
+        state = szdnn.load(place)
         self.generations, self._seen = generations, entry.step
         return Restored(entry.step, state, entry.path, generations)
 
@@ -203,33 +227,60 @@ class Checkpointer:
         start = time.monotonic()
         self.times.waited += start - self._last
         value = state() if callable(state) else state
-        path = self.folder / entry_name(step)
         if self._pool is None:
-            self._report = self._write(path, value)
+            self._report = self._write(step, value)
             return
         copied = self._copier.copy(value)
-        self._running = self._pool.submit(self._write, path, copied)
+        self._running = self._pool.submit(self._write, step, copied)
         self.times.copied += time.monotonic() - start
 
-    def _write(self, path: Path, state: object) -> SaveReport:
+    def _write(self, step: int, state: object) -> SaveReport:
         start = time.monotonic()
         try:
-            report = szdnn.save(
-                path, state, self.plan, effort=self.effort, threads=self.threads, generations=self.generations
-            )
+            path, report = self._save(step, state, self._base(step))
         finally:
             self._copier.release()
-        self._damaged.discard(path)
+        self._damaged.discard(str(path))
+        for entry in self.entries():  # what this one replaces may have another name
+            if entry.step == step and str(entry.path) != str(path):
+                self._folder.remove(entry.path.name)
         self._prune()
         self.times.saves += 1
         self.times.saved += time.monotonic() - start
         return report
 
+    def _base(self, step: int) -> Entry | None:
+        """The newest checkpoint before `step` on which another link may be put; None where it is time for one that
+        stands alone."""
+        usable = [e for e in self.entries() if e.step < step and str(e.path) not in self._damaged]
+        if not self.links or not usable:
+            return None
+        chain = chain_of(usable, usable[-1])
+        return usable[-1] if chain is not None and len(chain) <= self.links else None
+
+    def _save(self, step: int, state: object, base: Entry | None) -> tuple[Path | Url, SaveReport]:
+        path = self._folder.file(entry_name(step, base.step if base else None))
+        place = path if isinstance(path, Path) else str(path)
+        try:
+            report = szdnn.save(
+                place, state, self.plan, reference=base and base.path, effort=self.effort, threads=self.threads,
+                generations=self.generations,
+            )  # fmt: skip
+        except (CorruptFrame, ReferenceMismatch, UnsupportedFrame, FileNotFoundError) as error:
+            if base is None:
+                raise
+            self._damaged.add(str(base.path))
+            warnings.warn(f"{base.path} is not built upon: {error}", RuntimeWarning, stacklevel=2)
+            return self._save(step, state, None)
+        if base is not None and not any(tensor.info.reference for tensor in report.tensors):
+            return self._folder.rename(path, entry_name(step)), report
+        return path, report
+
     def _prune(self) -> None:
         """Remove what is beyond `keep`. Damaged checkpoints do not count, and stay."""
         if self.keep is not None:
-            for entry in superfluous([e for e in self.entries() if e.path not in self._damaged], self.keep):
-                entry.path.unlink(missing_ok=True)
+            for entry in superfluous([e for e in self.entries() if str(e.path) not in self._damaged], self.keep):
+                self._folder.remove(entry.path.name)
 
     def _check(self) -> None:
         """Raise what went wrong in the background."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
@@ -123,6 +123,86 @@ class _Place:
             raise
 
 
+class Folder:
+    """A folder on local disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @staticmethod
+    def of(path: Path | Url | str) -> Folder:
+        """The folder at a path or URL."""
+        if isinstance(path, Url) or is_remote(path):
+            return RemoteFolder(str(path))
+        return Folder(Path(path))
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def make(self) -> None:
+        """Let there be such a folder."""
+        self._path.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str) -> Path | Url:
+        """A file in it."""
+        return self._path / name
+
+    def files(self) -> Iterable[Path | Url]:
+        """The files in it."""
+        return self._path.iterdir()
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        (self._path / name).unlink(missing_ok=True)
+
+    def rename(self, path: Path | Url, name: str) -> Path | Url:
+        """Give a file in it another name; the new path."""
+        assert isinstance(path, Path)
+        return path.replace(self._path / name)
+
+
+class RemoteFolder(Folder):
+    """A folder at a URL, or what a store has for one: a prefix."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._place = _Place(self._url)
+
+    def __str__(self) -> str:
+        return self._url
+
+    def make(self) -> None:
+        """See `Folder.make`."""
+        with self._place.errors():
+            self._place.system.makedirs(self._place.path, exist_ok=True)
+
+    def file(self, name: str) -> Url:
+        """See `Folder.file`."""
+        return Url(f"{self._url}/{name}")
+
+    def files(self) -> Iterable[Path | Url]:
+        """See `Folder.files`."""
+        with self._place.errors():
+            self._place.system.invalidate_cache(self._place.path)
+            try:
+                found = self._place.system.ls(self._place.path, detail=False)
+            except FileNotFoundError:  # a prefix that nothing has
+                found = []
+        return [self.file(PurePosixPath(path).name) for path in found]
+
+    def remove(self, name: str) -> None:
+        """See `Folder.remove`."""
+        with suppress(FileNotFoundError):
+            self.file(name).unlink()
+
+    def rename(self, path: Path | Url, name: str) -> Url:
+        """See `Folder.rename`."""
+        new = self.file(name)
+        with self._place.errors():
+            self._place.system.mv(f"{self._place.path}/{path.name}", f"{self._place.path}/{name}")
+        return new
+
+
 @contextmanager
 def open_for_write(url: str) -> Iterator[Path]:
     """A local path to write a file to, which is uploaded to `url` when the block ends and forgotten if it fails.
@@ -202,6 +282,16 @@ class RemoteArchive(Archive):
 
     def _bytes(self, start: int, stop: int) -> Array:
         return np.frombuffer(self._fetch(start, stop), np.uint8) if stop > start else np.empty(0, np.uint8)
+
+    @property
+    def place(self) -> str:
+        """See `FrameReader.place`."""
+        return self.url
+
+    @property
+    def folder(self) -> Url:
+        """See `FrameReader.folder`."""
+        return Url(self.url)
 
     @property
     def size(self) -> int:
