@@ -120,7 +120,7 @@ def load(
     Raises ArchiveError, CorruptFrame, UnsupportedFrame, LimitError, OSError, ArgumentError.
     """
     _check_framework(framework)
-    with open(path, threads=threads) as frames:
+    with open(path, max_bytes=max_bytes, threads=threads) as frames:
         if isinstance(frames, ShardedArchive):
             return _load_shards(frames, names, framework, max_bytes)
         return _load(frames, names, framework, max_bytes)
@@ -136,7 +136,7 @@ def loads(
 ) -> Any:
     """The state in the bytes of an archive; see `load`."""
     _check_framework(framework)
-    with Archive(memoryview(data), threads=threads) as archive:
+    with Archive(memoryview(data), max_bytes=max_bytes, threads=threads) as archive:
         return _load(archive, names, framework, max_bytes)
 
 
@@ -206,29 +206,38 @@ def _load_shards(
 
 
 def verify(
-    path: Path | str, original: object = None, *, threads: int | None = None, progress: Progress | None = None
+    path: Path | str,
+    original: object = None,
+    *,
+    max_bytes: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Check an archive, frame or folder of archives: every checksum and the digest, by decoding all of it.
 
     original: the path of the file it was made of, or the state itself; then every value is checked against its bound,
         in exact arithmetic, and all else for equality. Not for folders.
+    max_bytes: refuse, before anything is decoded, a file with a tensor of more bytes.
 
-    Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame or
-    OSError for what can't be opened.
+    Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame,
+    LimitError or OSError for what can't be opened.
     """
     if not is_remote(path) and is_folder(Path(path)):
         if original is not None:
             raise ArgumentError("a folder can't be compared with an original as a whole; verify its files")
-        return _verify_folder(Path(path), threads, progress)
-    with files.open_frames(path, threads=threads) as frames:
+        return _verify_folder(Path(path), max_bytes, threads, progress)
+    with files.open_frames(path, max_bytes=max_bytes, threads=threads) as frames:
+        _check_size(max((spec.nbytes for spec in frames.specs.values()), default=0), max_bytes)
         if original is None:
             return verify_frames(frames, None, progress)
         with original_of(original) as source:
             return verify_frames(frames, source, progress)
 
 
-def _verify_folder(path: Path, threads: int | None, progress: Progress | None) -> VerifyReport:
-    reports = {file.name: verify(file, threads=threads, progress=progress) for file in archives_in(path)}
+def _verify_folder(path: Path, max_bytes: int | None, threads: int | None, progress: Progress | None) -> VerifyReport:
+    reports = {
+        file.name: verify(file, max_bytes=max_bytes, threads=threads, progress=progress) for file in archives_in(path)
+    }
     return VerifyReport(
         tuple(tensor for report in reports.values() for tensor in report.tensors),
         {f"{name}: {key}": error for name, report in reports.items() for key, error in report.errors.items()},

@@ -134,6 +134,9 @@ _out = click.option("-o", "--output", metavar="OUT", type=FilePath(), help='The 
 _threads = click.option("-T", "--threads", metavar="N", type=click.IntRange(1), help="Threads to use.")
 _force = click.option("-f", "--force", is_flag=True, help="Overwrite the output; write to a terminal.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
+_max_bytes = click.option(
+    "--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that."
+)
 
 
 @main.command()
@@ -245,7 +248,7 @@ def _report_saved(saved: files.SaveReport, target: Path | Url, quiet: bool, verb
 @_threads
 @_force
 @_quiet
-@click.option("--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that.")
+@_max_bytes
 @click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
 @click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
 def decompress(
@@ -268,7 +271,7 @@ def decompress(
         return
     opened: Any = open_damaged if salvage else files.open_frames
     with readable(path, whole=salvage) as file, target_for(to_stdout, force) as temporary:
-        with opened(file, threads=threads) as frames:
+        with opened(file, max_bytes=max_bytes, threads=threads) as frames:
             target = temporary or output or restored_path(path, frames)
             check_target(target, path, force or to_stdout)
             files.check_total(frames, max_bytes)
@@ -370,7 +373,8 @@ def _info(path: Path | str, as_json: bool) -> None:
 @click.option("--original", metavar="FILE", type=click.Path(path_type=Path), help="Compare with it, value by value.")
 @_threads
 @_quiet
-def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bool) -> None:
+@_max_bytes
+def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bool, max_bytes: int | None) -> None:
     """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
 
     With --original, the file that IN was made of, every value is checked against its bound too.
@@ -380,7 +384,7 @@ def test(path: Path | Url, original: Path | None, threads: int | None, quiet: bo
     where = path if isinstance(path, Path) else str(path)
     total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
     with progress_line(total, f"test {path.name}", quiet) as progress:
-        found = api.verify(where, original, threads=threads, progress=progress)
+        found = api.verify(where, original, max_bytes=max_bytes, threads=threads, progress=progress)
     for error in found.errors.values():
         click.echo(f"szdnn: {path.name}: {error}", err=True)
     if found.errors:
