@@ -24,7 +24,7 @@ import corpus
 import szdnn
 from szdnn import _native
 
-PROGRAM = TESTS / "platforms" / "agree.c"
+PROGRAM = TESTS / "native" / "agree.c"
 PLATFORMS = {
     "aarch64, little-endian": Toolchain("aarch64-linux-gnu-gcc", (), ("-static",), ("qemu-aarch64",)),
     "s390x, big-endian": Toolchain(
@@ -119,11 +119,16 @@ def platform(name: str, chain: Toolchain, cases: Sequence[corpus.Case]) -> campa
 def outcomes_of(chain: Toolchain, cases: Sequence[corpus.Case], folder: Path) -> list[Outcome]:
     """Compiles the program, runs the cases. Raises RuntimeError with what the program said if it failed."""
     program = chain.link(PROGRAM, folder / "agree", chain.compile_core(folder / "objects"))
-    (folder / "cases").write_bytes(b"".join(map(_packed, cases)))
+    write_cases(cases, folder / "cases")
     done = chain.run(program, folder / "cases", folder / "results")
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr}")
     return list(_unpacked((folder / "results").read_bytes()))
+
+
+def write_cases(cases: Sequence[corpus.Case], path: Path) -> None:
+    """The file that the programs of tests/native read."""
+    path.write_bytes(b"".join(map(_packed, cases)))
 
 
 def _packed(case: corpus.Case, isa: str = "auto") -> bytes:

@@ -147,7 +147,7 @@ def load(
     the reference is missing or another one.
     """
     _check_framework(framework)
-    with open(path, reference=reference, threads=threads) as frames:
+    with open(path, reference=reference, max_bytes=max_bytes, threads=threads) as frames:
         if isinstance(frames, ShardedArchive):
             return _load_shards(frames, names, framework, max_bytes)
         return _load(frames, names, framework, max_bytes)
@@ -164,7 +164,7 @@ def loads(
 ) -> Any:
     """The state in the bytes of an archive; see `load`."""
     _check_framework(framework)
-    with _with_base(Archive(memoryview(data), threads=threads), reference) as archive:
+    with _with_base(Archive(memoryview(data), max_bytes=max_bytes, threads=threads), reference) as archive:
         return _load(archive, names, framework, max_bytes)
 
 
@@ -238,6 +238,7 @@ def verify(
     original: object = None,
     *,
     reference: Any = None,
+    max_bytes: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
@@ -246,24 +247,30 @@ def verify(
     original: the path of the file it was made of, or the state itself; then every value is checked against its bound,
         in exact arithmetic, and all else for equality. Not for folders.
     reference: what an archive of differences was saved with, as for `open`.
+    max_bytes: refuse, before anything is decoded, a file with a tensor of more bytes.
 
-    Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame or
-    OSError for what can't be opened.
+    Returns a report whose `ok` and `errors` tell what was found. Raises ArchiveError, CorruptFrame, UnsupportedFrame,
+    LimitError or OSError for what can't be opened.
     """
     if not is_remote(path) and is_folder(Path(path)):
         if original is not None:
             raise ArgumentError("a folder can't be compared with an original as a whole; verify its files")
-        return _verify_folder(Path(path), reference, threads, progress)
-    with _with_base(files.open_frames(path, threads=threads), reference) as frames:
+        return _verify_folder(Path(path), reference, max_bytes, threads, progress)
+    with _with_base(files.open_frames(path, max_bytes=max_bytes, threads=threads), reference) as frames:
+        _check_size(max((spec.nbytes for spec in frames.specs.values()), default=0), max_bytes)
         if original is None:
             return verify_frames(frames, None, progress)
         with original_of(original) as source:
             return verify_frames(frames, source, progress)
 
 
-def _verify_folder(path: Path, reference: Any, threads: int | None, progress: Progress | None) -> VerifyReport:
+def _verify_folder(
+    path: Path, reference: Any, max_bytes: int | None, threads: int | None, progress: Progress | None
+) -> VerifyReport:
     reports = {
-        file.name: verify(file, reference=base_for(file.name, reference), threads=threads, progress=progress)
+        file.name: verify(
+            file, reference=base_for(file.name, reference), max_bytes=max_bytes, threads=threads, progress=progress
+        )
         for file in archives_in(path)
     }
     return VerifyReport(

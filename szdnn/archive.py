@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -366,7 +367,7 @@ class Archive(FrameReader):
     """An archive open for reading: a lazy mapping from tensor name to decoded array.
 
     source: a file's path, or the bytes of an archive.
-    max_bytes: tensors of more bytes are LimitError before they are decoded.
+    max_bytes: tensors of more bytes are LimitError before they are decoded, and so is JSON of more (and of over 1 MB).
     threads: how many at most decode one tensor.
 
     Opening checks the header (a file's through the safetensors library) and reads the skeleton. Raises ArchiveError,
@@ -404,14 +405,17 @@ class Archive(FrameReader):
         self._start = len(header.raw)
         self._places = {name: (entry.start, entry.stop) for name, entry in entries.items()}
         self._groups: dict[int, Array] = {}
+        self._lock = threading.Lock()
         self._read_skeleton(header.metadata)
 
     def _read_skeleton(self, metadata: dict[str, str]) -> None:
-        self.skeleton = skeletons.unpack(self._bytes(*self._places[SKELETON]).tobytes())
+        self.skeleton = skeletons.unpack(self._bytes(*self._places[SKELETON]).tobytes(), self._max_bytes)
         self.specs = skeletons.specs_of(self.skeleton)
         self._members: dict[str, small.Member] = {}
         if SMALL in self._places:
-            self._members = small.read_index(self._bytes(*self._places[SMALL]), list(self.specs.items()))
+            self._members = small.read_index(
+                self._bytes(*self._places[SMALL]), list(self.specs.items()), self._max_bytes
+            )
         own = [name for name in self.specs if name not in self._members]
         if own != [name for name in self._places if name not in (SKELETON, SMALL)]:
             raise CorruptFrame(f"{self.path}: the names in the header are not those in the skeleton")
@@ -485,9 +489,10 @@ class Archive(FrameReader):
             names = self._group_names(member.group)
             values = sum(self.specs[name].size for name in names)
             found = self._decoded(frame, TensorSpec(spec.dtype, (values,)), names, None)
-            while len(self._groups) >= _KEPT_GROUPS:
-                self._groups.pop(next(iter(self._groups)), None)
-            self._groups[member.group] = found
+            with self._lock:
+                while len(self._groups) >= _KEPT_GROUPS:
+                    del self._groups[next(iter(self._groups))]
+                self._groups[member.group] = found
         return found
 
     def reference_of(self, name: str) -> Reference:

@@ -137,6 +137,9 @@ _out = click.option("-o", "--output", metavar="OUT", type=FilePath(), help='The 
 _threads = click.option("-T", "--threads", metavar="N", type=click.IntRange(1), help="Threads to use.")
 _force = click.option("-f", "--force", is_flag=True, help="Overwrite the output; write to a terminal.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
+_max_bytes = click.option(
+    "--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that."
+)
 
 
 _reference = click.option(
@@ -268,7 +271,7 @@ def _report_saved(
 @_threads
 @_force
 @_quiet
-@click.option("--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that.")
+@_max_bytes
 @_reference
 @click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
 @click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
@@ -295,7 +298,7 @@ def decompress(
         return
     opened: Any = open_damaged if salvage else files.open_frames
     with readable(path, whole=salvage) as file, target_for(to_stdout, force) as temporary:
-        with opened(file, threads=threads) as frames:
+        with opened(file, max_bytes=max_bytes, threads=threads) as frames:
             target = temporary or output or restored_path(path, frames)
             check_target(target, path, force or to_stdout)
             files.check_total(frames, max_bytes)
@@ -409,8 +412,14 @@ def _info(path: Path | str, as_json: bool) -> None:
 @_reference
 @_threads
 @_quiet
+@_max_bytes
 def test(
-    path: Path | Url, original: Path | None, reference: Path | Url | None, threads: int | None, quiet: bool
+    path: Path | Url,
+    original: Path | None,
+    reference: Path | Url | None,
+    threads: int | None,
+    quiet: bool,
+    max_bytes: int | None,
 ) -> None:
     """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
 
@@ -421,7 +430,9 @@ def test(
     where = path if isinstance(path, Path) else str(path)
     total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
     with progress_line(total, f"test {path.name}", quiet) as progress:
-        found = api.verify(where, original, reference=reference, threads=threads, progress=progress)
+        found = api.verify(
+            where, original, reference=reference, max_bytes=max_bytes, threads=threads, progress=progress
+        )
     for line in report.error_lines(found.errors):
         click.echo(f"szdnn: {path.name}: {line}", err=True)
     if found.errors:

@@ -101,9 +101,11 @@ def salvage(
         return SalvageReport(intact, salvaged.losses, notes, frames.raw_bytes, time.perf_counter() - start)
 
 
-def open_damaged(path: Path, threads: int | None = None) -> FrameReader:
+def open_damaged(path: Path, max_bytes: int | None = None, threads: int | None = None) -> FrameReader:
     """Open an archive or frame as far as it can be read. Raises as `salvage` does."""
-    return FrameFile(path, threads=threads) if file_kind(path) == "frame" else Wreck(path, threads)
+    if file_kind(path) == "frame":
+        return FrameFile(path, max_bytes=max_bytes, threads=threads)
+    return Wreck(path, threads, max_bytes)
 
 
 def _open_base(path: Path) -> Any:
@@ -119,9 +121,9 @@ class Wreck(Archive):
 
     base_opener = staticmethod(_open_base)
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None, max_bytes: int | None = None) -> None:
         header = _header_of(path)
-        FrameReader.__init__(self, path, None, threads)
+        FrameReader.__init__(self, path, max_bytes, threads)
         self.notes: list[str] = []
         try:
             self._open(header)

@@ -33,11 +33,14 @@ import numpy as np
 import zstandard
 
 from .arrays import DTYPES
-from .errors import ArchiveError, Error
+from .errors import ArchiveError, Error, LimitError
 from .source import Json, TensorSpec
 
 MAX_DEPTH = 200
 MAX_SKELETON_BYTES = 1 << 28
+FREE_BYTES, MOST_RATIO = 1 << 16, 256
+"""JSON takes at most FREE_BYTES + MOST_RATIO times its packed bytes: a small file shall not make large objects."""
+_SMALL_WINDOW = 10
 RESERVED_PREFIX = "__szdnn__."
 
 Path = tuple[Hashable, ...]
@@ -58,13 +61,24 @@ def pack_json(value: Json) -> bytes:
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_SKELETON_BYTES:
         raise ArchiveError(f"what the file holds beside tensors takes {len(text)} bytes; at most {MAX_SKELETON_BYTES}")
-    return zstandard.ZstdCompressor(level=12, write_checksum=True).compress(text)
+    packed = zstandard.ZstdCompressor(level=12, write_checksum=True).compress(text)
+    if len(text) <= _most_json(len(packed)):
+        return packed
+    # Blocks are no longer than the window, and none takes less than four bytes: the ratio is below 256.
+    parameters = zstandard.ZstdCompressionParameters(window_log=_SMALL_WINDOW, write_checksum=True)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(text)
 
 
-def unpack(data: bytes) -> dict[str, Json]:
-    """The inverse of `pack`. Raises ArchiveError for anything damaged."""
+def _most_json(packed: int) -> int:
+    return min(FREE_BYTES + MOST_RATIO * packed, MAX_SKELETON_BYTES)
+
+
+def unpack(data: bytes, max_bytes: int | None = None) -> dict[str, Json]:
+    """The inverse of `pack`. Raises ArchiveError for anything damaged, LimitError where `unpack_json` does."""
     try:
-        skeleton = unpack_json(data)
+        skeleton = unpack_json(data, max_bytes)
+    except LimitError:
+        raise
     except ValueError as error:
         raise ArchiveError(f"the skeleton is damaged: {error}") from None
     if not isinstance(skeleton, dict):
@@ -72,12 +86,17 @@ def unpack(data: bytes) -> dict[str, Json]:
     return skeleton
 
 
-def unpack_json(data: bytes) -> Json:
-    """The inverse of `pack_json`. Raises ValueError for anything damaged."""
+def unpack_json(data: bytes, max_bytes: int | None = None) -> Json:
+    """The inverse of `pack_json`. Raises ValueError for anything damaged.
+
+    max_bytes: the caller's limit of what is decoded; JSON of more bytes, and of more than 1 MB, is LimitError.
+    """
     try:
         parameters = zstandard.get_frame_parameters(data)
-        if not parameters.has_checksum or not 0 <= parameters.content_size <= MAX_SKELETON_BYTES:
+        if not parameters.has_checksum or not 0 <= parameters.content_size <= _most_json(len(data)):
             raise ValueError("its header")
+        if max_bytes is not None and parameters.content_size > max(max_bytes, 1 << 20):
+            raise LimitError(f"{parameters.content_size} bytes of JSON beside the tensors, more than {max_bytes=}")
         text = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
         return json.loads(text, parse_constant=_no_constant)
     except (zstandard.ZstdError, RecursionError) as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import skeleton
 from .bounds import Abs, Bound, Lossless, PointwiseRel, Rel
-from .errors import ArchiveError, CorruptFrame
+from .errors import ArchiveError, CorruptFrame, LimitError
 from .source import Array, Json, TensorSpec
 
 SMALL_BYTES = 4096
@@ -110,14 +110,17 @@ class Member:
         return group[self.first : self.first + size].reshape(self.shape).copy()
 
 
-def read_index(entry: Array, specs: list[tuple[str, TensorSpec]]) -> dict[str, Member]:
-    """The members of the small entry by name. Raises CorruptFrame for an index that does not fit."""
+def read_index(entry: Array, specs: list[tuple[str, TensorSpec]], max_bytes: int | None = None) -> dict[str, Member]:
+    """The members of the small entry by name. Raises CorruptFrame for an index that does not fit, LimitError for one
+    that takes more than `max_bytes` (and 1 MB) of JSON."""
     try:
         end = entry.size - 4
         start = end - int.from_bytes(entry[max(end, 0) :].tobytes(), "little")
         if start < 0:
             raise ValueError("its length")
-        found = dict(_members(skeleton.unpack_json(entry[start:end].tobytes()), start, specs))
+        found = dict(_members(skeleton.unpack_json(entry[start:end].tobytes(), max_bytes), start, specs))
+    except LimitError:
+        raise
     except (ArchiveError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise CorruptFrame(f"the index of small tensors is damaged: {error}") from None
     return found

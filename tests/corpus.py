@@ -7,8 +7,11 @@ frames, the check that the format stands still, the comparison of processors and
 from __future__ import annotations
 
 import functools
+import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -191,3 +194,44 @@ def large() -> list[Case]:
              {"predictor": "regression"}),
         Case("large float32 pointwise", cast(bell(12, 280_000), "float32"), szdnn.PointwiseRel(1e-2)),
     ]  # fmt: skip
+
+
+def states() -> dict[str, Any]:
+    """Flat and nested states of NumPy arrays and what else a state may hold, and a bare array."""
+    weights = cast(scaled(1, 40, 60), "float32")
+    flat = {"w": weights, "bias": weights[0].copy(), "half": cast(bell(2, 50, 60), "float16")}
+    rest = {"step": 7, "rng": b"\0\1\2", "lr": [1e-3, None, (True, "x")], "large": 2**70, "nan": float("nan")}
+    nested = {"model": flat, **rest, 3: np.arange(4000), "set": {1, "two"}, "scalar": np.float16(0.5)}
+    return {"flat": flat, "nested": nested, "array": weights}
+
+
+def archives() -> dict[str, bytes]:
+    """Archives by name: of states, lossy and lossless, and of a .safetensors, an .npy and an .npz file."""
+    from safetensors.numpy import save
+
+    made = {}
+    for name, state in states().items():
+        made[f"{name}-rel"] = szdnn.dumps(state, szdnn.Rel(1e-2), threads=1)
+        made[f"{name}-lossless"] = szdnn.dumps(state, szdnn.Lossless(), threads=1)
+    flat = states()["flat"]
+    made["safetensors"] = _compressed("model.safetensors", save(flat, {"format": "pt", "author": "someone"}))
+    for suffix, write in (("npy", lambda f: np.save(f, flat["w"])), ("npz", lambda f: np.savez(f, **flat))):
+        file = io.BytesIO()
+        write(file)
+        made[suffix] = _compressed(f"x.{suffix}", file.getvalue())
+    return made
+
+
+def _compressed(name: str, content: bytes) -> bytes:
+    """What the command line makes of a file."""
+    from click.testing import CliRunner
+
+    from szdnn.cli import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / name, Path(folder) / "out.szd.safetensors"
+        source.write_bytes(content)
+        done = CliRunner().invoke(main, ["compress", str(source), "--rel", "1e-2", "-q", "-o", str(target)])
+        if done.exit_code:
+            raise RuntimeError(done.output)
+        return target.read_bytes()

@@ -12,7 +12,10 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+sys.path.insert(0, str(HERE))
+
 import numpy as np  # noqa: E402
+import whole  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from tensors import WEIGHT_KINDS, dtype_of, make_values, make_weights  # noqa: E402
 
@@ -109,7 +112,8 @@ def frames() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Writes the frames and the digests of what they decode to."""
+    """Writes the frames and the digests of what they decode to, then the corpus and the archives."""
+    whole.write()
     index = {}
     for name, frame in frames().items():
         (HERE / f"{name}.szd").write_bytes(frame)

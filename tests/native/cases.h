@@ -1,20 +1,20 @@
-/* Writes and reads frames on any processor, out of csrc alone: ./agree CASES RESULTS
+/* Cases for the programs that use the core without Python, out of a file that bench/platforms.py writes.
  *
  * A case is: u32 coder, u32 instruction set, u64 length and bytes of a frame, u64 length and bytes of the values it was
- * made of (little-endian elements); numbers are little-endian. A result is: u64 length and bytes of the values that the
- * frame decodes to (little-endian elements), u64 length and bytes of the frame that the values give under the header of
- * the one that was read. */
+ * made of (little-endian elements); numbers are little-endian. */
+#ifndef SZD_CASES_H
+#define SZD_CASES_H
 #include "internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-static void fail(const char *what, int status)
+static inline void fail(const char *what, int status)
 {
     fprintf(stderr, "%s: %s\n", what, szd_status_text(status));
     exit(1);
 }
 
-static void *room(size_t size)
+static inline void *room(size_t size)
 {
     void *p = malloc(size + !size);
     if (!p) {
@@ -24,7 +24,7 @@ static void *room(size_t size)
     return p;
 }
 
-static uint8_t *read_file(const char *path, size_t *size)
+static inline uint8_t *read_file(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
     if (!file || fseek(file, 0, SEEK_END) || (*size = (size_t)ftell(file)) == (size_t)-1 || fseek(file, 0, SEEK_SET)) {
@@ -40,17 +40,7 @@ static uint8_t *read_file(const char *path, size_t *size)
     return data;
 }
 
-static void put(FILE *file, const uint8_t *data, size_t size)
-{
-    uint8_t length[8];
-    store_u64(length, size);
-    if (fwrite(length, 1, 8, file) != 8 || fwrite(data, 1, size, file) != size) {
-        perror("results");
-        exit(2);
-    }
-}
-
-static uint8_t *decode(const szd_header *h, const szd_options *options, const uint8_t *frame)
+static inline uint8_t *decode(const szd_header *h, const szd_options *options, const uint8_t *frame)
 {
     size_t need = szd_decode_scratch(h);
     uint8_t *scratch = room(need), *values = room(h->elements * h->element_bytes);
@@ -73,7 +63,7 @@ static uint8_t *decode(const szd_header *h, const szd_options *options, const ui
 }
 
 /* The whole frame of the values, in native byte order, under this header. */
-static uint8_t *encode(const szd_header *h, const szd_options *options, const uint8_t *values, size_t *total)
+static inline uint8_t *encode(const szd_header *h, const szd_options *options, const uint8_t *values, size_t *total)
 {
     size_t need = szd_encode_scratch(h), bound = szd_block_bound(h),
            capacity = h->header_bytes + (h->blocks + 1) * bound;
@@ -97,7 +87,7 @@ static uint8_t *encode(const szd_header *h, const szd_options *options, const ui
     return frame;
 }
 
-static const uint8_t *take_part(reader *r, size_t *size)
+static inline const uint8_t *take_part(reader *r, size_t *size)
 {
     const uint8_t *length = read_bytes(r, 8), *data = length ? read_bytes(r, load_u64(length)) : NULL;
     if (!data)
@@ -106,51 +96,31 @@ static const uint8_t *take_part(reader *r, size_t *size)
     return data;
 }
 
-static void run_case(reader *r, FILE *results)
+typedef struct test_case {
+    szd_options options;
+    szd_header h;
+    const uint8_t *frame;
+    size_t frame_size;
+    uint8_t *values; /* in native byte order */
+    size_t size;
+} test_case;
+
+static inline test_case take_case(reader *r)
 {
     const uint8_t *start = read_bytes(r, 8);
     if (!start)
         fail("cases", SZD_TRUNCATED);
-    szd_options options = {load_u32(start), load_u32(start + 4)};
-    size_t frame_size, values_size, made_size;
-    const uint8_t *frame = take_part(r, &frame_size), *values = take_part(r, &values_size);
-    szd_header h;
-    int status = szd_header_read(frame, frame_size, &h);
+    test_case c = {.options = {load_u32(start), load_u32(start + 4)}};
+    c.frame = take_part(r, &c.frame_size);
+    const uint8_t *values = take_part(r, &c.size);
+    int status = szd_header_read(c.frame, c.frame_size, &c.h);
     if (status)
         fail("header", status);
-    size_t bytes = h.elements * h.element_bytes;
-    uint8_t *decoded = decode(&h, &options, frame), *native = room(values_size);
-    if (bytes != values_size)
+    if (c.h.elements * c.h.element_bytes != c.size)
         fail("values", SZD_ARGUMENT);
-    to_little_endian(decoded, h.elements, h.element_bytes);
-    put(results, decoded, bytes);
-    memcpy(native, values, values_size);
-    to_little_endian(native, h.elements, h.element_bytes); /* the same way back */
-    uint8_t *made = encode(&h, &options, native, &made_size);
-    put(results, made, made_size);
-    free(decoded), free(native), free(made);
+    c.values = room(c.size);
+    memcpy(c.values, values, c.size);
+    to_little_endian(c.values, c.h.elements, c.h.element_bytes); /* the same way back */
+    return c;
 }
-
-int main(int argc, char **argv)
-{
-    if (argc != 3) {
-        fprintf(stderr, "usage: %s CASES RESULTS\n", argv[0]);
-        return 2;
-    }
-    size_t size, count = 0;
-    uint8_t *cases = read_file(argv[1], &size);
-    FILE *results = fopen(argv[2], "wb");
-    if (!results) {
-        perror(argv[2]);
-        return 2;
-    }
-    reader r = {cases, cases + size, false};
-    for (; reader_left(&r); count++)
-        run_case(&r, results);
-    if (fclose(results)) {
-        perror(argv[2]);
-        return 2;
-    }
-    printf("%zu frames\n", count);
-    return 0;
-}
+#endif
