@@ -224,7 +224,7 @@ class TestOnDigits:
 
     def test_fine_tuned_factors_score_better(self, context):
         state = context.task.baseline()
-        method = base.method("lowrank:ratio=6,epochs=6")
+        method = base.method("lowrank:ratio=15,epochs=6")
         found = method.fit(state, context)
         (stage,) = found.stages
         assert abs(stage.bytes - len(found.data)) < 100  # biases changed, losslessly kept
