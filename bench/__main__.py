@@ -26,6 +26,10 @@ COMMANDS = {
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",
     "seeds": "the papers' results again: Deep Compression and universal compression, every stage beside theirs",
+    "compare": "the published methods, casts, zips and szdnn on the built-in tasks: sizes, errors, scores",
+    "huffman": "Huffman beside zip, gzip, bzip2, xz and zstd on the same quantised integers",
+    "inference": "pruned fully connected layers at batch 1: sparse rows against dense BLAS",
+    "lazy": "models loaded lazily beside eagerly: peak memory and latency",
     "readme": "rewrites the README tables from bench/results",
 }
 
