@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import records
-from bench.models import cache_folder
 from szdnn.baselines import masks
 from szdnn.baselines.base import Artefact, Context, State, weight_names
 from szdnn.baselines.deep_compression import DeepCompression
 from szdnn.baselines.prune import Pruning
 from szdnn.baselines.universal import Universal
+from szdnn.nets.downloads import cache_folder
 
 VERSION = 1
 """Raised when what an experiment does changes: it is in the names of what is kept."""
