@@ -21,6 +21,7 @@ COMMANDS = {
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",
     "seeds": "the papers' results again: Deep Compression and universal compression, every stage beside theirs",
+    "transfer": "fine-tuning on a second task from the compressed network and from the uncompressed one",
     "readme": "rewrites the README tables from bench/results",
 }
 
