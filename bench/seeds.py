@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import records
+from bench.seeds_papers import EXPERIMENTS, SHAPES, Experiment
 from szdnn.baselines import masks
 from szdnn.baselines.base import Artefact, Context, State, weight_names
-from szdnn.baselines.deep_compression import DeepCompression
 from szdnn.baselines.prune import Pruning
-from szdnn.baselines.universal import Universal
 from szdnn.nets.downloads import cache_folder
 
 VERSION = 1
@@ -36,28 +35,12 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Published:
-    """A paper's figures: errors in percent before and after, whole-network ratios by stage."""
-
-    source: str
-    error_before: float | None = None
-    error_after: float | None = None
-    ratios: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A method with its settings on one network."""
-
-    name: str
-    network: str
-    method: DeepCompression | Universal
-    paper: Published
-
-
-@dataclass(frozen=True)
 class Row:
-    """One stage. ratio: all tensors' bytes / artefact's; layer_ratio: the weight layers' alone. Errors in percent."""
+    """One stage. Errors in percent.
+
+    ratio: all tensors' bytes / the artefact's; layer_ratio: of the weight layers alone; dense_ratio: of the dense ones
+    alone, as papers count that compress no others.
+    """
 
     experiment: str
     network: str
@@ -65,6 +48,7 @@ class Row:
     bytes: int
     ratio: float
     layer_ratio: float | None = None
+    dense_ratio: float | None = None
     density: float | None = None
     error: float | None = None
     error_before: float | None = None
@@ -75,45 +59,11 @@ class Row:
     note: str = ""
 
 
-HAN = "Han, Mao and Dally 2016, tables 1 to 4"
-CHOI = "Choi, El-Khamy and Lee 2018/2020"
-
-
-def _han(before: float, after: float, pruned: float, shared: float, coded: float) -> Published:
-    return Published(HAN, before, after, (("pruned", pruned), ("shared", shared), ("coded", coded)))
-
-
-_LENET_300 = _han(1.64, 1.58, 12, 32, 40)
-_LENET_5 = _han(0.80, 0.74, 12, 33, 39)
-_FIRST = DeepCompression(
-    rates="0.08/0.09/0.26", bits=6, epochs=8, rate=1e-3, decay=1e-4, batch=256, tune_epochs=2, tune_rate=1e-4
-)
-_SECOND = DeepCompression(
-    rates="0.66/0.12/0.08/0.19",
-    bits="8/5",
-    epochs=2,
-    rate=1e-3,
-    decay=1e-4,
-    batch=256,
-    bfloat16=True,
-    tune_epochs=1,
-    tune_rate=1e-4,
-)
-_RESIDUAL = Universal(
-    density=0.125, steps=2, epochs=0.25, last=0.8, rate=0.02, optimizer="sgd", decay=1e-4, augment=True, bfloat16=True,
-    half=True, step=0.8, tune_epochs=0.2, tune_rate=1e-4,
-)  # fmt: skip
-EXPERIMENTS = [
-    Experiment("Deep Compression, the paper's rates and bits", "mnist/lenet-300-100", _FIRST, _LENET_300),
-    Experiment("Deep Compression, the paper's rates and bits", "mnist/lenet-5", _SECOND, _LENET_5),
-    Experiment("universal", "cifar10/resnet-32", _RESIDUAL, Published(CHOI, ratios=(("coded", 47.1),))),
-]
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     choices = sorted({one.network for one in EXPERIMENTS})
     parser.add_argument("--network", choices=choices, action="append", help="only these; all without it")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only experiments whose name has this")
     parser.add_argument("--fresh", action="store_true", help="train anew what is kept from earlier runs")
     records.add_output_options(parser)
 
@@ -122,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the experiments, print a table as it comes."""
     table: list[Row] = []
     for one in EXPERIMENTS:
-        if not args.network or one.network in args.network:
+        if args.only in one.name and (not args.network or one.network in args.network):
             rows = experiment(one, args.fresh)
             show(rows)
             table += rows
@@ -135,7 +85,7 @@ def experiment(one: Experiment, fresh: bool = False) -> list[Row]:
     kept = _kept(f"rows-{_digest(one.name, one.network, repr(one.method))}.json")
     if kept.exists() and not fresh:
         return [Row(**row) for row in json.loads(kept.read_text())]
-    rows = list(trained_rows(one, fresh))
+    rows = list(synthetic_rows(one) if one.network in SHAPES else trained_rows(one, fresh))
     _write(kept, json.dumps([asdict(row) for row in rows]).encode())
     return rows
 
@@ -152,8 +102,8 @@ def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
     def error(of: State) -> float:
         return 100 * (1 - context.evaluate(of, "test"))
 
-    pruned, kept = _pruned(one, state, context, fresh)
-    made = one.method.quantised(state, pruned, kept, context)
+    sparse, kept = pruned(one, state, context, fresh)
+    made = one.method.quantised(state, sparse, kept, context)
     decoded = one.method.decode(made.data)
     before = error(state)
     raw = sum(value.nbytes for value in state.values())
@@ -171,6 +121,7 @@ def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
         bytes=len(made.data),
         ratio=raw / len(made.data),
         layer_ratio=_layer_ratio(state, made),
+        dense_ratio=_layer_ratio(state, made, dense=True),
         density=masks.density(kept),
         error=error(decoded),
         error_before=before,
@@ -182,16 +133,45 @@ def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
     )
 
 
+def synthetic_rows(one: Experiment) -> Iterator[Row]:
+    """Sizes of a network that has only its layers' true shapes."""
+    start = time.monotonic()
+    state = SHAPES[one.network].state()
+    context = Context()
+    made = one.method.fit(state, context)
+    raw = sum(value.nbytes for value in state.values())
+    ratios = dict(one.paper.ratios)
+    note = "synthetic weights: the sizes count, no accuracy"
+    base = Row(one.name, one.network, "uncompressed", raw, 1.0, note=note)
+    yield base
+    for stage in made.stages:
+        yield replace(
+            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, paper_ratio=ratios.get(stage.name)
+        )
+    yield replace(
+        base,
+        stage="coded",
+        bytes=len(made.data),
+        ratio=raw / len(made.data),
+        layer_ratio=_layer_ratio(state, made),
+        dense_ratio=_layer_ratio(state, made, dense=True),
+        density=made.details["density"],
+        paper_ratio=ratios.get("coded"),
+        minutes=(time.monotonic() - start) / 60,
+    )
+
+
 def _note(made: Artefact) -> str:
     coders = made.details.get("coders")
     return "places and names by " + ", ".join(f"{c} {size}" for c, size in coders.items()) if coders else ""
 
 
-def _layer_ratio(state: State, made: Artefact) -> float:
-    return sum(state[name].nbytes for name in made.layer_bytes) / sum(made.layer_bytes.values())
+def _layer_ratio(state: State, made: Artefact, dense: bool = False) -> float:
+    names = [name for name in made.layer_bytes if state[name].ndim == 2 or not dense]
+    return sum(state[name].nbytes for name in names) / sum(made.layer_bytes[name] for name in names)
 
 
-def _pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
+def pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
     """The pruned and retrained network, kept by its settings: several experiments start from one."""
     settings = {name: getattr(one.method, name) for name in Pruning.__dataclass_fields__}
     kept = _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
@@ -199,13 +179,13 @@ def _pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tup
     if kept.exists() and not fresh:
         with np.load(kept) as file:
             return {name: file[name] for name in state}, {name: file[f"mask:{name}"] for name in names}
-    pruned, found = one.method.pruned(state, context)
+    sparse, found = one.method.pruned(state, context)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, NDArray[Any]] = {**pruned, **{f"mask:{name}": found[name] for name in names}}
+    arrays: dict[str, NDArray[Any]] = {**sparse, **{f"mask:{name}": found[name] for name in names}}
     part = kept.with_suffix(".part.npz")
     np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
     part.replace(kept)
-    return pruned, found
+    return sparse, found
 
 
 def _kept(name: str) -> Path:
@@ -234,15 +214,18 @@ def show(rows: list[Row]) -> None:
     """One experiment as a table."""
     first = rows[0]
     print(f"\n{first.network}: {first.experiment}")
-    print(f"{'stage':<14}{'bytes':>12}{'ratio':>9}{'paper':>8}{'error %':>9}{'paper':>8}{'layers':>9}{'kept':>8}")
+    titles = [("bytes", 12), ("ratio", 9), ("paper", 8), ("error %", 9), ("paper", 8), ("layers", 9), ("dense", 9)]
+    print(f"{'stage':<14}" + "".join(f"{title:>{width}}" for title, width in [*titles, ("kept %", 8)]))
     for row in rows:
         cells = [
             f"{row.bytes:>12,}", f"{row.ratio:>9.2f}", _cell(row.paper_ratio, 8, 1), _cell(row.error, 9, 2),
             _cell(row.paper_error, 8, 2), _cell(row.layer_ratio, 9, 1),
+            _cell(row.dense_ratio, 9, 1),
             _cell(None if row.density is None else 100 * row.density, 8, 2),
         ]  # fmt: skip
         print(f"{row.stage:<14}" + "".join(cells))
-    print("".join(f"  {row.note}\n" for row in rows if row.note), end="", flush=True)
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    print("".join(f"  {note}\n" for note in notes), end="", flush=True)
 
 
 def _cell(value: float | None, width: int, digits: int) -> str:

@@ -96,7 +96,7 @@ class Checkerboard(Lattice):
 
     def points(self, names: Integers) -> Floats:
         """The last coordinate makes the sum even."""
-        return np.asarray(_with_even_sum(names[:, :-1], names[:, -1]) * self._scale, dtype=np.float64)
+        return np.asarray(_with_even_sum(names[:, :-1], names[:, -1]) * self._scale, np.float64)
 
 
 class Gosset(Lattice):

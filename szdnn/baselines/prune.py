@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, sparse
-from .base import Artefact, Context, Method, State, artefact, named_dtype, register, unpack, weight_names
+from .base import Artefact, Context, Method, Parts, State, artefact, named_dtype, register, unpack, weight_names
 
 LADDER = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125)
 """Shares of weights that are kept one after the other where the budget says when to stop."""
@@ -58,6 +58,17 @@ class Tuning:
             return others
         small = {name: value.astype(np.float16) for name, value in others.items() if value.dtype == np.float32}
         return others | {name: value for name, value in small.items() if np.isfinite(value).all()}
+
+
+def narrowed(original: State, rest: State) -> dict[str, list[str]]:
+    """For an artefact's meta: which of the other tensors are stored in a narrower dtype than they had."""
+    return {"narrowed": [name for name, value in rest.items() if value.dtype != original[name].dtype]}
+
+
+def widened(parts: Parts, weights: State) -> State:
+    """The checkpoint of an artefact's parts and its decoded weights, all in their own dtypes."""
+    whole = parts.state(weights)
+    return whole | {name: whole[name].astype(np.float32) for name in parts.meta["narrowed"]}
 
 
 @dataclass(frozen=True)
@@ -167,8 +178,8 @@ class Prune(Pruning, Method):
     def stored(self, state: State, tuned: State, kept: masks.Masks) -> Artefact:
         """The artefact of a pruned checkpoint."""
         layers = {name: encode(tuned[name], kept[name], self.storage, self.index_bits) for name in kept}
-        details = {"density": masks.density(kept)}
-        return artefact(state, layers, {"storage": self.storage}, rest=self.rest(state, tuned), details=details)
+        rest, details = self.rest(state, tuned), {"density": masks.density(kept)}
+        return artefact(state, layers, {"storage": self.storage, **narrowed(state, rest)}, rest=rest, details=details)
 
     @classmethod
     def decode(cls, data: bytes) -> State:
@@ -178,7 +189,7 @@ class Prune(Pruning, Method):
             name: decode(layer, parts.shapes[name], parts.dtypes[name], parts.meta["storage"])
             for name, layer in parts.layers.items()
         }
-        return parts.state(weights)
+        return widened(parts, weights)
 
 
 register("prune", "the smallest weights zero, retrained; relative indices with zero fillers", Prune)

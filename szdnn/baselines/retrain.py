@@ -109,8 +109,12 @@ def retrain(
         for name in forms:
             module, parameter = _place(model, name)
             found[name] = getattr(module, parameter)
-            trained[name] = np.array(module.parametrizations[parameter].original)  # type: ignore[union-attr,index]
-    return {name: np.array(found[name], order="C") for name in state}, trained
+            trained[name] = _array(module.parametrizations[parameter].original)  # type: ignore[union-attr,index]
+    return {name: _array(found[name]) for name in state}, trained
+
+
+def _array(value: Tensor) -> NDArray[Any]:
+    return np.array(value.detach().numpy(), order="C")
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, kmeans, masks, sparse
 from .base import Artefact, Context, Method, State, artefact, named_dtype, register, unpack, weight_names
-from .prune import Tuning
+from .prune import Tuning, narrowed, widened
 
 HUFFMAN = ("none", "weights", "indices", "both")
 
@@ -147,7 +147,8 @@ def stored(
     blobs = {
         name: encode(layer, coders, by_kind(coding.index_bits, len(layer.shape))) for name, layer in layers.items()
     }
-    return artefact(original, blobs, {"coders": coders}, rest=tuning.rest(original, tuned), **more)
+    rest = tuning.rest(original, tuned)
+    return artefact(original, blobs, {"coders": coders, **narrowed(original, rest)}, rest=rest, **more)
 
 
 def restored(data: bytes) -> State:
@@ -158,7 +159,7 @@ def restored(data: bytes) -> State:
         name: decode(layer, parts.shapes[name], parts.dtypes[name], (coders[0], coders[1]))
         for name, layer in parts.layers.items()
     }
-    return parts.state(weights)
+    return widened(parts, weights)
 
 
 @dataclass(frozen=True)

@@ -196,11 +196,11 @@ class Universal(prune.Pruning, Method):
             "lattice": self.lattice, "coder": self.coder, "members": self.members, "dithered": self.dithered,
             "seed": context.seed,
         }  # fmt: skip
+        rest = self.rest(original, tuned)
         # The streams are common to all layers: they stand in the first one's place.
         blobs = {name: whole if number == 0 else b"" for number, name in enumerate(layers)}
-        made = artefact(
-            original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers)
-        )
+        details = _details(streams, parts, layers)
+        made = artefact(original, blobs, meta | prune.narrowed(original, rest), rest=rest, details=details)
         return replace(made, layer_bytes=_shares(len(whole), layers))
 
     @classmethod
@@ -209,10 +209,10 @@ class Universal(prune.Pruning, Method):
         parts = unpack(data)
         meta = parts.meta
         if not parts.layers:
-            return parts.state({})
+            return prune.widened(parts, {})
         method = cls(lattice=meta["lattice"], coder=meta["coder"], members=meta["members"], dithered=meta["dithered"])
         layers = _read(parts, LATTICES[method.lattice], method.coder)
-        return parts.state(method._placed({}, layers, Context(seed=meta["seed"])))
+        return prune.widened(parts, method._placed({}, layers, Context(seed=meta["seed"])))
 
 
 register("universal", "prune, dithered lattice, fine-tuned values, bzip2", Universal)
