@@ -17,6 +17,7 @@ COMMANDS = {
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "resume": "training resumed from lossy checkpoints against exact ones",
+    "tune": "tuned plans against one bound for all, DeepSZ and NNCodec, at equal distance of the outputs",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",
