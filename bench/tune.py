@@ -106,6 +106,7 @@ class TaskBench:
         self.targets = self.task.examples("report", report).targets
         self.score = self.task.score_of(self.reference, self.targets)
         self.calibration = calibration
+        self._allocations: dict[str, Any] = {}
 
     def calls(self, split: str, limit: int) -> list[Any]:
         """Inputs of a split in batches, as arguments of calls."""
@@ -127,14 +128,15 @@ class TaskBench:
             self.model, worker.original, None, calls, self.distance, szdnn.MaxBits(8), Evaluator(worker)
         )  # fmt: skip
 
-    @cached_property
-    def allocation(self) -> Any:
-        """Sensitivities and rate curves."""
-        from szdnn.tune.sensitivity import START, Allocation
+    def allocation(self, method: str) -> Any:
+        """Sensitivities and rate curves, for a refinement of the method."""
+        from szdnn.tune.sensitivity import Allocation
 
-        made = Allocation(self.problem)
-        made.measure_low_rates(START)
-        return made
+        if method not in self._allocations:
+            self.problem.transform = self.refinements[method]
+            self.problem.compensate = self.refinements[method].compensate
+            self._allocations[method] = Allocation(self.problem)
+        return self._allocations[method]
 
     @cached_property
     def refinements(self) -> dict[str, Refinement]:
@@ -183,9 +185,10 @@ class TaskBench:
             return self.measured(method, knob, len(made.data), coder.decode(made.data), start)
         if method == "deepsz":
             return self.of_plan(method, knob, self.assessment.plan(knob), {}, start)
-        refinement = self.refinements[method]
+        allocation = self.allocation(method)
+        self.problem.transform = refinement = self.refinements[method]
         self.problem.compensate = refinement.compensate
-        plan, changed = refinement(self.problem, self.allocation.plan(knob))
+        plan, changed = refinement(self.problem, allocation.plan(knob))
         return self.of_plan(method, knob, plan, changed, start)
 
     @cached_property

@@ -33,9 +33,7 @@ class DeepCompression(sharing.Coding, prune.Pruning, Method):
         """The second and third stages on a pruned checkpoint."""
         sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
         layers = {
-            name: sharing.share(
-                pruned[name], mask, sharing.by_kind(self.bits, mask.ndim), self.init, context.seed
-            )
+            name: sharing.share(pruned[name], mask, sharing.by_kind(self.bits, mask.ndim), self.init, context.seed)
             for name, mask in kept.items()
         }
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)

@@ -88,7 +88,9 @@ class Pruning(Tuning):
         try:
             rates = [float(item) for item in self.rates.split("/")]
         except ValueError:
-            raise ArgumentError(f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26") from None
+            raise ArgumentError(
+                f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26"
+            ) from None
         if len(rates) != len(names):
             raise ArgumentError(f"{len(rates)} rates for the {len(names)} weight layers {', '.join(names)}")
         return dict(zip(names, rates, strict=True))
@@ -125,7 +127,10 @@ class Pruning(Tuning):
         return masks.by_layer(state, dict.fromkeys(names, density))
 
     def _retrained(self, state: State, kept: masks.Masks, context: Context) -> State:
-        pruned = {name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value for name, value in state.items()}
+        pruned = {
+            name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value
+            for name, value in state.items()
+        }
         if context.task is None:
             return pruned
         from .retrain import Masked

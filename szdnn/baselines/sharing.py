@@ -85,7 +85,9 @@ def encode(layer: Layer, coders: tuple[str, str], index_bits: int = 0) -> bytes:
     """A shared layer's bytes."""
     book = layer.codebook.tobytes()
     if layer.at is None:
-        return blob.join([0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book])
+        return blob.join(
+            [0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book]
+        )
     bits = index_bits or sparse.cheapest_bits(layer.at, np.log2(layer.codebook.size + 1))
     indices, is_weight = sparse.relative(layer.at, bits)
     numbers = np.zeros(indices.size, np.int64)
@@ -114,9 +116,7 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str, coders: tuple[str, s
     return dense.reshape(shape)
 
 
-def tune(
-    state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context
-) -> tuple[State, dict[str, Layer]]:
+def tune(state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context) -> tuple[State, dict[str, Layer]]:
     """The codebooks (and all that is not shared) fine-tuned; without a task only put in place."""
     placed = state | {name: layer.build() for name, layer in layers.items()}
     if context.task is None or not tuning.epochs:

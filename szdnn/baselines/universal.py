@@ -125,7 +125,9 @@ class Universal(prune.Pruning, Method):
             raise ArgumentError(f"no lattice {self.lattice!r}; there are {', '.join(LATTICES)}")
         sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
         layers = {
-            name: quantise(pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum())))
+            name: quantise(
+                pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum()))
+            )
             for i, (name, mask) in enumerate(kept.items())
         }
         quantised = self._stored(state, self._placed(pruned, layers, context), layers, context)
@@ -148,9 +150,7 @@ class Universal(prune.Pruning, Method):
         }
         return state | built
 
-    def _tuned(
-        self, pruned: State, layers: dict[str, Points], context: Context
-    ) -> tuple[State, dict[str, Points]]:
+    def _tuned(self, pruned: State, layers: dict[str, Points], context: Context) -> tuple[State, dict[str, Points]]:
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)
         if context.task is None or not self.tune_epochs:
             return pruned, layers
@@ -188,7 +188,9 @@ class Universal(prune.Pruning, Method):
         }  # fmt: skip
         # The streams are common to all layers: they stand in the first one's place.
         blobs = {name: whole if number == 0 else b"" for number, name in enumerate(layers)}
-        made = artefact(original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers))
+        made = artefact(
+            original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers)
+        )
         return replace(made, layer_bytes=_shares(len(whole), layers))
 
     @classmethod
@@ -205,9 +207,7 @@ class Universal(prune.Pruning, Method):
 
 register("universal", "prune, dithered lattice, fine-tuned values, bzip2", Universal)
 for _coder in ("zlib", "lzw", "xz", "zstd", "huffman"):
-    register(
-        f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder)
-    )
+    register(f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder))
 
 
 def _is_dense(layer: Points) -> bool:

@@ -88,7 +88,7 @@ class Assessment:
     def _drops(self, bounds: Mapping[str, float], what: str) -> dict[str, float]:
         """The drop of each tensor at its bound, alone."""
         plans = [lossless_but({name: Abs(eps)}) for name, eps in bounds.items()]
-        found = self.problem.measure_parts(plans, score=True, what=what)
+        found = self.problem.measure_parts([(plan, {}) for plan in plans], score=True, what=what)
         baseline = self.problem.baseline or 0.0
         return {name: baseline - (m.score or 0.0) for name, m in zip(bounds, found, strict=True)}
 
