@@ -260,12 +260,17 @@ def register(name: str, summary: str, make: Callable[..., Method] | None = None,
     return enter if make is None else enter(make)
 
 
+_WITHOUT_METHODS = ("base", "retrain")
+"""Modules of this folder that need not be imported for their methods; retrain takes torch along."""
+
+
 def methods() -> dict[str, Entry]:
     """Every method by name, of all modules in this folder."""
     from .. import baselines
 
     for module in pkgutil.iter_modules(baselines.__path__):
-        importlib.import_module(f"{baselines.__name__}.{module.name}")
+        if module.name not in _WITHOUT_METHODS:
+            importlib.import_module(f"{baselines.__name__}.{module.name}")
     return dict(_ENTRIES)
 
 

@@ -12,7 +12,6 @@ from ..archive import Archive
 from ..bounds import Bound
 from ..errors import ArgumentError
 from ..plan import Plan
-from ..skeleton import path_name
 from .base import Artefact, Context, Method, State, register, weight_names
 
 _KINDS = {"abs": bounds.Abs, "rel": bounds.Rel, "std": bounds.Std, "pw-rel": bounds.PointwiseRel}
@@ -32,14 +31,13 @@ class _Archive(Method):
 def _saved(state: State, plan: Bound | Plan, effort: int, details: dict[str, Any]) -> Artefact:
     data = api.dumps(state, plan, effort=effort)
     with Archive(memoryview(data)) as archive:
-        entry = {name: name if name in archive else path_name((name,)) for name in weight_names(state)}
-        sizes = {name: archive.info(entry[name]).frame_bytes for name in entry}
+        sizes = {name: archive.info(name).frame_bytes for name in weight_names(state)}
     return Artefact(data, sizes, details=details)
 
 
 @dataclass(frozen=True)
 class Bounded(_Archive):
-    """One bound for all weights, within the default rules (small tensors and norms exactly).
+    """One bound for all weight layers, small ones too, as the other methods have it; all else exactly.
 
     kind: "abs", "rel", "std" or "pw-rel". value: the bound, None for the coarsest that keeps the budget, among
     factors of the square root of two. effort: 1 to 9.
@@ -59,7 +57,8 @@ class Bounded(_Archive):
             chosen = context.coarsest(state, ladder, lambda m: m.decode(m.fit(state, context).data))
             return chosen.fit(state, context)
         bound = _KINDS[self.kind](self.value)
-        return _saved(state, bound, self.effort, {"bound": f"{type(bound).__name__}({self.value:.4g})"})
+        plan = Plan(bounds.Lossless(), [(name, bound) for name in weight_names(state)])
+        return _saved(state, plan, self.effort, {"bound": f"{type(bound).__name__}({self.value:.4g})"})
 
 
 @dataclass(frozen=True)

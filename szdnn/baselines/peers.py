@@ -216,16 +216,17 @@ def _shares(total: int, sizes: dict[str, int]) -> dict[str, int]:
 
 
 _NNCODEC_PROGRAM = """
-import sys, numpy as np, torch, nncodec
+import sys, numpy as np
+from nncodec import nn
 way, folder = sys.argv[1], sys.argv[-1]
 if way == "encode":
     with np.load(folder + "/in.npz") as file:
-        weights = {name: torch.from_numpy(np.array(file[name])) for name in file}
-    nncodec.encode(weights, {"bitstream_path": folder + "/stream", "qp": int(sys.argv[2]), "use_dq":
-    bool(int(sys.argv[3])),
-                             "verbose": False})
+        weights = {name: np.array(file[name]) for name in file}
+    settings = {"qp": int(sys.argv[2]), "use_dq": sys.argv[3] == "1", "results": folder, "verbose": False}
+    stream = nn.encode(weights, settings)
+    open(folder + "/stream", "wb").write(bytes(stream))
 else:
-    found = nncodec.decode(folder + "/stream")
+    found = nn.decode(bytearray(open(folder + "/stream", "rb").read()))
     np.savez(folder + "/out.npz", **{name: np.asarray(value, np.float32) for name, value in found.items()})
 """
 

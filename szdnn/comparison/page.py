@@ -63,16 +63,16 @@ def _figures(found: Comparison, rows: list[Row]) -> list[str]:
     figures = []
     if found.score_before is not None:
         text = (
-            "Score against ratio (all tensors / whole artefact). Dashed: the original. Triangle: lost more than is shown; "
-            "ring: better than the original."
+            "Score against ratio (all tensors / whole artefact). Dashed: the original. Triangle: lost more than is "
+            "shown; ring: better than the original."
         )
         figures.append(_figure(_score_plot(rows, found.score_before), "score", text))
         if any(row.curve for row in rows):
             text = "Pruning alone, sharing alone, both (Han et al. 2016, figure 6). Rings: better than the original."
             figures.append(_figure(_curve_plot(rows, found.score_before), "curves", text))
     text = (
-        "Error against rate, of the weight layers: root mean square error in standard deviations. The line is Shannon's "
-        "lower bound for methods that take weights as independent draws of their layer's distribution."
+        "Error against rate, of the weight layers: root mean square error in standard deviations. The line is "
+        "Shannon's lower bound for methods that take weights as independent draws of their layer's distribution."
     )
     figures.append(_figure(_error_plot(rows), "error", text))
     return figures
@@ -177,6 +177,11 @@ def _number(value: float | None, form: str, name: str = "") -> _Cell:
     return (format(value, form), float(value), name)
 
 
+def _relative(value: float | None) -> _Cell:
+    text, key, name = _number(value, ".2%")
+    return (f"{value:.3g}×", key, name) if value is not None and 10 <= value < math.inf else (text, key, name)
+
+
 def _methods_table(found: Comparison, rows: list[Row]) -> str:
     header = ["method", "bytes", "ratio", "of layers", "bits/weight"]
     if found.score_before is not None:
@@ -195,7 +200,7 @@ def _method_cells(found: Comparison, row: Row) -> list[_Cell]:
         cells += [_number(row.score_before, ".4f"), _number(row.score, ".4f", "good" if better else "")]
         cells += [_number(row.change, "+.4f", "good" if better else "")]
         cells += [(interval, row.interval[0] if row.interval else None, "")]
-    cells += [_number(row.largest, ".3g"), _number(row.relative, ".2%"), _number(row.rmse, ".3g")]
+    cells += [_number(row.largest, ".3g"), _relative(row.relative), _number(row.rmse, ".3g")]
     cells += [_number(row.encode_seconds, ".2f"), _number(row.decode_seconds, ".2f")]
     cells.append(("exactly", "1", "") if row.decoded_ok else ("no", "0", "bad"))
     return cells
@@ -211,7 +216,8 @@ def _layers(rows: list[Row]) -> str:
     shown = [row for row in rows if row.layers]
     if not shown:
         return ""
-    first = next((row.method for row in shown if row.family == "ours" and not row.exact), shown[0].method)
+    best = [row.method for row in shown if row.family == "ours" and not row.exact]
+    first = "szdnn" if "szdnn" in best else (best or [shown[0].method])[0]
     options = "".join(
         f"<option{' selected' if row.method == first else ''}>{escape(row.method)}</option>" for row in shown
     )
@@ -250,6 +256,6 @@ def _layer_cells(layer: LayerRow) -> list[_Cell]:
         _number(layer.bound, ".3f"),
         _number(above, "+.3f"),
         _number(layer.largest, ".3g"),
-        _number(layer.relative, ".2%"),
+        _relative(layer.relative),
         _number(layer.rmse, ".3g"),
     ]

@@ -215,6 +215,9 @@ def _one(
         artefact, encode, decoded, decode = method(spec).timed(state, context)
     except (Unavailable, Error) as error:
         return Row(*names, score_before=before, problem=str(error)), None, ""
+    if not same_kind(state, decoded):
+        problem = "decoded to other names, shapes or dtypes than the checkpoint's"
+        return Row(*names, bytes=len(artefact.data), decoded_ok=False, problem=problem), None, ""
     score, interval = scorer.after(decoded)
     layers = layer_rows(sources, state, decoded, artefact.layer_bytes)
     errors = whole(layers)
@@ -233,8 +236,8 @@ def _one(
         interval=interval,
         encode_seconds=encode,
         decode_seconds=decode,
-        decoded_ok=same_kind(state, decoded),
-        exact=is_exact(state, decoded) if same_kind(state, decoded) else False,
+        decoded_ok=True,
+        exact=is_exact(state, decoded),
         layers=layers,
         stages=tuple(
             (s.name, s.bytes, scorer.after(s.state)[0] if scorer.available else None) for s in artefact.stages
