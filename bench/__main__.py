@@ -19,6 +19,7 @@ COMMANDS = {
     "deltas": "a chain of checkpoints and a fine-tuned model as differences, against the rivals",
     "resume": "training resumed from lossy checkpoints against exact ones",
     "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
+    "tune": "tuned plans against one bound for all, DeepSZ and NNCodec, at equal distance of the outputs",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "fuzz": "the core and the archive reader under a coverage-guided fuzzer with sanitizers",
     "bitrot": "random single and burst errors in frames and archives: is every one detected?",

@@ -111,22 +111,45 @@ class Compensator:
     def moved(self, name: str, bound: Abs) -> tuple[Array, Abs] | None:
         """A weight moved onto lattice points within the bound, and the bound with that lattice; None for a tensor that
         is no such layer's weight, or that the calibration inputs did not reach."""
-        hessian = self._hessians.get(name)
-        if hessian is None:
+        if name not in self._hessians:
             return None
         array = self._problem.tensors[name]
-        if name not in self._factors:
-            self._factors[name] = inverse_factor(hessian)
         # Six digits: a frame that is lossless after all keeps no more of its bound, and shall still tell the truth.
         eps = np.array([float(f"{e:.6g}") for e in np.atleast_1d(bound.eps)]).reshape(np.shape(bound.eps))
         fine = Abs(eps if bound.axis is not None else float(eps), bound.axis, fineness=2)
         steps = _along(eps, bound.axis, array.ndim)
-        whole = torch.from_numpy(np.broadcast_to(steps, array.shape).copy())
-        grouped = groups_of(self._layers[name]), -1, hessian.shape[1]
-        values = torch.from_numpy(array.astype(np.float64)).reshape(grouped)
-        counts = feedback_rounding(values, whole.reshape(grouped), *self._factors[name])
+        counts = self._counts(name, np.broadcast_to(steps, array.shape))
         target = (counts.reshape(array.shape).numpy() * steps).astype(array.dtype)
         return within_bound(array, target, fine), fine
+
+    def _grouped(self, name: str) -> Tensor:
+        """A weight as matrices, float64 (groups, rows, columns)."""
+        shape = groups_of(self._layers[name]), -1, self._hessians[name].shape[1]
+        return torch.from_numpy(self._problem.tensors[name].astype(np.float64)).reshape(shape)
+
+    def _counts(self, name: str, steps: NDArray[np.float64]) -> Tensor:
+        """A weight's lattice integers with feedback, as matrices. steps: of the weight's shape."""
+        if name not in self._factors:
+            self._factors[name] = inverse_factor(self._hessians[name])
+        values = self._grouped(name)
+        return feedback_rounding(values, torch.from_numpy(steps.copy()).reshape(values.shape), *self._factors[name])
+
+    def gain(self, name: str, step: float) -> float:
+        """The squared error of a layer's outputs with feedback over that of plain rounding, on the calibration inputs.
+
+        1 for a tensor that is not compensated.
+        """
+        if name not in self._hessians:
+            return 1.0
+        values, hessian = self._grouped(name), self._hessians[name]
+        counts = self._counts(name, np.full(self._problem.tensors[name].shape, step))
+
+        def error(integers: Tensor) -> float:
+            moved = integers * step - values
+            return float(((moved @ hessian) * moved).sum())
+
+        plain = error((values / step).round())
+        return min(1.0, max(error(counts) / plain, 1e-3)) if plain > 0 else 1.0
 
 
 def within_bound(original: Array, target: Array, bound: Abs) -> Array:

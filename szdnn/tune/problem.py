@@ -129,12 +129,14 @@ class Problem:
         assert found.bytes is not None
         return Candidate(plan, changed, knob, found.bytes, found.score, found.divergence, found.examples)
 
-    def measure_parts(self, plans: Sequence[Plan], *, score: bool, what: str) -> list[Measured]:
+    def measure_parts(
+        self, parts: Sequence[tuple[Plan, Mapping[str, Array]]], *, score: bool, what: str
+    ) -> list[Measured]:
         """Measure plans without making archives, on the executor at once: assessments of single tensors.
 
-        score: whether to run `evaluate` (True) or to take the divergence (False).
+        parts: plans, each with the tensors it changes. score: whether to run `evaluate` (True) or to take the divergence (False).
         """
-        jobs = [Job(plan, exact=False, score=score, divergence=not score) for plan in plans]
+        jobs = [Job(plan, changed, exact=False, score=score, divergence=not score) for plan, changed in parts]
         return list(self.evaluator.run_all(jobs, what))
 
 
