@@ -49,6 +49,7 @@ SKELETON = skeletons.RESERVED_PREFIX + "skeleton"
 SMALL = skeletons.RESERVED_PREFIX + "small"
 FRAME_SLACK = 4096
 """More than a frame can take beyond its tensor's raw bytes."""
+_MOVED_BYTES = 1 << 20
 _KEPT_GROUPS = 4
 _NO_DIGEST = "0" * 64
 
@@ -147,7 +148,16 @@ class ArchiveWriter:
         return self._header(self._places, self._hash.hexdigest())
 
     def finish(self) -> int:
-        """Write the header, when all tensors have been added; the size of the archive in bytes."""
+        """Write the header, when all tensors have been added; the size of the archive in bytes.
+
+        What is written behind a padded header is moved up where that is little.
+        """
+        if self._end <= _MOVED_BYTES:
+            data = self.finish_bytes()
+            self._file.seek(0)
+            self._file.write(data)
+            self._file.truncate()
+            return len(data)
         header = self._final_header()
         header += b" " * (self._reserved - len(header))
         self._file.seek(0)

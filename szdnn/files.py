@@ -144,7 +144,8 @@ def write_archive(
         **({} if record is None else {"reference": record}),
         **source.skeleton(),
     }
-    groups = small.groups(specs, bounds)
+    whole = options.effort == 9 and sum(spec.nbytes for spec in specs.values()) <= small.SMALL_STATE
+    groups = small.groups(specs, bounds, whole=whole)
     grouped = [name for group in groups for name in group.names]
     writer = ArchiveWriter(file, specs, grouped, skeleton, source.metadata)
     reports = write_tensors(writer, source, bounds, groups, options, reference)

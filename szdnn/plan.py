@@ -190,7 +190,8 @@ class Plan:
 
     @property
     def replaced(self) -> dict[str, str]:
-        """The tensors whose values in the archive are not the original's within their bounds, and why.
+        """The tensors, or globs over their names, whose values in the archive are not the original's within their
+        bounds, and why.
 
         Tuning corrects some and training makes new ones; the bounds then hold of what was compressed.
         """

@@ -23,6 +23,8 @@ from .source import Array, Json, TensorSpec
 
 SMALL_BYTES = 4096
 """Tensors of fewer bytes are small."""
+SMALL_STATE = 1 << 22
+"""At effort 9, a state of at most so many bytes is small as a whole: an entry of its own costs a tensor 80 bytes."""
 GROUP_VALUES = 1 << 18
 """A group ends once it holds so many values: one block of a frame."""
 
@@ -35,16 +37,19 @@ class Group:
     bound: Bound
 
 
-def groups(specs: Mapping[str, TensorSpec], bounds: Mapping[str, Bound]) -> list[Group]:
-    """The small ones of some tensors in groups whose members' bound means the same for the group as for each."""
+def groups(specs: Mapping[str, TensorSpec], bounds: Mapping[str, Bound], *, whole: bool = False) -> list[Group]:
+    """The small ones of some tensors in groups whose members' bound means the same for the group as for each.
+
+    whole: the others too, each a group of its own.
+    """
     open_groups: dict[tuple[Any, ...], list[str]] = {}
     done: list[Group] = []
     values: dict[tuple[Any, ...], int] = {}
     for name, spec in specs.items():
-        if spec.nbytes >= SMALL_BYTES:
+        bound, is_small = bounds[name], spec.nbytes < SMALL_BYTES
+        if not is_small and not whole:
             continue
-        bound = bounds[name]
-        if not _is_shareable(bound):
+        if not is_small or not _is_shareable(bound):
             done.append(Group((name,), bound))
             continue
         key = (spec.dtype.newbyteorder("=").name, bound)
@@ -133,14 +138,15 @@ def _members(index: Json, stop: int, specs: list[tuple[str, TensorSpec]]) -> Ite
         ids = list(accumulate(steps))
         frame, at, first, dtypes = (at, at + length), at + length, 0, set()
         sizes = [specs[i][1].size for i in ids]
-        fits = min(ids) >= 0 and length >= 1 and at <= stop and sum(sizes) <= GROUP_VALUES + SMALL_BYTES
+        fits = min(ids) >= 0 and length >= 1 and at <= stop
+        fits = fits and (len(ids) == 1 or sum(sizes) <= GROUP_VALUES + SMALL_BYTES)
         if not fits or seen & set(ids) or len(set(ids)) != len(ids):
             raise ValueError(f"group {number}")
         seen.update(ids)
         for i, share in zip(ids, shares(length, sizes), strict=True):
             name, spec = specs[i]
             dtypes.add(spec.dtype)
-            if spec.nbytes >= SMALL_BYTES:
+            if spec.nbytes >= SMALL_BYTES and len(ids) > 1:
                 raise ValueError(f"{name} is not small")
             yield name, Member(number, frame, first, spec.shape, len(ids) == 1, share)
             first += spec.size

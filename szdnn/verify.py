@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -75,9 +76,10 @@ def verify_frames(
 def replaced_in(frames: FrameReader) -> dict[str, str]:
     """Why some tensors are not the original's, as the archive's plan says; nothing where it has no such plan."""
     try:
-        return Plan.from_dict(frames.skeleton.get("plan")).replaced
+        told = Plan.from_dict(frames.skeleton.get("plan")).replaced
     except ArgumentError:
         return {}
+    return {name: why for pattern, why in told.items() for name in frames if fnmatch.fnmatchcase(name, pattern)}
 
 
 def _tensor(frames: FrameReader, name: str, original: Source | FrameReader | None) -> TensorReport:

@@ -2,8 +2,8 @@
 
 Forward, the exact lattice of the codec: float32(q) * step with step = 2 * float32_below(eps), q the nearest integer.
 Backward, straight through to the value (Bengio, Leonard, Courville 2013), and to the logarithm of the step along the
-rounding error: d(rounded) / d(log step) = rounded - value (learned step size: Esser et al. 2020). For frozen values that
-derivative of the task loss is twice the loss that the rounding causes, where that is quadratic.
+rounding error: d(rounded) / d(log step) = rounded - value (learned step size: Esser et al. 2020). For frozen values
+that derivative of the task loss is twice the loss that the rounding causes, where that is quadratic.
 """
 
 from __future__ import annotations

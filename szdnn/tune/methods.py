@@ -13,6 +13,8 @@ METHODS = {
     "sensitivity": "szdnn.tune.sensitivity",
     "uniform": "szdnn.tune.uniform",
     "deepsz": "szdnn.tune.deepsz",
+    "learned": "szdnn.tune.learned",
+    "train": "szdnn.tune.train",
 }
 """The module that holds each method's `search`."""
 

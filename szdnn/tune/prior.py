@@ -2,10 +2,11 @@
 
 The prior of an integer q is the mass of its cell [q - 1/2, q + 1/2] under a mixture of Laplacians around zero, whose
 scales are multiplied by a factor for the row and one for the column. The factors stand for what an adaptive coder finds
-out by itself (the mixing coder of effort 9 follows the scale of rows and columns), so they are trained and never stored.
+out by itself (the mixing coder of effort 9 follows the scale of rows and columns), so they are trained and never
+stored.
 
-With a Laplacian of inverse scale b and a = |u|, the mass of the cell around u is, in both cases from the two exponentials
-e = exp(-b |a - 1/2|) and f = exp(-b min(2 a, 1)):
+With a Laplacian of inverse scale b and a = |u|, the mass of the cell around u is, in both cases from the two
+exponentials e = exp(-b |a - 1/2|) and f = exp(-b min(2 a, 1)):
 
     a >= 1/2:  e (1 - f) / 2        a < 1/2:  1 - e (1 + f) / 2        derivative by a:  -b e (1 - f) / 2
 """
