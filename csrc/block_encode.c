@@ -2,7 +2,7 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { SMALL_BLOCK = 4096, CLEAR_SAVING = 64 };
+enum { CLEAR_SAVING = 64 };
 
 size_t szd_block_bound(const szd_header *h)
 {
@@ -265,7 +265,7 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     writer lossy = {w->at, (size_t)(w->end - w->at) < room ? w->end : w->at + room, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
-    if (ok && n > SMALL_BLOCK) {
+    if (ok) {
         uint64_t floor = planes_floor(values, n, h->element_bytes, true, lossy_size + CLEAR_SAVING);
         if (floor >= lossy_size + CLEAR_SAVING) {
             w->at = lossy.at;

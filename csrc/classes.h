@@ -25,4 +25,8 @@ size_t classes_scratch(size_t width);
 /* `sorted` holds the classes one after the other, CLASS_GAP bytes apart; CLASS_GAPS bytes more than the symbols. */
 void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, uint32_t isa, void *scratch);
 void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, uint32_t isa, void *scratch);
+
+/* classes_shuffle.c: `at` is where each class begins */
+void classes_split_shuffle(const class_map *m, const uint8_t *symbols, uint8_t *sorted, size_t *at, void *scratch);
+void classes_merge_shuffle(const class_map *m, const uint8_t *sorted, size_t *at, uint8_t *symbols, void *scratch);
 #endif

@@ -59,6 +59,22 @@ void huffman_fit(const uint32_t counts[256], uint8_t lengths[256])
     }
 }
 
+/* What codes and length table of n symbols take at least: the entropy, a bit a length. log2_q16 is at most 3 too low.
+ */
+uint64_t huffman_floor_bits(const uint32_t counts[256], size_t n)
+{
+    uint64_t entropy = 0;
+    uint32_t whole = log2_q16((uint32_t)n);
+    unsigned lo = 256, hi = 0;
+    for (unsigned s = 0; s < 256; s++) {
+        uint32_t log = counts[s] ? log2_q16(counts[s]) + 3 : whole;
+        entropy += log < whole ? (uint64_t)counts[s] * (whole - log) : 0;
+        lo = counts[s] && lo == 256 ? s : lo;
+        hi = counts[s] ? s : hi;
+    }
+    return (entropy >> 16) + 16 + (hi - lo + 1);
+}
+
 uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256])
 {
     uint64_t cost = 16;

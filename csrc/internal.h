@@ -106,6 +106,7 @@ typedef struct huffman_decoder {
     bit_reader bits;
 } huffman_decoder;
 void huffman_fit(const uint32_t counts[256], uint8_t lengths[256]);
+uint64_t huffman_floor_bits(const uint32_t counts[256], size_t n);
 uint64_t huffman_cost_bits(const uint32_t counts[256], const uint8_t lengths[256]);
 void huffman_write_lengths(const uint8_t lengths[256], writer *w);
 bool huffman_read_lengths(reader *r, uint8_t lengths[256]);

@@ -1,8 +1,8 @@
 /* Looking at a part of a block's elements in order to choose their form. */
 #include "planes.h"
 
-enum { RUN = 16, RUNS = 256 };            /* the sample: so many runs of so many neighbours, SAMPLE_MOST */
-enum { LEAST_DRAWN = 128, ENOUGH = 512 }; /* bytes that low_bits_are_random looks at */
+enum { RUN = 16, RUNS = 256 }; /* the sample: so many runs of so many neighbours, SAMPLE_MOST */
+enum { LEAST_LOOKED_AT = 1024, LEAST_DRAWN = 128, ENOUGH = 512 }; /* bytes that low_bits_are_random looks at */
 
 /* ---- logarithms ---- */
 
@@ -103,7 +103,7 @@ static bool look_random(const byte_draws *d)
 bool low_bits_are_random(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa)
 {
     byte_draws d = {0};
-    if (n < SAMPLE_MOST)
+    if (n < LEAST_LOOKED_AT)
         return false;
     for (size_t run = 0; run < RUNS && d.drawn < ENOUGH; run++)
         draw_bytes(elements + run_start(run * 101 % RUNS, n - RUN) * bytes, RUN, bytes, &d);

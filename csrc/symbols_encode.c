@@ -47,7 +47,8 @@ static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, pla
             p->bytes = bytes;
         }
     }
-    if (coder == SZD_CODER_HUFFMAN || (coder == SZD_CODER_AUTO && n < SMALL_STREAM)) {
+    if (coder == SZD_CODER_HUFFMAN ||
+        (coder == SZD_CODER_AUTO && n < SMALL_STREAM && huffman_floor_bits(counts, n) / 8 + 3 < p->bytes)) {
         huffman_fit(counts, p->lengths);
         uint64_t bytes = huffman_cost_bits(counts, p->lengths) / 8 + 3;
         if (bytes < p->bytes) {

@@ -6,23 +6,38 @@
  * table. */
 #include "symbols.h"
 
-enum { WINDOW = 256, ORDER_SAMPLE = 32, LEAST_SPREAD = 3 };
-
 size_t tokens_scratch(size_t n)
 {
     return 2 * n + 4 * n + 3 * n + 16 + sizeof(token_palette) + symbols_scratch(n) + 7 * 64;
 }
 
-static void sort(int32_t *v, size_t n) /* by insertion with gaps (Shell 1959): a sample is small */
+enum { WINDOW = 256, ORDER_SAMPLE = 32, LEAST_SPREAD = 3 };
+
+/* By the bytes of their distance from the least, from the lowest on (radix sort); n <= WINDOW. */
+static void sort(int32_t *v, size_t n)
 {
-    for (size_t gap = 301; gap; gap = gap * 4 / 9)
-        for (size_t i = gap; i < n; i++) {
-            int32_t x = v[i];
-            size_t j = i;
-            for (; j >= gap && v[j - gap] > x; j -= gap)
-                v[j] = v[j - gap];
-            v[j] = x;
-        }
+    uint32_t d[WINDOW], other[WINDOW], most = 0, *from = d, *to = other;
+    int32_t least = n ? v[0] : 0;
+    for (size_t i = 1; i < n; i++)
+        least = v[i] < least ? v[i] : least;
+    for (size_t i = 0; i < n; i++) {
+        d[i] = (uint32_t)v[i] - (uint32_t)least;
+        most |= d[i];
+    }
+    for (unsigned shift = 0; shift < 32 && most >> shift; shift += 8) {
+        uint16_t at[257] = {0};
+        for (size_t i = 0; i < n; i++)
+            at[(from[i] >> shift & 0xff) + 1]++;
+        for (unsigned b = 1; b < 256; b++)
+            at[b] = (uint16_t)(at[b] + at[b - 1]);
+        for (size_t i = 0; i < n; i++)
+            to[at[from[i] >> shift & 0xff]++] = from[i];
+        uint32_t *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = (int32_t)(from[i] + (uint32_t)least);
 }
 
 /* Half the distance between the quartiles is about 0.67 standard deviations. While the high part still spans some 4.5

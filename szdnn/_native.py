@@ -47,9 +47,9 @@ def pointer(array: NDArray[Any], writable: bool = False) -> Any:
     """The first byte of a C-contiguous array, as uint8_t*. The caller keeps the array alive."""
     if writable and not array.flags.writeable:
         raise ArgumentError("the output array is read-only")
-    if array.dtype is BYTE:
-        return ffi.from_buffer("uint8_t[]", array)  # much the quicker way
-    return ffi.cast("uint8_t *", array.ctypes.data)
+    if array.dtype is not BYTE:
+        array = array.reshape(-1).view(BYTE)
+    return ffi.from_buffer("uint8_t[]", array)  # quicker than ctypes.data
 
 
 def as_bytes(data: Any) -> Bytes:
@@ -160,11 +160,13 @@ class Encoder:
     """Buffers for one thread that encodes blocks of one frame."""
 
     def __init__(self, header: Header, opts: Any, data: NDArray[Any], reference: NDArray[Any] | None = None) -> None:
-        self._header, self._data, self._reference = header, data, reference
-        self._options = ffi.new("szd_options *", opts[0])
+        self._header, self._options, self._data = header, opts, pointer(data)
         if reference is not None:
-            self._options.reference = pointer(reference)
-        self._scratch = scratch(lib.szd_encode_scratch(header.c))
+            self._reference = pointer(reference)  # the options' address alone does not keep it
+            self._options = ffi.new("szd_options *", opts[0])
+            self._options.reference = self._reference
+        self._scratch_size = lib.szd_encode_scratch(header.c)
+        self._scratch = pointer(scratch(self._scratch_size))
         self._bound = lib.szd_block_bound(header.c)
         self._arena = Arena(min(self._bound + data.nbytes, SLAB))
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
@@ -173,7 +175,7 @@ class Encoder:
         """One block; unless it is kept, its data is valid until the next call only."""
         out = self._arena.room(self._bound)
         status = lib.szd_encode_block(
-            self._header.c, self._options, pointer(self._data), block, pointer(self._scratch), self._scratch.size,
+            self._header.c, self._options, self._data, block, self._scratch, self._scratch_size,
             pointer(out), out.size, self._size, self._saving,
         )  # fmt: skip
         check(status, f"block {block}")
@@ -183,9 +185,7 @@ class Encoder:
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""
         bits = ffi.new("double[3]")
-        status = lib.szd_estimate(
-            self._header.c, self._options, pointer(self._data), pointer(self._scratch), self._scratch.size, bits
-        )
+        status = lib.szd_estimate(self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits)
         check(status, "estimate")
         return {name: bits[number] for name, number in PREDICTORS.items()}
 
@@ -193,7 +193,7 @@ class Encoder:
         """The estimated bits a value without and with the reference."""
         bits = ffi.new("double[2]")
         status = lib.szd_estimate_reference(
-            self._header.c, self._options, pointer(self._data), pointer(self._scratch), self._scratch.size, bits
+            self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits
         )
         check(status, "estimate")
         return bits[0], bits[1]

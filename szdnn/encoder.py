@@ -3,6 +3,7 @@ lossless frames."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import struct
@@ -70,8 +71,9 @@ class Encoded:
 
 def thread_count(threads: int | None, blocks: int) -> int:
     """As many threads as asked for (None: the processors this process may use), never more than blocks."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads if threads is not None else available, blocks))
+    if threads is None and blocks > 1:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads or 1, blocks))
 
 
 def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -100,7 +102,7 @@ def _bound_value(target: Target) -> float:
     bound = target.bound
     match bound:
         case Abs():
-            return float(np.max(bound.eps)) if np.size(bound.eps) else 1.0
+            return max(bound.eps, default=1.0) if isinstance(bound.eps, tuple) else bound.eps
         case Rel() | PointwiseRel():
             return bound.r
         case Std():
@@ -114,6 +116,7 @@ def _bound_value(target: Target) -> float:
     return 0.0
 
 
+@functools.lru_cache(256)
 def decimal_parts(value: float) -> tuple[int, int]:
     """(digits, exponent) of the shortest decimal that is this double."""
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
@@ -216,13 +219,17 @@ class FrameMaker:
         With its tiles, block by block: the lossy blocks' savings pay for the longer header. Otherwise by the
         bits that are stored raw for certain.
         """
-        if self.values.size < SMALL:
-            return False
-        plain = self._lossless_header(target)
-        if self.fits_reference(plain) and self._reference_bits(plain)[1] * self.values.size < 10 * lossy.bytes:
-            return False
+        if self.reference is not None:
+            plain = self._lossless_header(target)
+            small = self.values.size < SMALL
+            if self.fits_reference(plain) and (
+                small or self._reference_bits(plain)[1] * self.values.size < 10 * lossy.bytes
+            ):
+                return False
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
+        if self.values.size < SMALL:
+            return False
         header = self._lossless_header(target)
         header.complete()
         return _native.lossless_floor(header, self.values, lossy.bytes) >= lossy.bytes

@@ -6,6 +6,7 @@ Nothing here uses libm, so that one input gives the same bytes on every machine.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -31,6 +32,7 @@ LINEAR32_LIMIT = 2.0**13
 LINEAR64_LIMIT = 2.0**26
 MAX_WIDE_BITS = 20
 EPS_MIN, EPS_MAX = 2.0**-1000, 2.0**1000
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 _UNIT_ROUNDOFF = {0: 2.0**-11, 1: 2.0**-8, 2: 2.0**-24, 3: 2.0**-53}
 
 
@@ -82,9 +84,9 @@ def _is_wide(values: NDArray[Any], width: float) -> bool:
     """Whether the range is over 1000 times the span from the 0.1% to the 99.9% quantile of a sample."""
     if values.size < 100:
         return False
-    few = np.sort(_finite(values.reshape(-1)[:: max(1, values.size // FEW)]))
-    if few.size > 8 and width <= WIDE_RATIO * (float(few[-5]) - float(few[4])):
-        return False  # those lie inside these quantiles, as sure as need be for a hint
+    few = np.sort(values.reshape(-1)[:: max(1, values.size // FEW)])
+    if few.size > 8 and width <= WIDE_RATIO * (float(few[-5]) - float(few[4])) < math.inf:
+        return False  # those lie inside these quantiles, as sure as need be for a hint; NaN sorts last
     picked = _sample(values)
     skip = max(1, picked.size // 1000)
     if picked.size <= 2 * skip:
@@ -205,8 +207,11 @@ def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats:
 
 def float32_below(eps: float) -> float:
     """The largest float32 not above eps: half the lattice step of a plain float32 frame under Abs(eps)."""
-    nearest = np.float32(min(eps, float(np.finfo(np.float32).max)))
-    return float(np.nextafter(nearest, np.float32(0)) if float(nearest) > eps else nearest)
+    nearest: float = struct.unpack("<f", struct.pack("<f", min(eps, FLOAT32_MAX)))[0]
+    if nearest <= eps:
+        return nearest
+    below: float = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", nearest))[0] - 1))[0]
+    return below
 
 
 def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float) -> bool:

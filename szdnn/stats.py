@@ -32,6 +32,8 @@ def stats_of(code: int, values: NDArray[Any], threads: int | None) -> Stats:
     """Of a C-contiguous array of a float dtype. The result does not depend on the number of threads."""
     flat = values.reshape(-1)
     count = thread_count(threads, flat.size // PART)
+    if count == 1:
+        return merged([_native.stats(code, flat)], [])
     edges = [flat.size * i // count for i in range(count + 1)]
     parts: list[Any] = [None] * count
 
