@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.models import cache_folder
+from szdnn.nets.downloads import cache_folder
 
 BATCH = 128
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

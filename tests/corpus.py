@@ -200,8 +200,9 @@ def states() -> dict[str, Any]:
     """Flat and nested states of NumPy arrays and what else a state may hold, and a bare array."""
     weights = cast(scaled(1, 40, 60), "float32")
     flat = {"w": weights, "bias": weights[0].copy(), "half": cast(bell(2, 50, 60), "float16")}
-    rest = {"step": 7, "rng": b"\0\1\2", "lr": [1e-3, None, (True, "x")], "large": 2**70, "nan": float("nan")}
-    nested = {"model": flat, **rest, 3: np.arange(4000), "set": {1, "two"}, "scalar": np.float16(0.5)}
+    nan, rates = float("nan"), [1e-3, None, (True, "x")]
+    rest: dict[str, Any] = {"step": 7, "rng": b"\0\1\2", "lr": rates, "large": 2**70, "nan": nan}
+    nested: dict[Any, Any] = {"model": flat, **rest, 3: np.arange(4000), "set": {1, "two"}, "scalar": np.float16(0.5)}
     return {"flat": flat, "nested": nested, "array": weights}
 
 
@@ -215,10 +216,10 @@ def archives() -> dict[str, bytes]:
         made[f"{name}-lossless"] = szdnn.dumps(state, szdnn.Lossless(), threads=1)
     flat = states()["flat"]
     made["safetensors"] = _compressed("model.safetensors", save(flat, {"format": "pt", "author": "someone"}))
-    for suffix, write in (("npy", lambda f: np.save(f, flat["w"])), ("npz", lambda f: np.savez(f, **flat))):
-        file = io.BytesIO()
-        write(file)
-        made[suffix] = _compressed(f"x.{suffix}", file.getvalue())
+    npy, npz = io.BytesIO(), io.BytesIO()
+    np.save(npy, flat["w"])
+    np.savez(npz, **flat)
+    made["npy"], made["npz"] = _compressed("x.npy", npy.getvalue()), _compressed("x.npz", npz.getvalue())
     return made
 
 

@@ -69,12 +69,12 @@ static void seed_symbols(void)
     write_u16(&w, (unsigned)n);
     huffman_fit(counts, lengths);
     huffman_write_lengths(lengths, &w);
-    huffman_encode(symbols, n, lengths, &w);
+    huffman_encode(symbols, n, SYMBOLS_AS_THEY_ARE, lengths, &w);
     seed_end("huffman", &w);
 
     freq_table t;
     unsigned lanes_log2 = dice(RANS_LANES_LOG2 + 1);
-    rans_segment segment = {symbols, n, &t};
+    rans_segment segment = {symbols, n, SYMBOLS_AS_THEY_ARE, &t};
     w = seed_begin();
     write_u16(&w, (unsigned)n);
     write_u16(&w, dice((uint32_t)n));
