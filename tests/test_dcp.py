@@ -184,7 +184,17 @@ def test_one_rank_to_two(single: Path) -> None:
 
 
 def test_async_save(saved: Path) -> None:
-    loaded = dcp.load_full(saved / "async")["tensors"]
+    check_async(saved / "async")
+
+
+def test_async_save_in_a_process(tmp_path: Path) -> None:
+    workers.run(tmp_path, workers.save_in_a_process)
+    check_async(tmp_path / "process")
+    assert dcp.load_full(tmp_path / "again")["after"].eq(1).all()
+
+
+def check_async(folder: Path) -> None:
+    loaded = dcp.load_full(folder)["tensors"]
     for name, original in workers.originals().items():
         bound = rule(name, original, szdnn.Rel(1e-3))
         if isinstance(bound, szdnn.Lossless) or name == "constant":
