@@ -231,6 +231,31 @@ def test_save_over_an_older_one(single: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(list(folder.iterdir())) == 2
 
 
+def test_a_checkpoint_in_a_store() -> None:
+    """At a URL: saved over an older one, loaded, damaged."""
+    fsspec = pytest.importorskip("fsspec")
+    url, system = "memory://bucket/dcp", fsspec.filesystem("memory")
+    state = {"x": torch.randn(64, 64), "n": 1}
+    assert not dcp.StorageReader.validate_checkpoint_id(url)
+    with pytest.raises(szdnn.ArchiveError, match="no complete szdnn checkpoint"):
+        dcp.load(state, url)
+    for n in (1, 2):
+        dcp.save({**state, "n": n}, url, szdnn.Rel(1e-3))
+    assert len(system.ls("/bucket/dcp")) == 2
+    assert dcp.StorageReader.validate_checkpoint_id(url)
+    loaded = {"x": torch.zeros(64, 64), "n": 0}
+    dcp.load(loaded, url)
+    assert loaded["n"] == 2
+    check_bound(state["x"], loaded["x"], szdnn.Rel(1e-3), "x")
+    assert torch.equal(dcp.load_full(url)["x"], loaded["x"])
+    name = next(file for file in system.ls("/bucket/dcp", detail=False) if "rank" in file)
+    raw = bytearray(system.cat_file(name))
+    raw[-10] ^= 1
+    system.pipe_file(name, bytes(raw))
+    with pytest.raises(szdnn.CorruptFrame):
+        dcp.load(loaded, url)
+
+
 KILLED = """
 import os, random, signal, sys, time, warnings
 import torch
