@@ -22,54 +22,61 @@ BOUND = szdnn.Rel(1e-3)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """--kills, --seed, --megabytes, --folder."""
+    """--kills, --seed, --megabytes, --reference, --folder."""
     parser.add_argument("--kills", type=int, default=500, help="how often (default 500)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--megabytes", type=float, default=4.0, help="size of the state (default 4)")
+    parser.add_argument("--reference", action="store_true", help="save differences to a third archive")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Counts of what was found; 1 if ever anything but the old or the new archive, whole."""
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        found = campaign(Path(folder), args.kills, args.seed, args.megabytes)
+        found = campaign(Path(folder), args.kills, args.seed, args.megabytes, args.reference)
     for what in ("old", "new", "broken", "left behind"):
         print(f"{what:<12} {found[what]:>5}")
     print(f"{args.kills} kills over a save of {found['save ms']} ms")
     return int(found["broken"] > 0)
 
 
-def campaign(folder: Path, kills: int, seed: int, megabytes: float) -> Counter[str]:
-    """Kill so often; how often the old archive was there, the new one, something broken, and files left behind."""
+def campaign(folder: Path, kills: int, seed: int, megabytes: float, reference: bool = False) -> Counter[str]:
+    """Kill so often; how often the old archive was there, the new one, something broken, and files left behind.
+
+    reference: whether what is saved holds differences to another archive in the folder.
+    """
     dice, path = random.Random(seed), folder / "state.szd.safetensors"
-    states = [_state(seed + i, megabytes) for i in range(2)]
-    expected = [szdnn.loads(szdnn.dumps(state, BOUND)) for state in states]
+    base = folder / "base.szd.safetensors" if reference else None
+    states = [_state(seed, megabytes), _near(_state(seed, megabytes)) if reference else _state(seed + 1, megabytes)]
+    if base is not None:
+        szdnn.save(base, states[0], BOUND)
+    expected = [szdnn.loads(szdnn.dumps(s, BOUND, reference=base), reference=base) for s in states]
     current = 0
     found: Counter[str] = Counter()
     for number in range(kills):
         if number % 25 == 0:  # anew, since other work on the machine comes and goes
-            duration = sorted(_whole_save(path, states[i]) for i in (1 - current, current, current))[1]
+            duration = sorted(_whole_save(path, states[i], base) for i in (1 - current, current, current))[1]
             found["save ms"] = round(duration * 1000)
-        child = _begin_save(path, states[1 - current])
+        child = _begin_save(path, states[1 - current], base)
         time.sleep(dice.uniform(0, 1.3 * duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         now = _which(path, expected)
         found["broken" if now is None else "old" if now == current else "new"] += 1
         if now is None:
-            szdnn.save(path, states[current], BOUND)
+            szdnn.save(path, states[current], BOUND, reference=base)
         current = current if now is None else now
         for left in folder.iterdir():
-            if left != path:
+            if left not in (path, base):
                 found["left behind"] += 1
                 left.unlink()
     return found
 
 
-def _whole_save(path: Path, state: State) -> float:
+def _whole_save(path: Path, state: State, base: Path | None) -> float:
     """How long a save that is left alone takes, in seconds."""
     start = time.perf_counter()
-    os.waitpid(_begin_save(path, state), 0)
+    os.waitpid(_begin_save(path, state, base), 0)
     return time.perf_counter() - start
 
 
@@ -82,12 +89,20 @@ def _state(seed: int, megabytes: float) -> State:
     return {**state, "seed": np.array([seed])}
 
 
-def _begin_save(path: Path, state: State) -> int:
+def _near(state: State) -> State:
+    """The state after a little training."""
+    rng = np.random.default_rng(99)
+    return {name: (x + rng.normal(0, 1e-3, x.shape)).astype(x.dtype) for name, x in state.items()} | {
+        "seed": state["seed"] + 1
+    }
+
+
+def _begin_save(path: Path, state: State, base: Path | None) -> int:
     """Begin to save in a process of its own; its number."""
     child = os.fork()
     if child == 0:
         try:
-            szdnn.save(path, state, BOUND)
+            szdnn.save(path, state, BOUND, reference=base)
         finally:
             os._exit(0)
     return child

@@ -35,11 +35,12 @@ finally:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """--bytes, --largest, --kinds, --bound, --folder."""
+    """--bytes, --largest, --kinds, --bound, --reference, --folder."""
     parser.add_argument("--bytes", type=float, default=4e9, help="size of the checkpoint (default 4e9)")
     parser.add_argument("--largest", type=float, default=512e6, help="its largest tensor (default 512e6)")
     parser.add_argument("--kinds", default="safetensors,pt", help="types of files (default safetensors,pt)")
     parser.add_argument("--bound", default="--rel=1e-3", help="an option of szdnn compress (default --rel=1e-3)")
+    parser.add_argument("--reference", action="store_true", help="also a later checkpoint as differences to the first")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
 
 
@@ -49,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
     total, largest = (f(spec.nbytes for spec in specs.values()) for f in (sum, max))
     limit = ALLOWED + largest
     print(f"{len(specs)} tensors, {total / 1e9:.2f} GB, largest {largest / 1e6:.0f} MB, {args.bound}")
-    print(f"{'':<24}{'seconds':>9}{'peak MB':>9}{'limit MB':>10}")
+    print(f"{'':<36}{'seconds':>9}{'peak MB':>9}{'limit MB':>10}")
     failures = 0
     for kind in args.kinds.split(","):
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            for label, seconds, peak in _measure(Path(folder), kind, specs, args.bound):
+            for label, seconds, peak in _measure(Path(folder), kind, specs, args.bound, args.reference):
                 failures += peak > limit
-                print(f"{kind + ' ' + label:<24}{seconds:>9.1f}{peak / 1e6:>9.0f}{limit / 1e6:>10.0f}", flush=True)
+                print(f"{kind + ' ' + label:<36}{seconds:>9.1f}{peak / 1e6:>9.0f}{limit / 1e6:>10.0f}", flush=True)
     return int(failures > 0)
 
 
@@ -83,13 +84,13 @@ def checkpoint_specs(total: int, largest: int) -> dict[str, TensorSpec]:
 class _Weights(Mapping[str, NDArray[Any]]):
     """Normal values, made when they are asked for: one block of random numbers, each tensor's scale its own."""
 
-    def __init__(self, specs: dict[str, TensorSpec]) -> None:
-        self._specs = specs
+    def __init__(self, specs: dict[str, TensorSpec], grown: float) -> None:
+        self._specs, self._grown = specs, grown
         self._block = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         spec = self._specs[name]
-        scale = np.float32(0.01 * (1 + len(name) % 7))
+        scale = np.float32(0.01 * (1 + len(name) % 7) * self._grown)
         out = np.empty(spec.size, spec.dtype)
         for start in range(0, spec.size, self._block.size):
             part = out[start : start + self._block.size]
@@ -103,9 +104,9 @@ class _Weights(Mapping[str, NDArray[Any]]):
         return len(self._specs)
 
 
-def write_checkpoint(path: Path, specs: dict[str, TensorSpec]) -> None:
-    """A .safetensors or .pt file with these tensors."""
-    weights = _Weights(specs)
+def write_checkpoint(path: Path, specs: dict[str, TensorSpec], grown: float = 1.0) -> None:
+    """A .safetensors or .pt file with these tensors, all values times `grown`."""
+    weights = _Weights(specs, grown)
     with path.open("wb") as file:
         if path.suffix == ".safetensors":
             spelled = {_F32: "F32", _BF16: "BF16"}
@@ -120,13 +121,23 @@ def write_checkpoint(path: Path, specs: dict[str, TensorSpec]) -> None:
         write_torch(file, {"state": state, "tensors": pack_specs(specs)}, weights)
 
 
-def _measure(folder: Path, kind: str, specs: dict[str, TensorSpec], bound: str) -> Iterator[tuple[str, float, int]]:
+def _measure(
+    folder: Path, kind: str, specs: dict[str, TensorSpec], bound: str, reference: bool
+) -> Iterator[tuple[str, float, int]]:
     path, archive, back = folder / f"model.{kind}", folder / "archive", folder / f"back.{kind}"
     write_checkpoint(path, specs)
     yield "compress", *_child("compress", path, "-o", archive, bound, "-q")
     yield "test --original", *_child("test", archive, "--original", path, "-q")
     path.unlink()
     yield "decompress", *_child("decompress", archive, "-o", back, "-q")
+    if reference:
+        back.unlink()
+        write_checkpoint(path, specs, 1.001)
+        later = folder / "later"
+        yield "compress --reference", *_child("compress", path, "-o", later, bound, "--reference", archive, "-q")
+        yield "test of differences", *_child("test", later, "--original", path, "-q")
+        path.unlink()
+        yield "decompress differences", *_child("decompress", later, "-o", back, "-q")
 
 
 def _child(*arguments: object) -> tuple[float, int]:

@@ -61,23 +61,26 @@ Curve = list[tuple[int, float]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """--seeds, --steps, --rel and where the results go."""
+    """--seeds, --first-seed, --steps, --rel and where the results go."""
     rel = "1e-1,1e-2,1e-3,1e-4"
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (default 3)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="number of the first (default 0)")
     parser.add_argument("--steps", type=int, default=500, metavar="N", help="steps before and after (default 500)")
     parser.add_argument("--rel", type=floats, default=floats(rel), help=f"bounds as parts of the range (default {rel})")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the outcomes, and beside it FILE-curves.csv")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
-    parser.add_argument("--redraw", type=Path, metavar="CSV", help="take the outcomes of a --csv, train nothing")
+    text = "take the outcomes of these --csv, train nothing; with --csv, put them together in one"
+    parser.add_argument("--redraw", type=Path, nargs="+", metavar="CSV", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the table, write what was asked for; 2 without the data."""
     if args.redraw:
-        outcomes, curves = _read_csv(args.redraw)
-        _print_table(outcomes)
-        if args.picture:
-            _draw(args.picture, outcomes, curves)
+        outcomes, curves = [], {}
+        for path in args.redraw:
+            more, drawn = _read_csv(path)
+            outcomes, curves = [*outcomes, *more], {**curves, **drawn}
+        _tell(args, outcomes, curves)
         return 0
     folder = os.environ.get("SZDNN_DATA")
     if not folder:
@@ -86,17 +89,21 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     data = _mnist(Path(folder))
     outcomes, curves = [], {}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for outcome, curve in _seed(seed, data, args.steps, args.rel):
             outcomes.append(outcome)
             curves[outcome.method, seed] = curve
             print(f"seed {seed}, {outcome.method}: test loss {outcome.test_loss:.5f}", file=sys.stderr)
+    _tell(args, outcomes, curves)
+    return 0
+
+
+def _tell(args: argparse.Namespace, outcomes: list[Outcome], curves: dict[tuple[str, int], Curve]) -> None:
     _print_table(outcomes)
     if args.csv:
         _write_csv(args.csv, outcomes, curves)
     if args.picture:
         _draw(args.picture, outcomes, curves)
-    return 0
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,21 @@ def save_in_background(rank: int, world: int, folder: str) -> None:
     future.result(timeout=60)
 
 
+def save_in_a_process(rank: int, world: int, folder: str) -> None:
+    """As save_in_background; and what goes wrong there is told here."""
+    state = {"tensors": sharded(originals()), "values": VALUES}
+    future = dcp.async_save(state, Path(folder, "process"), szdnn.Rel(1e-3), in_process=True)
+    for tensor in state["tensors"].values():
+        tensor.zero_()
+    future.result(timeout=100)
+    wrong = dcp.async_save(state, Path(folder, "wrong"), szdnn.Abs([1e-3] * 3, axis=0), in_process=True)
+    with pytest.raises(BaseException, match="axis"):  # what it is wrapped in is torch's affair
+        wrong.result(timeout=100)
+    assert not Path(folder, "wrong", "szdnn.dcp.json").exists()
+    again = dcp.async_save({"after": torch.ones(3000)}, Path(folder, "again"), szdnn.Rel(1e-3), in_process=True)
+    again.result(timeout=100)
+
+
 def refuse(rank: int, world: int, folder: str) -> None:
     """Errors are szdnn's own, on all ranks, also where one rank alone meets them."""
     state = sharded({"rows": torch.randn(64, 64)})

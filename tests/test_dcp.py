@@ -184,7 +184,17 @@ def test_one_rank_to_two(single: Path) -> None:
 
 
 def test_async_save(saved: Path) -> None:
-    loaded = dcp.load_full(saved / "async")["tensors"]
+    check_async(saved / "async")
+
+
+def test_async_save_in_a_process(tmp_path: Path) -> None:
+    workers.run(tmp_path, workers.save_in_a_process)
+    check_async(tmp_path / "process")
+    assert dcp.load_full(tmp_path / "again")["after"].eq(1).all()
+
+
+def check_async(folder: Path) -> None:
+    loaded = dcp.load_full(folder)["tensors"]
     for name, original in workers.originals().items():
         bound = rule(name, original, szdnn.Rel(1e-3))
         if isinstance(bound, szdnn.Lossless) or name == "constant":
@@ -219,6 +229,31 @@ def test_save_over_an_older_one(single: Path, monkeypatch: pytest.MonkeyPatch) -
     dcp.save(new, folder, szdnn.Rel(1e-3))
     assert dcp.load_full(folder)["tensors"]["copied"].eq(1).all()
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_checkpoint_in_a_store() -> None:
+    """At a URL: saved over an older one, loaded, damaged."""
+    fsspec = pytest.importorskip("fsspec")
+    url, system = "memory://bucket/dcp", fsspec.filesystem("memory")
+    state = {"x": torch.randn(64, 64), "n": 1}
+    assert not dcp.StorageReader.validate_checkpoint_id(url)
+    with pytest.raises(szdnn.ArchiveError, match="no complete szdnn checkpoint"):
+        dcp.load(state, url)
+    for n in (1, 2):
+        dcp.save({**state, "n": n}, url, szdnn.Rel(1e-3))
+    assert len(system.ls("/bucket/dcp")) == 2
+    assert dcp.StorageReader.validate_checkpoint_id(url)
+    loaded = {"x": torch.zeros(64, 64), "n": 0}
+    dcp.load(loaded, url)
+    assert loaded["n"] == 2
+    check_bound(state["x"], loaded["x"], szdnn.Rel(1e-3), "x")
+    assert torch.equal(dcp.load_full(url)["x"], loaded["x"])
+    name = next(file for file in system.ls("/bucket/dcp", detail=False) if "rank" in file)
+    raw = bytearray(system.cat_file(name))
+    raw[-10] ^= 1
+    system.pipe_file(name, bytes(raw))
+    with pytest.raises(szdnn.CorruptFrame):
+        dcp.load(loaded, url)
 
 
 KILLED = """

@@ -37,7 +37,7 @@ from ..bounds import Bound
 from ..errors import ArgumentError, CorruptFrame, Error, ReferenceMismatch, UnsupportedFrame
 from ..files import SaveReport
 from ..plan import Plan
-from .remote import Folder, Url, is_remote
+from .remote import Folder, Url, place_of
 from .snapshot import Copier
 
 _NAME = re.compile(r"step-([0-9]{10,})(?:\.on-([0-9]{10,}))?\.szd\.safetensors")
@@ -149,7 +149,7 @@ class Checkpointer:
         if type(links) is not int or links < 1:
             raise ArgumentError(f"links must be a positive integer, not {links!r}")
         self._folder = Folder.of(folder)
-        self.folder = folder if isinstance(folder, Url) else Url(folder) if is_remote(folder) else Path(folder)
+        self.folder = place_of(folder)
         self.plan = Plan.of(bound)
         self.links = links if reference else 0
         self.keep, self.every = keep, every

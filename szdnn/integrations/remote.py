@@ -10,6 +10,7 @@ time.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import tempfile
@@ -123,6 +124,11 @@ class _Place:
             raise
 
 
+def place_of(path: str | os.PathLike[str] | Url) -> Path | Url:
+    """A path or URL as what it is."""
+    return path if isinstance(path, Url) else Url(path) if is_remote(path) else Path(path)
+
+
 class Folder:
     """A folder on local disk."""
 
@@ -130,11 +136,10 @@ class Folder:
         self._path = path
 
     @staticmethod
-    def of(path: Path | Url | str) -> Folder:
+    def of(path: str | os.PathLike[str] | Url) -> Folder:
         """The folder at a path or URL."""
-        if isinstance(path, Url) or is_remote(path):
-            return RemoteFolder(str(path))
-        return Folder(Path(path))
+        place = place_of(path)
+        return RemoteFolder(str(place)) if isinstance(place, Url) else Folder(place)
 
     def __str__(self) -> str:
         return str(self._path)
@@ -150,6 +155,14 @@ class Folder:
     def files(self) -> Iterable[Path | Url]:
         """The files in it."""
         return self._path.iterdir()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file in it. Raises FileNotFoundError."""
+        return (self._path / name).read_bytes()
+
+    def archive(self, name: str) -> Archive:
+        """An archive in it."""
+        return Archive(self._path / name)
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
@@ -189,6 +202,16 @@ class RemoteFolder(Folder):
             except FileNotFoundError:  # a prefix that nothing has
                 found = []
         return [self.file(PurePosixPath(path).name) for path in found]
+
+    def read(self, name: str) -> bytes:
+        """See `Folder.read`."""
+        with self._place.errors():
+            data: bytes = self._place.system.cat_file(f"{self._place.path}/{name}")
+            return data
+
+    def archive(self, name: str) -> Archive:
+        """See `Folder.archive`."""
+        return RemoteArchive(str(self.file(name)))
 
     def remove(self, name: str) -> None:
         """See `Folder.remove`."""

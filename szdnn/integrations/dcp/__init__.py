@@ -101,15 +101,25 @@ def async_save(
     verify: bool = True,
     generations: int = 0,
     process_group: Group | None = None,
+    in_process: bool = False,
 ) -> Future[Metadata]:
     """`save` in a thread, from a copy of `state` taken before this returns. Needs a process group with a CPU backend.
+
+    in_process: in a process of its own on each rank, which torch starts at the first such save and keeps, so that the
+        loop does not share its interpreter with the save. A script needs `if __name__ == "__main__":` then. torch hands
+        the state over through a pipe between the two, pickled; what is stored is not.
 
     The future's result() raises what `save` does, inside torch's CheckpointException.
     """
     writer = StorageWriter(path, effort=effort, threads=threads, verify=verify)
     start = cast(Callable[..., Any], state_dict_saver.async_save)
+    kind = state_dict_saver.AsyncCheckpointerType
     future = start(
-        state, storage_writer=writer, planner=SavePlanner(bound, generations=generations), process_group=process_group
+        state,
+        storage_writer=writer,
+        planner=SavePlanner(bound, generations=generations),
+        process_group=process_group,
+        async_checkpointer_type=kind.PROCESS if in_process else kind.THREAD,
     )
     return cast("Future[Metadata]", future)
 

@@ -14,6 +14,7 @@ from ... import codec
 from ...archive import Archive, naming
 from ...errors import CorruptFrame, LimitError
 from ...torch_leaves import to_numpy
+from ..remote import Folder
 from .planner import decode_value
 from .storage import StorageReader, checked_frame
 
@@ -67,7 +68,7 @@ def _tensor(
     for chunk in found.chunks:
         place = storage[MetadataIndex(name, chunk.offsets)]
         if place.file not in archives:
-            archives[place.file] = Archive(reader.path / place.file)
+            archives[place.file] = Folder.of(reader.path).archive(place.file)
         frame = checked_frame(archives[place.file], place)
         part = tuple(slice(o, o + n) for o, n in zip(chunk.offsets, chunk.sizes, strict=True))
         view = whole[part] if part else whole

@@ -16,7 +16,6 @@ import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,11 @@ from ... import _native, codec
 from ...archive import Archive, ArchiveWriter, naming
 from ...arrays import as_array
 from ...atomic import atomic_file
-from ...errors import ArchiveError, ArgumentError, BoundError, CorruptFrame
+from ...errors import ArchiveError, ArgumentError, BoundError, CorruptFrame, Error
 from ...skeleton import entry_name
 from ...source import Json, TensorSpec
 from ...torch_leaves import to_numpy, to_torch
+from ..remote import Folder, Url, local_target, place_of
 from . import metadata as files
 from .metadata import Place
 from .planner import LoadPlanner, SavePlanner
@@ -58,12 +58,19 @@ def _done(value: Any) -> Any:
 
 
 def _is_folder(checkpoint_id: CheckpointId) -> bool:
-    path = Path(checkpoint_id)
-    return "://" not in str(checkpoint_id) and (path.is_dir() or not path.exists())
+    path = place_of(checkpoint_id)
+    return isinstance(path, Url) or path.is_dir() or not path.exists()
+
+
+def _holds_checkpoint(checkpoint_id: CheckpointId) -> bool:
+    try:
+        return bool(Folder.of(checkpoint_id).read(files.NAME))
+    except (Error, OSError):
+        return False
 
 
 class StorageWriter(interface.StorageWriter):
-    """Writes a distributed checkpoint to the folder `path`, which all ranks share. Needs `SavePlanner`.
+    """Writes a distributed checkpoint to the folder `path`, which all ranks share, or that URL. Needs `SavePlanner`.
 
     effort, threads: as in szdnn.compress.
     verify: decode each frame and compare it with the original before it is written.
@@ -72,7 +79,7 @@ class StorageWriter(interface.StorageWriter):
     """
 
     def __init__(self, path: CheckpointId, *, effort: int = 3, threads: int | None = None, verify: bool = True) -> None:
-        self.path = Path(path)
+        self.path = place_of(path)
         self._effort, self._threads, self._verify = effort, threads, verify
         self._generations = 0
 
@@ -84,13 +91,13 @@ class StorageWriter(interface.StorageWriter):
     def reset(self, checkpoint_id: CheckpointId | None = None) -> None:
         """Begin a new checkpoint, in another folder if one is given."""
         if checkpoint_id is not None:
-            self.path = Path(checkpoint_id)
+            self.path = place_of(checkpoint_id)
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         """Raises ArgumentError for use_collectives=False, which has every rank write metadata of its own."""
         if kwargs.get("use_collectives") is False:
             raise ArgumentError("szdnn writes one checkpoint of all ranks together; leave use_collectives at True")
-        self.path.mkdir(parents=True, exist_ok=True)
+        Folder.of(self.path).make()
 
     def storage_meta(self) -> StorageMeta:
         """See torch's StorageWriter."""
@@ -121,21 +128,21 @@ class StorageWriter(interface.StorageWriter):
             elif item.tensor_data is not None and item.tensor_data.chunk.sizes.numel():
                 tensors[_entry(item, tensors)] = item
         if tensors:
-            results += self._write_archive(self.path / plan.storage_data, tensors, planner)
+            results += self._write_archive(plan.storage_data, tensors, planner)
         return _done(results)
 
-    def _write_archive(self, path: Path, tensors: dict[str, WriteItem], planner: SavePlanner) -> list[WriteResult]:
+    def _write_archive(self, name: str, tensors: dict[str, WriteItem], planner: SavePlanner) -> list[WriteResult]:
         specs = {entry: _spec(item) for entry, item in tensors.items()}
         state = {"dict": [[entry, {"tensor": entry}] for entry in tensors]}
         skeleton = {"kind": "torch", "suffix": ".pt", "generations": self._generations, "state": state}
         results = []
-        with atomic_file(path) as file:
+        with local_target(Folder.of(self.path).file(name)) as local, atomic_file(local) as file:
             archive = ArchiveWriter(file, specs, (), skeleton, {})
             for entry, item in tensors.items():
                 with naming(item.index.fqn):
                     frame = self._compress(item, planner)
                 archive.add(entry, frame)
-                results.append(WriteResult(item.index, len(frame), _place(path.name, entry, item, frame)))
+                results.append(WriteResult(item.index, len(frame), _place(name, entry, item, frame)))
             archive.finish()
         return results
 
@@ -158,16 +165,17 @@ class StorageWriter(interface.StorageWriter):
                 places[result.index] = result.storage_data
             else:
                 values[result.index.fqn] = result.storage_data
-        with atomic_file(self.path / files.NAME) as file:
+        folder = Folder.of(self.path)
+        with local_target(folder.file(files.NAME)) as local, atomic_file(local) as file:
             file.write(files.encode(metadata, places, values, self._generations))
         used = {place.file for place in places.values()}
-        for old in self.path.iterdir():
+        for old in folder.files():
             if old.name not in used and (files.RANK_FILE.fullmatch(old.name) or files.TEMPORARY.fullmatch(old.name)):
-                old.unlink(missing_ok=True)
+                folder.remove(old.name)
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: CheckpointId) -> bool:
-        """Whether it is a local folder, or could become one."""
+        """Whether it is a folder, or could become one."""
         return _is_folder(checkpoint_id)
 
 
@@ -206,7 +214,7 @@ class StorageReader(interface.StorageReader):
     """
 
     def __init__(self, path: CheckpointId, *, threads: int | None = None) -> None:
-        self.path = Path(path)
+        self.path = place_of(path)
         self.failure: Exception | None = None
         self.generations = 0
         """How many times the values have been through lossy compression; known once the metadata is read."""
@@ -222,7 +230,7 @@ class StorageReader(interface.StorageReader):
         """Begin to read another checkpoint, from another folder if one is given."""
         self._storage = {}
         if checkpoint_id is not None:
-            self.path = Path(checkpoint_id)
+            self.path = place_of(checkpoint_id)
 
     def read_metadata(self) -> Metadata:
         """What the checkpoint holds, every field checked. Raises ArchiveError where there is none.
@@ -230,7 +238,7 @@ class StorageReader(interface.StorageReader):
         The error stays in `failure`, since torch makes an AssertionError of it.
         """
         try:
-            metadata, self.generations = files.decode((self.path / files.NAME).read_bytes())
+            metadata, self.generations = files.decode(Folder.of(self.path).read(files.NAME))
             return metadata
         except FileNotFoundError:
             what = f"{self.path} holds no complete szdnn checkpoint: there is no {files.NAME}"
@@ -264,7 +272,7 @@ class StorageReader(interface.StorageReader):
                 place = self._storage[item.storage_index]
                 by_file.setdefault(place.file, {}).setdefault(item.storage_index, []).append(item)
         for file, frames in by_file.items():
-            with Archive(self.path / file) as archive:
+            with Folder.of(self.path).archive(file) as archive:
                 for index, items in frames.items():
                     with naming(index.fqn):
                         frame = checked_frame(archive, self._storage[index])
@@ -288,7 +296,7 @@ class StorageReader(interface.StorageReader):
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: CheckpointId) -> bool:
         """Whether it is a folder with a checkpoint of szdnn's."""
-        return _is_folder(checkpoint_id) and (Path(checkpoint_id) / files.NAME).is_file()
+        return _is_folder(checkpoint_id) and _holds_checkpoint(checkpoint_id)
 
 
 def checked_frame(archive: Archive, place: Place) -> Any:
