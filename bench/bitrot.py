@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """A line for each kind of damage; 1 if szdnn missed some or crashed."""
-    ours = ours_under_damage(int(args.errors), args.seed, args.jobs)
+    ours = ours_under_damage(int(args.errors), args.seed, args.jobs) if args.errors else []
     theirs = [
         finding
         for name in (args.rivals if args.rival_errors else [])

@@ -31,9 +31,10 @@ TARGETS = {
     "mix": "the mixing coder",
 }
 PYTHON_TARGETS = {
-    "archive": "any bytes as an archive; names, skeleton, small tensors and digest put right",
-    "skeleton": "any JSON as a state's skeleton",
+    "archive": ("open_archive", "any bytes as an archive; names, skeleton, small tensors and digest put right"),
+    "skeleton": ("rebuild", "any JSON as a state's skeleton"),
 }
+"""The function of tests/fuzz/NAME_target.py, and what it is for."""
 LIBFUZZER = Toolchain(
     "clang",
     ("-O2", *SANITIZERS, "-fsanitize=fuzzer-no-link"),
@@ -124,7 +125,7 @@ def make_seeds(build: Path, folder: Path) -> None:
 
 
 def _command(name: str, build: Path) -> list[str]:
-    return [sys.executable, str(FUZZ / f"{name}.py")] if name in PYTHON_TARGETS else [str(build / name)]
+    return [sys.executable, str(FUZZ / f"{name}_target.py")] if name in PYTHON_TARGETS else [str(build / name)]
 
 
 def _fuzz_one(name: str, build: Path, corpus: Path, seconds: float) -> Result:

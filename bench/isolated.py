@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import mmap
 import os
@@ -100,6 +101,7 @@ class _Shard:
 
 def _quiet() -> None:
     """No output, no core files, no memory without end, Ctrl-C left to the parent; the default for deadly signals."""
+    faulthandler.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

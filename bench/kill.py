@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import szdnn
+from bench import campaign as records
 
 State = dict[str, NDArray[Any]]
 BOUND = szdnn.Rel(1e-3)
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=float, default=4.0, help="size of the state (default 4)")
     parser.add_argument("--reference", action="store_true", help="save differences to a third archive")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+    parser.add_argument("--csv", type=Path, help="put the counts into this file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
     for what in ("old", "new", "broken", "left behind"):
         print(f"{what:<12} {found[what]:>5}")
     print(f"{args.kills} kills over a save of {found['save ms']} ms")
+    if args.csv:
+        whole, broken = found["old"] + found["new"], found["broken"]
+        note = f"{found['old']} old, {found['new']} new archives, {found['left behind']} files left behind"
+        findings = [records.Finding("kill", "saves killed", "szdnn", args.kills, "kills", whole, broken, 0, note)]
+        records.record(args.csv, findings)
     return int(found["broken"] > 0)
 
 

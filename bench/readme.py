@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 
+from bench.trust_table import trust_cells
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results"
@@ -182,6 +184,13 @@ def _small_sizes(records: list[Record]) -> str:
     return f"at 0.01 {texts[0]}, {texts[1]} beyond the ideal code, rivals' with 8 bytes of index."
 
 
+def trust_table() -> str:
+    """What the campaigns of damage and abuse found."""
+    records = _records("trust.csv")
+    header, lines, note = trust_cells(records)
+    return _markdown(header, lines, f"{note} ({_machine(records)}).")
+
+
 def threads_table() -> str:
     """What two threads gain."""
     records = _records("threads.csv")
@@ -299,4 +308,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "fields": fields_table,
     "deltas": deltas_table,
     "resume": resume_table,
+    "trust": trust_table,
 }

@@ -7,12 +7,14 @@ import multiprocessing
 import queue
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import campaign, machine
+from bench.soak_state import State, load
 from bench.soak_worker import Orders, Tally, run_case, work
 
 _STUCK_SECONDS = 300.0
@@ -39,24 +41,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", type=int, default=None, help="replay this one case of the seed")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
     parser.add_argument("--folder", type=Path, default=Path("soak-violations"), help="where reproducers go")
+    parser.add_argument("--state", type=Path, help="go on from what this file says, and keep it up to date: --values "
+                        "then counts those of earlier steps too")  # fmt: skip
+    parser.add_argument("--csv", type=Path, help="put the counts into this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until enough values are checked; 0 without a violation, 1 with one."""
-    seed = int(time.time()) if args.seed is None else args.seed
     if args.case is not None:
-        return _replay(seed, args.case, args.folder)
-    print(f"soak: seed {seed}, {args.jobs} processes, {machine.name()}", flush=True)
-    start = time.monotonic()
-    crew = _start(seed, args.jobs, args.folder)
-    total = Tally()
+        return _replay(int(time.time()) if args.seed is None else args.seed, args.case, args.folder)
     try:
-        _watch(crew, total, args, start)
+        state = load(args.state, args.seed, int(time.time()))
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 2
+    print(f"soak: seed {state.seed}, {args.jobs} processes, {machine.name()}", flush=True)
+    if state.next:
+        print(f"going on from case {state.next:,}: {_rate(state.total, state.seconds)}", flush=True)
+    _step(state, args)
+    _summary(state.total, state.seconds)
+    if args.csv:
+        campaign.record(args.csv, [_finding(state)])
+    return int(bool(state.total.violations))
+
+
+def _step(state: State, args: argparse.Namespace) -> None:
+    """Go on until there is enough, or Ctrl-C."""
+    start, before = time.monotonic(), state.seconds
+    crew = _start(state.seed, state.next, args.jobs, args.folder)
+
+    def save() -> None:
+        state.seconds = before + time.monotonic() - start
+        state.next = max(state.next, *(current.value + 1 for current in crew.current))
+        if args.state:
+            state.save(args.state)
+
+    try:
+        _watch(crew, state.total, args, start, save)
     except KeyboardInterrupt:
         print("interrupted")
-    _finish(crew, total)
-    _summary(total, time.monotonic() - start)
-    return int(bool(total.violations))
+    _finish(crew, state.total)
+    save()
+
+
+def _finding(state: State) -> campaign.Finding:
+    total = state.total
+    bad = len(total.violations)
+    note = f"{total.cases} cases, seed {state.seed}"
+    good = total.values - bad
+    return campaign.Finding(
+        "soak", "natural and adversarial arrays", "szdnn", total.values, "values", good, bad, 0, note
+    )
 
 
 def _replay(seed: int, index: int, folder: Path) -> int:
@@ -69,19 +104,19 @@ def _replay(seed: int, index: int, folder: Path) -> int:
     return int(bool(total.violations))
 
 
-def _start(seed: int, jobs: int, folder: Path) -> Crew:
+def _start(seed: int, begin: int, jobs: int, folder: Path) -> Crew:
     context = multiprocessing.get_context("spawn")
-    crew = Crew([], [context.Value("q", 0) for _ in range(jobs)], context.Event(), context.Queue())
+    crew = Crew([], [context.Value("q", begin - 1) for _ in range(jobs)], context.Event(), context.Queue())
     for first in range(jobs):
-        orders = Orders(seed, first, jobs, folder, crew.stop, crew.current[first], crew.reports)
+        orders = Orders(seed, begin + first, jobs, folder, crew.stop, crew.current[first], crew.reports)
         process = context.Process(target=work, args=(orders,), daemon=True)
         process.start()
         crew.processes.append(process)
     return crew
 
 
-def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float) -> None:
-    """Collect reports until there is enough, too late, a violation, a dead process or silence."""
+def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float, save: Callable[[], None]) -> None:
+    """Collect reports until there is enough, too late, a violation, a dead process or silence; now and then `save`."""
     heard = shown = time.monotonic()
     while total.values < args.values and time.monotonic() - start < args.seconds:
         if total.violations and not (args.keep_going and all(process.is_alive() for process in crew.processes)):
@@ -93,6 +128,7 @@ def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float) -> 
             _look_after(crew, total, time.monotonic() - heard)
         if time.monotonic() - shown > _STATUS_SECONDS:
             shown = time.monotonic()
+            save()
             print(f"  {total.values / args.values:6.1%}  {_rate(total, shown - start)}", file=sys.stderr, flush=True)
 
 

@@ -5,14 +5,15 @@
 
 enum { BUFFER_SCRATCH = 8, BUFFER_OUT = 9, BUFFER_OUT_SCALAR = 10 };
 /* FORMAT.md's promise, less what twice the input allows beyond it. */
-enum { SCRATCH_MOST = 1 << 20, MIXING_MOST = 3 << 20 };
+enum { SCRATCH_REFILL = 1 << 14, SCRATCH_MOST = 1 << 20, MIXING_MOST = 3 << 20 };
 
 static inline int decode_as(const szd_header *h, uint32_t isa, uint64_t block, const uint8_t *payload, size_t size,
                             uint8_t *out, const uint64_t *strides)
 {
     size_t need = szd_decode_scratch(h);
     uint8_t *scratch = guarded(BUFFER_SCRATCH, need, size & 1);
-    memset(scratch, isa == SZD_ISA_SCALAR ? 0 : 0xa5, need); /* nothing may depend on what was there */
+    size_t refill = block == 0 || need < SCRATCH_REFILL ? need : SCRATCH_REFILL;
+    memset(scratch, isa == SZD_ISA_SCALAR ? 0 : 0xa5, refill); /* nothing may depend on what was there */
     szd_options options = {SZD_CODER_AUTO, isa};
     return szd_decode_block(h, &options, block, payload, size, scratch, need, out, strides);
 }

@@ -30,9 +30,9 @@ static inline double plan_eps(reader *r)
 static inline void plan_shape(reader *r, szd_header *h)
 {
     h->rank = read_u8(r) % 6;
-    uint32_t left = PLAN_MOST;
+    uint32_t left = PLAN_MOST, fewer = read_u8(r) % 12; /* small arrays are tried more often in a second */
     for (unsigned a = 0; a < h->rank; a++) {
-        uint32_t extent = a + 1 < h->rank ? any_below(r, 64) : any_u16(r);
+        uint32_t extent = a + 1 < h->rank ? any_below(r, 64) : any_u16(r) >> fewer;
         extent = extent < left ? extent : left;
         h->shape[a] = extent;
         left /= extent ? extent : 1;
