@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench import records, seeds
+from bench import records, seeds, seeds_papers
 from szdnn.baselines.base import Context, State, weight_names
 
 NETWORK = "mnist/lenet-300-100"
@@ -63,7 +63,7 @@ def _compressed() -> State:
     """What the artefact of the papers' settings decodes to."""
     from szdnn import nets
 
-    one = next(one for one in seeds.EXPERIMENTS if one.network == NETWORK)
+    one = next(one for one in seeds_papers.EXPERIMENTS if one.network == NETWORK)
     task = nets.load(NETWORK)
     state = task.baseline()
     context = Context(task=task)
