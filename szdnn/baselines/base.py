@@ -432,20 +432,20 @@ def pack_rest(tensors: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack_rest(data: bytes) -> State:
-    """The tensors of a `pack_rest`."""
+    """The tensors of a `pack_rest`. Raises CorruptFrame for other bytes."""
     from .. import codec
 
     end = 4 + int.from_bytes(data[:4], "little")
-    header = json.loads(zstandard.ZstdDecompressor().decompress(data[4:end]))
     tensors: State = {}
-    for _, members, size in header["groups"]:
-        values = np.asarray(codec.decompress(data[end : end + size]))
-        end += size
-        start = 0
-        for name, shape in members:
-            count = int(np.prod(shape, dtype=np.int64))
-            tensors[name] = values[start : start + count].reshape(shape)
-            start += count
+    try:
+        for _, members, size in json.loads(zstandard.ZstdDecompressor().decompress(data[4:end]))["groups"]:
+            values = np.asarray(codec.decompress(data[end : end + size]))
+            end += size
+            counts = [int(np.prod(shape, dtype=np.int64)) for _, shape in members]
+            parts = np.split(values, np.cumsum(counts)[:-1])
+            tensors |= {name: part.reshape(shape) for (name, shape), part in zip(members, parts, strict=True)}
+    except (KeyError, TypeError, ValueError, zstandard.ZstdError) as error:
+        raise CorruptFrame(f"the artefact's other tensors are damaged: {error}") from None
     return tensors
 
 

@@ -18,7 +18,7 @@ def width(largest: int) -> int:
 
 
 def pack(numbers: NDArray[np.uint64], widths: int | NDArray[np.int64]) -> bytes:
-    """The numbers [n], each with its width [n] or all with one; at most 64 bits a number, the last byte filled with zeros."""
+    """The numbers [n], each in its width [n] or all in one; at most 64 bits each, the last byte filled with zeros."""
     each = np.broadcast_to(np.asarray(widths, np.int64), numbers.shape)
     parts = []
     for start in range(0, numbers.size, _AT_ONCE):

@@ -13,8 +13,8 @@ from .base import Artefact, Context, Method, Stage, State, register
 class DeepCompression(sharing.Coding, prune.Pruning, Method):
     """The three stages, each followed by retraining where there is a task.
 
-    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means. tune_rate, tune_epochs: of the centroids'
-    fine-tuning; the others are of retraining after pruning.
+    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means. tune_rate,
+    tune_epochs: of the centroids' fine-tuning; the others are of retraining after pruning.
     """
 
     trains: ClassVar[bool] = True
@@ -22,7 +22,8 @@ class DeepCompression(sharing.Coding, prune.Pruning, Method):
     bits: int | str = "8/5"
     init: str = "linear"
     tune_rate: float = 1e-4
-    tune_epochs: float = 1.0
+    tune_epochs: float | None = None
+    pruning_share: ClassVar[float] = 0.5
 
     def fit(self, state: State, context: Context) -> Artefact:
         """The pipeline; stages "pruned", "shared" (numbers and indices packed) and "coded" with their sizes."""
@@ -33,9 +34,7 @@ class DeepCompression(sharing.Coding, prune.Pruning, Method):
         """The second and third stages on a pruned checkpoint."""
         sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
         layers = {
-            name: sharing.share(
-                pruned[name], mask, sharing.by_kind(self.bits, mask.ndim), self.init, context.seed
-            )
+            name: sharing.share(pruned[name], mask, sharing.by_kind(self.bits, mask.ndim), self.init, context.seed)
             for name, mask in kept.items()
         }
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)

@@ -1,4 +1,4 @@
-"""Streams of non-negative integers as bytes, by one of several coders: what pruning, sharing and lattices leave to code.
+"""Streams of non-negative integers as bytes, by one of several coders: what pruning, sharing and lattices leave.
 
 `packed` takes as many bits a number as the largest needs; `huffman` is the C core's; `lzw` is in this package; the
 others see the numbers as bytes, each byte of a number in a plane of its own when they need more than one.
@@ -19,7 +19,6 @@ from ..errors import ArgumentError, CorruptFrame
 from . import bits, lzw
 
 Integers = NDArray[np.int64]
-_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
 _ESCAPE = 192
 """Huffman's symbols: below, the number itself; from there, 192 + the number of bits of what exceeds it."""
 
@@ -44,14 +43,26 @@ def _unbz2(data: bytes, size: int) -> bytes:
     return bz2.BZ2Decompressor().decompress(data, size + 1)
 
 
+def _xz_filters(size: int) -> list[dict[str, int]]:
+    """The best preset without the container; a dictionary no larger than what it is for."""
+    dictionary = min(max(size, 1 << 12), 1 << 26)
+    return [
+        {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dictionary, "lc": 0, "lp": 0, "pb": 0}
+    ]
+
+
+def _xz(data: bytes) -> bytes:
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=_xz_filters(len(data)))
+
+
 def _unxz(data: bytes, size: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_XZ).decompress(data, size + 1)
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_xz_filters(size)).decompress(data, size + 1)
 
 
 BYTE_CODERS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]] = {
     "zlib": (lambda data: zlib.compress(data, 9), _unzlib),
     "bzip2": (lambda data: bz2.compress(data, 9), _unbz2),
-    "xz": (lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=_XZ), _unxz),
+    "xz": (_xz, _unxz),
     "zstd": (_zstd, _unzstd),
     "lzw": (lzw.encode, lzw.decode),
 }

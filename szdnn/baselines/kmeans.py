@@ -1,7 +1,8 @@
 """K-means of numbers: weight sharing (Han et al. 2016, section 3).
 
-In one dimension the clusters are intervals of the sorted numbers, so that Lloyd's iteration needs only the borders between
-centroids and differences of running sums: exact, and k binary searches an iteration however many numbers there are.
+In one dimension the clusters are intervals of the sorted numbers, so that Lloyd's iteration needs only the borders
+between centroids and differences of running sums: exact, and k binary searches an iteration however many numbers
+there are.
 """
 
 from __future__ import annotations
@@ -74,4 +75,4 @@ def share(values: NDArray[Any], k: int, how: str = "linear", seed: int = 0) -> t
 
 def ratio(n: int, k: int, bits: int = 32) -> float:
     """The rate of sharing k values among n of `bits` bits, nb / (n log2 k + k b) (Han et al. 2016, equation 1)."""
-    return n * bits / (n * np.log2(k) + k * bits)
+    return float(n * bits / (n * np.log2(k) + k * bits))

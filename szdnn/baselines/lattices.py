@@ -4,8 +4,9 @@ Conway and Sloane, "Fast quantizing and decoding algorithms for lattice quantize
 integers of even sum, its nearest point the rounded one or, if that sums odd, with the worst coordinate rounded the
 other way; E8 is D8 and D8 + 1/2, the nearer of the two; A2 is two interleaved rectangular lattices.
 
-Every lattice is scaled to cells of volume 1, so that equal steps mean equal rates at high resolution. Points have names:
-any integers name a point, and each point has one name, so that nothing is left to a coder that the lattice knows.
+Every lattice is scaled to cells of volume 1, so that equal steps mean equal rates at high resolution. Points have
+names: any integers name a point, and each point has one name, so that nothing is left to a coder that the lattice
+knows.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Lattice(ABC):
     def dither(self, uniform: Floats) -> Floats:
         """Points [m, d], even over the cell around 0, of numbers [m, d] even over 0 to 1.
 
-        A box by which the lattice repeats holds each cell as often; what is left of a point in it is even over the cell.
+        A box by which the lattice repeats holds each cell as often; what is left of a point in it is even over the
+        cell.
         """
         inside = uniform * self.sides
-        return inside - self.points(self.nearest(inside))
+        found: Floats = inside - self.points(self.nearest(inside))
+        return found
 
 
 class Cubic(Lattice):
@@ -62,7 +65,7 @@ class Hexagonal(Lattice):
     """A2: the points (i, j sqrt 3) c / 2 with i, j of equal parity; named (i >> 1, j)."""
 
     name, dimension = "A2", 2
-    sides = np.array([1.0, np.sqrt(3.0)]) * np.sqrt(2 / np.sqrt(3.0))
+    sides: Floats = np.array([1.0, np.sqrt(3.0)]) * np.sqrt(2 / np.sqrt(3.0))
 
     def nearest(self, x: Floats) -> Integers:
         """The nearer of the nearest points of the two rectangular lattices."""
@@ -74,7 +77,8 @@ class Hexagonal(Lattice):
     def points(self, names: Integers) -> Floats:
         """The first coordinate's parity is the second's."""
         first = 2 * names[:, 0] + (names[:, 1] & 1)
-        return np.stack([first, names[:, 1]], axis=1) * (self.sides / 2)
+        found: Floats = np.stack([first, names[:, 1]], axis=1) * (self.sides / 2)
+        return found
 
 
 class Checkerboard(Lattice):
@@ -92,11 +96,11 @@ class Checkerboard(Lattice):
 
     def points(self, names: Integers) -> Floats:
         """The last coordinate makes the sum even."""
-        return _with_even_sum(names[:, :-1], names[:, -1]) * self._scale
+        return np.asarray(_with_even_sum(names[:, :-1], names[:, -1]) * self._scale, np.float64)
 
 
 class Gosset(Lattice):
-    """E8: integers of even sum, and such with 1/2 added to each; named by the integers, the last with the 1/2 for its parity."""
+    """E8: integers of even sum, and such with 1/2 added to each; the last name's parity tells which."""
 
     name, dimension = "E8", 8
     sides = np.full(8, 2.0)
@@ -111,7 +115,8 @@ class Gosset(Lattice):
 
     def points(self, names: Integers) -> Floats:
         """The last name is twice what stands for the last coordinate, plus 1 for the halves."""
-        return _with_even_sum(names[:, :-1], names[:, -1] >> 1) + (names[:, -1:] & 1) / 2
+        found: Floats = _with_even_sum(names[:, :-1], names[:, -1] >> 1) + (names[:, -1:] & 1) / 2
+        return found
 
 
 LATTICES: dict[str, Lattice] = {one.name: one for one in (Cubic(), Hexagonal(), Checkerboard(), Gosset())}

@@ -35,7 +35,7 @@ def encode(data: bytes) -> bytes:
 
 
 def decode(data: bytes, size: int) -> bytes:
-    """The `size` bytes that were encoded. Raises CorruptFrame for anything that encode does not make of so many bytes."""
+    """The `size` bytes that were encoded. Raises CorruptFrame for what encode does not make of so many bytes."""
     table = [bytes([value]) for value in range(256)]
     parts: list[bytes] = []
     made, previous = 0, b""
@@ -64,8 +64,7 @@ def _widths(count: int) -> NDArray[np.int64]:
 
 
 def _codes(data: bytes) -> list[int]:
-    most = len(data) * 8 // 8
-    widths = _widths(most)
+    widths = _widths(len(data))
     ends = np.cumsum(widths)
     count = int(np.searchsorted(ends, len(data) * 8, side="right"))
-    return bits.unpack(data, widths[:count]).tolist()
+    return [int(code) for code in bits.unpack(data, widths[:count])]

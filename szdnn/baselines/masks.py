@@ -23,8 +23,7 @@ def by_layer(state: Mapping[str, Array], densities: Mapping[str, float]) -> Mask
     masks = {}
     for name, density in densities.items():
         weights = state[name]
-        mask = np.zeros(weights.size, np.bool_)
-        mask[_largest(_magnitudes(weights), _count(density, weights.size))] = True
+        mask = _largest(_magnitudes(weights), _count(density, weights.size))
         masks[name] = mask.reshape(weights.shape)
     return masks
 
@@ -34,9 +33,8 @@ def by_threshold(state: Mapping[str, Array], names: Sequence[str], density: floa
 
     A tensor of which nothing would stay keeps its largest weight: the network would be cut in two.
     """
-    magnitudes = np.concatenate([np.zeros(0), *(_magnitudes(state[name]) for name in names)])
-    kept = np.zeros(magnitudes.size, np.bool_)
-    kept[_largest(magnitudes, _count(density, magnitudes.size))] = True
+    magnitudes = np.concatenate([np.zeros(0, np.float32), *(_magnitudes(state[name]) for name in names)])
+    kept = _largest(magnitudes, _count(density, magnitudes.size))
     masks, start = {}, 0
     for name in names:
         end = start + state[name].size
@@ -53,12 +51,21 @@ def density(masks: Mapping[str, Mask]) -> float:
     return sum(int(mask.sum()) for mask in masks.values()) / max(1, sum(mask.size for mask in masks.values()))
 
 
-def _magnitudes(weights: Array) -> NDArray[np.float64]:
-    return np.nan_to_num(np.abs(weights.astype(np.float64)), nan=np.inf).ravel()
+def _magnitudes(weights: Array) -> Array:
+    """Of float32 at least: what is narrower has no partition of its own."""
+    wide = weights.astype(np.promote_types(np.float32, weights.dtype) if weights.dtype.isbuiltin == 1 else np.float32)
+    found: Array = np.nan_to_num(np.abs(wide), nan=np.inf).ravel()
+    return found
 
 
-def _largest(magnitudes: NDArray[np.float64], keep: int) -> NDArray[np.intp]:
-    return np.argsort(-magnitudes, kind="stable")[:keep]
+def _largest(magnitudes: NDArray[Any], keep: int) -> Mask:
+    """True for the `keep` largest; the first of equal ones."""
+    if keep == 0:
+        return np.zeros(magnitudes.size, np.bool_)
+    least = np.partition(magnitudes, magnitudes.size - keep)[magnitudes.size - keep]
+    kept: Mask = magnitudes > least
+    kept[np.flatnonzero(magnitudes == least)[: keep - int(kept.sum())]] = True
+    return kept
 
 
 def _count(density: float, size: int) -> int:

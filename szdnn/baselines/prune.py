@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, sparse
-from .base import Artefact, Context, Method, Stage, State, artefact, named_dtype, register, unpack, weight_names
+from .base import Artefact, Context, Method, Parts, State, artefact, named_dtype, register, unpack, weight_names
 
-LADDER = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125)
+LADDER = (0.5, 0.3, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02)
 """Shares of weights that are kept one after the other where the budget says when to stop."""
+STEPS = 200
+"""Of each retraining where the settings do not say how many epochs it takes: data sets differ too much in size."""
 WITHOUT_TASK = 0.1
 """The share where nothing says what pruning costs: what the paper kept of its networks."""
 STORAGES = ("relative", "csr", "csc")
@@ -24,11 +26,12 @@ STORAGES = ("relative", "csr", "csc")
 class Tuning:
     """How a method fine-tunes; part of its settings.
 
-    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them; augment: as the task does it.
-    bfloat16: computes in it. half: biases and normalisation are kept as float16 once they were trained; else exactly.
+    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them (epochs null:
+    what makes 200 steps); augment: as the task does it. bfloat16: computes in it. half: biases and normalisation are
+    kept as float16 once they were trained; else exactly.
     """
 
-    epochs: float = 1.0
+    epochs: float | None = None
     rate: float = 1e-3
     optimizer: str = "adam"
     decay: float = 1e-4
@@ -39,18 +42,18 @@ class Tuning:
 
     def train(self, state: State, forms: dict[str, Any], context: Context) -> tuple[State, dict[str, NDArray[Any]]]:
         """`retrain.retrain` by these settings; without a task or epochs the state as it is, and no trained numbers."""
-        if context.task is None or not self.epochs:
+        if context.task is None or self.epochs == 0:
             return state, {}
         from ..nets.training import Recipe
         from . import retrain
 
-        recipe = Recipe(
-            self.epochs, self.rate, self.optimizer, decay=self.decay, augment=self.augment, batch=self.batch
-        )
+        task = context.task
+        epochs = STEPS * self.batch / len(task.examples(task.training_split)) if self.epochs is None else self.epochs
+        recipe = Recipe(epochs, self.rate, self.optimizer, decay=self.decay, augment=self.augment, batch=self.batch)
         return retrain.retrain(state, forms, context, recipe, self.bfloat16)
 
     def rest(self, original: State, tuned: State) -> State:
-        """The tensors that are no weights as they are stored: exactly, or what fits as float16 if `half` and they changed."""
+        """The tensors that are no weights as they are stored: exactly, or as float16 where they fit if `half`."""
         weights = set(weight_names(original))
         others = {name: value for name, value in tuned.items() if name not in weights}
         if not self.half:
@@ -59,36 +62,58 @@ class Tuning:
         return others | {name: value for name, value in small.items() if np.isfinite(value).all()}
 
 
+def can_score(context: Context) -> bool:
+    """Whether there is anything to choose by."""
+    return context.task is not None or context.score is not None
+
+
+def narrowed(original: State, rest: State) -> dict[str, list[str]]:
+    """For an artefact's meta: which of the other tensors are stored in a narrower dtype than they had."""
+    return {"narrowed": [name for name, value in rest.items() if value.dtype != original[name].dtype]}
+
+
+def widened(parts: Parts, weights: State) -> State:
+    """The checkpoint of an artefact's parts and its decoded weights, all in their own dtypes."""
+    whole = parts.state(weights)
+    return whole | {name: whole[name].astype(np.float32) for name in parts.meta["narrowed"]}
+
+
 @dataclass(frozen=True)
 class Pruning(Tuning):
     """How a method prunes; part of its settings.
 
     density: the share of weights that stay; 0: as few as the budget allows, tried step by step on the search split.
-    rates: shares by layer, in the network's order, "0.08/0.09/0.26", instead. scope: "network" (one threshold for all) or "layer" (the same
-    share of each). steps: in how many steps of pruning and retraining it comes to its density.
+    rates: shares by layer, in the network's order, "0.08/0.09/0.26", instead. scope: "network" (one threshold for
+    all) or "layer" (the same share of each). steps: in how many steps of pruning and retraining it comes to its
+    density. last: epochs of the last retraining; 0: as many as of the others.
     """
 
     density: float = 0.0
     rates: str = ""
     scope: str = "network"
     steps: int = 3
+    last: float = 0.0
+    pruning_share: ClassVar[float] = 1.0
+    """Of the budget: what pruning may lose; the rest is for what follows it."""
 
     def pruned(self, state: State, context: Context) -> tuple[State, masks.Masks]:
-        """The checkpoint with its smallest weights zero and the others retrained, and the masks of its weight layers."""
+        """The checkpoint with its smallest weights zero and the others retrained, and the weight layers' masks."""
         names = weight_names(state)
         if self.scope not in ("network", "layer"):
             raise ArgumentError(f"scope {self.scope!r}: a threshold is for the network or for a layer")
         if self.rates:
             return self._to_rates(state, self._layer_rates(names), context)
-        if self.density or context.task is None:
+        if self.density or not can_score(context):
             return self._to_density(state, self.density or WITHOUT_TASK, context)
-        return self._to_budget(state, context)
+        return self._to_budget(state, replace(context, budget=context.budget * self.pruning_share))
 
     def _layer_rates(self, names: list[str]) -> dict[str, float]:
         try:
             rates = [float(item) for item in self.rates.split("/")]
         except ValueError:
-            raise ArgumentError(f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26") from None
+            raise ArgumentError(
+                f"rates {self.rates!r}: shares separated by / are expected, as 0.08/0.09/0.26"
+            ) from None
         if len(rates) != len(names):
             raise ArgumentError(f"{len(rates)} rates for the {len(names)} weight layers {', '.join(names)}")
         return dict(zip(names, rates, strict=True))
@@ -97,14 +122,17 @@ class Pruning(Tuning):
         kept: masks.Masks = {}
         for step in range(1, self.steps + 1):
             kept = masks.by_layer(state, {name: rate ** (step / self.steps) for name, rate in rates.items()})
-            state = self._retrained(state, kept, context)
+            state = self._step(step)._retrained(state, kept, context)
         return state, kept
+
+    def _step(self, number: int) -> Pruning:
+        return replace(self, epochs=self.last) if number == self.steps and self.last else self
 
     def _to_density(self, state: State, density: float, context: Context) -> tuple[State, masks.Masks]:
         kept: masks.Masks = {}
         for step in range(1, self.steps + 1):
             kept = self._masks(state, density ** (step / self.steps))
-            state = self._retrained(state, kept, context)
+            state = self._step(step)._retrained(state, kept, context)
         return state, kept
 
     def _to_budget(self, state: State, context: Context) -> tuple[State, masks.Masks]:
@@ -125,7 +153,10 @@ class Pruning(Tuning):
         return masks.by_layer(state, dict.fromkeys(names, density))
 
     def _retrained(self, state: State, kept: masks.Masks, context: Context) -> State:
-        pruned = {name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value for name, value in state.items()}
+        pruned = {
+            name: np.where(kept[name], value, 0).astype(value.dtype) if name in kept else value
+            for name, value in state.items()
+        }
         if context.task is None:
             return pruned
         from .retrain import Masked
@@ -156,8 +187,8 @@ class Prune(Pruning, Method):
     def stored(self, state: State, tuned: State, kept: masks.Masks) -> Artefact:
         """The artefact of a pruned checkpoint."""
         layers = {name: encode(tuned[name], kept[name], self.storage, self.index_bits) for name in kept}
-        details = {"density": masks.density(kept)}
-        return artefact(state, layers, {"storage": self.storage}, rest=self.rest(state, tuned), details=details)
+        rest, details = self.rest(state, tuned), {"density": masks.density(kept)}
+        return artefact(state, layers, {"storage": self.storage, **narrowed(state, rest)}, rest=rest, details=details)
 
     @classmethod
     def decode(cls, data: bytes) -> State:
@@ -167,7 +198,7 @@ class Prune(Pruning, Method):
             name: decode(layer, parts.shapes[name], parts.dtypes[name], parts.meta["storage"])
             for name, layer in parts.layers.items()
         }
-        return parts.state(weights)
+        return widened(parts, weights)
 
 
 register("prune", "the smallest weights zero, retrained; relative indices with zero fillers", Prune)

@@ -34,7 +34,7 @@ class Masked(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """The masked tensor."""
-        return value * self.mask
+        return _fast(value * self.mask)
 
 
 class Shared(nn.Module):
@@ -81,7 +81,12 @@ class Shared(nn.Module):
         """The tensor; the gradient of an entry is the sum over its members."""
         values = self.codebook(trained)[self.assignments].flatten()[: len(self.positions)] + self.offsets
         zeros = values.new_zeros(int(np.prod(self._shape)))
-        return zeros.index_put((self.positions,), values).reshape(self._shape)
+        return _fast(zeros.index_put((self.positions,), values).reshape(self._shape))
+
+
+def _fast(weights: Tensor) -> Tensor:
+    """Convolutions with channels last: on processors twice as fast, pooling behind them included."""
+    return weights.contiguous(memory_format=torch.channels_last) if weights.ndim == 4 else weights
 
 
 def retrain(
@@ -104,8 +109,12 @@ def retrain(
         for name in forms:
             module, parameter = _place(model, name)
             found[name] = getattr(module, parameter)
-            trained[name] = np.array(module.parametrizations[parameter].original)  # type: ignore[union-attr,index]
-    return {name: np.array(found[name]) for name in state}, trained
+            trained[name] = _array(module.parametrizations[parameter].original)  # type: ignore[union-attr,index]
+    return {name: _array(found[name]) for name in state}, trained
+
+
+def _array(value: Tensor) -> NDArray[Any]:
+    return np.array(value.detach().numpy(), order="C")
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:

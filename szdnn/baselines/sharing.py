@@ -1,7 +1,7 @@
-"""Weight sharing, or trained quantisation: Han et al., "Deep compression" (2016), section 3; Huffman's code, section 4.
+"""Weight sharing, or trained quantisation: Han et al., "Deep compression" (2016), sections 3 and 4.
 
-A layer's weights become numbers of centroids. Of a pruned layer only the kept weights are shared; number 0 is then zero,
-which fillers of the relative index need, so that b bits are for 2^b - 1 centroids.
+A layer's weights become numbers of centroids. Of a pruned layer only the kept weights are shared; number 0 is then
+zero, which fillers of the relative index need, so that b bits are for 2^b - 1 centroids.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, kmeans, masks, sparse
 from .base import Artefact, Context, Method, State, artefact, named_dtype, register, unpack, weight_names
-from .prune import Tuning
+from .prune import Tuning, narrowed, widened
 
 HUFFMAN = ("none", "weights", "indices", "both")
 
@@ -44,13 +44,14 @@ class Layer:
 
 
 def share(weights: NDArray[Any], kept: masks.Mask | None, bits: int, init: str, seed: int = 0) -> Layer:
-    """A layer's kept weights by 2^bits centroids, less one if some are pruned. Raises ArgumentError for impossible bits."""
+    """A layer's kept weights by 2^bits centroids, less one if some are pruned. Raises ArgumentError for other bits."""
     if not 1 <= bits <= 16:
         raise ArgumentError(f"shared weights of {bits} bits; 1 to 16 are possible")
     at = None if kept is None or kept.all() else np.flatnonzero(kept)
     values = weights.ravel() if at is None else weights.ravel()[at]
     numbers, centroids = kmeans.share(values, (1 << bits) - (at is not None), init, seed)
-    return Layer(weights.shape, at, numbers, centroids.astype(weights.dtype))
+    used, numbers = np.unique(numbers, return_inverse=True)
+    return Layer(weights.shape, at, numbers.ravel(), centroids[used].astype(weights.dtype))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def encode(layer: Layer, coders: tuple[str, str], index_bits: int = 0) -> bytes:
     """A shared layer's bytes."""
     book = layer.codebook.tobytes()
     if layer.at is None:
-        return blob.join([0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book])
+        return blob.join(
+            [0, layer.numbers.size, layer.codebook.size], [b"", integers.encode(layer.numbers, coders[1]), book]
+        )
     bits = index_bits or sparse.cheapest_bits(layer.at, np.log2(layer.codebook.size + 1))
     indices, is_weight = sparse.relative(layer.at, bits)
     numbers = np.zeros(indices.size, np.int64)
@@ -114,12 +117,10 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str, coders: tuple[str, s
     return dense.reshape(shape)
 
 
-def tune(
-    state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context
-) -> tuple[State, dict[str, Layer]]:
+def tune(state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context) -> tuple[State, dict[str, Layer]]:
     """The codebooks (and all that is not shared) fine-tuned; without a task only put in place."""
     placed = state | {name: layer.build() for name, layer in layers.items()}
-    if context.task is None or not tuning.epochs:
+    if context.task is None or tuning.epochs == 0:
         return placed, dict(layers)
     from .retrain import Shared
 
@@ -146,7 +147,8 @@ def stored(
     blobs = {
         name: encode(layer, coders, by_kind(coding.index_bits, len(layer.shape))) for name, layer in layers.items()
     }
-    return artefact(original, blobs, {"coders": coders}, rest=tuning.rest(original, tuned), **more)
+    rest = tuning.rest(original, tuned)
+    return artefact(original, blobs, {"coders": coders, **narrowed(original, rest)}, rest=rest, **more)
 
 
 def restored(data: bytes) -> State:
@@ -157,14 +159,15 @@ def restored(data: bytes) -> State:
         name: decode(layer, parts.shapes[name], parts.dtypes[name], (coders[0], coders[1]))
         for name, layer in parts.layers.items()
     }
-    return parts.state(weights)
+    return widened(parts, weights)
 
 
 @dataclass(frozen=True)
 class Sharing(Coding, Tuning, Method):
     """All weights shared, none pruned.
 
-    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means, "forgy", "density" or "linear".
+    bits: of a weight's number, or those of convolutions / dense layers, "8/5". init: of k-means, "forgy", "density"
+    or "linear".
     """
 
     trains: ClassVar[bool] = True

@@ -52,8 +52,8 @@ def cheapest_bits(kept: Integers, value_bits: float) -> int:
 
 
 def compressed(kept: NDArray[np.bool_], layout: str) -> tuple[Integers, Integers, Integers]:
-    """SciPy's "csr" or "csc" of the kept places: where in the flattened tensor they are in the order of storage, their column
-    (row) numbers, and the starts of rows (columns).
+    """SciPy's "csr" or "csc" of the kept places: where in the flattened tensor they are in the order of storage,
+    their column (row) numbers, and the starts of rows (columns).
 
     The matrix has the tensor's first dimension as rows.
     """

@@ -1,9 +1,9 @@
 """Universal compression: Choi, El-Khamy and Lee, "Universal deep neural network compression" (2018; 2020).
 
-Prune; quantise what is left by a lattice with a dither that both sides draw from a seed, which makes the error independent
-of the weights whatever their distribution; fine-tune the lattice points' values while assignments and dithers stay;
-code the points' names and the pruned places by a universal code, one that needs no statistics. All layers' numbers make one
-stream of each kind, because universal codes learn as they go.
+Prune; quantise what is left by a lattice with a dither that both sides draw from a seed, which makes the error
+independent of the weights whatever their distribution; fine-tune the lattice points' values while assignments and
+dithers stay; code the points' names and the pruned places by a universal code, one that needs no statistics. All
+layers' numbers make one stream of each kind, because universal codes learn as they go.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, prune
-from .base import Artefact, Context, Method, Parts, Stage, State, artefact, named_dtype, register, unpack
+from .base import Artefact, Context, Method, Parts, Stage, State, Unavailable, artefact, named_dtype, register, unpack
 from .lattices import LATTICES, Floats, Integers, Lattice
 
+STEPS = (0.15, 0.25, 0.4, 0.6, 0.85, 1.2)
+"""Steps that are tried where the budget is to decide, in root mean squares of a layer's kept weights."""
+WITHOUT_TASK = 0.6
+"""The step where nothing says what it costs."""
 COMPARED = 4_000_000
 """Up to so many numbers, all coders are tried, for the table."""
 
@@ -29,8 +33,9 @@ COMPARED = 4_000_000
 class Points:
     """A layer in lattice form.
 
-    at: places of the kept weights [n], ascending. names: of the lattice points [m, d], (m - 1) d < n <= m d. step: of the lattice.
-    moved: what fine-tuning added to the values of its most frequent points, in steps [j, d]; see `frequent`.
+    at: places of the kept weights [n], ascending. names: of the lattice points [m, d], (m - 1) d < n <= m d. step:
+    of the lattice. moved: what fine-tuning added to the values of its most frequent points, in steps [j, d]; see
+    `frequent`.
     """
 
     shape: tuple[int, ...]
@@ -42,22 +47,31 @@ class Points:
 
     def build(self, lattice: Lattice, dither: Floats, members: int) -> NDArray[Any]:
         """The tensor; `dither` [m, d] is what `quantise` was given."""
-        found, inverse = np.unique(self.names, axis=0, return_inverse=True)
+        found, inverse = distinct(self.names)
         book = lattice.points(found)
         if self.moved.size:
             chosen = frequent(inverse, members)
             if chosen.size != len(self.moved):
                 raise CorruptFrame(f"{len(self.moved)} fine-tuned points, but {chosen.size} with {members} members")
             book[chosen] += self.moved.astype(np.float64)
-        values = (book[inverse.ravel()] - dither).ravel()[: self.at.size] * float(self.step)
+        values = (book[inverse] - dither).ravel()[: self.at.size] * float(self.step)
         dense = np.zeros(int(np.prod(self.shape, dtype=np.int64)), named_dtype(self.dtype))
         dense[self.at] = values.astype(dense.dtype)
         return dense.reshape(self.shape)
 
 
+def distinct(names: Integers) -> tuple[Integers, Integers]:
+    """The points [k, d] that occur among names [m, d], in lexical order, and which of them each is [m]."""
+    if names.shape[1] == 1:
+        found, inverse = np.unique(names, return_inverse=True)
+        return found[:, None], inverse.ravel().astype(np.int64)
+    found, inverse = np.unique(names, axis=0, return_inverse=True)
+    return found, inverse.ravel().astype(np.int64)
+
+
 def frequent(inverse: Integers, members: int) -> Integers:
     """Which of the distinct points have at least so many members: their values are fine-tuned."""
-    return np.flatnonzero(np.bincount(inverse.ravel()) >= members)
+    return np.flatnonzero(np.bincount(inverse) >= members)
 
 
 def uniform(seed: int, count: int) -> Floats:
@@ -100,34 +114,57 @@ def quantise(weights: NDArray[Any], kept: masks.Mask, lattice: Lattice, step: fl
 class Universal(prune.Pruning, Method):
     """Universal compression.
 
-    lattice: "Z", "A2", "D4" or "E8". step: of the lattice, in root mean squares of each layer's kept weights. coder: of
-    `integers.CODERS`. dithered: False quantises without dithers. members: points with at least so many are fine-tuned;
-    tune_rate, tune_epochs: of that; the others are of retraining after pruning.
+    lattice: "Z", "A2", "D4" or "E8". step: of the lattice, in root mean squares of each layer's kept weights; 0: as
+    coarse as the budget allows. coder: of `integers.CODERS`. dithered: False quantises without dithers. members:
+    points with at least so many are fine-tuned; tune_rate, tune_epochs: of that; the others are of retraining after
+    pruning.
     """
 
     trains: ClassVar[bool] = True
     lattice: str = "Z"
-    step: float = 0.6
+    step: float = 0.0
     coder: str = "bzip2"
     dithered: bool = True
     members: int = 64
     tune_rate: float = 1e-4
-    tune_epochs: float = 1.0
+    tune_epochs: float | None = None
+    pruning_share: ClassVar[float] = 0.5
 
     def fit(self, state: State, context: Context) -> Artefact:
         """Prune, quantise, fine-tune, code; stages "pruned" and "quantised" with their sizes."""
         tuned, kept = self.pruned(state, context)
-        return self.quantised(state, tuned, kept, context)
+        return self._with_step(state, tuned, kept, context).quantised(state, tuned, kept, context)
+
+    def _with_step(self, state: State, pruned: State, kept: masks.Masks, context: Context) -> Universal:
+        """These settings with a step: by the budget, of the checkpoint before its values are fine-tuned."""
+        if self.step or not prune.can_score(context):
+            return replace(self, step=self.step or WITHOUT_TASK)
+
+        def decoded(step: float) -> State:
+            return pruned | self._placed(pruned, replace(self, step=step)._layers(pruned, kept, context), context)
+
+        try:
+            return replace(self, step=context.coarsest(state, STEPS, decoded))
+        except Unavailable:
+            return replace(self, step=STEPS[0])
+
+    def _lattice(self) -> Lattice:
+        if self.lattice not in LATTICES:
+            raise ArgumentError(f"no lattice {self.lattice!r}; there are {', '.join(LATTICES)}")
+        return LATTICES[self.lattice]
+
+    def _layers(self, pruned: State, kept: masks.Masks, context: Context) -> dict[str, Points]:
+        return {
+            name: quantise(
+                pruned[name], mask, self._lattice(), self.step, self._dither(context.seed, i, int(mask.sum()))
+            )
+            for i, (name, mask) in enumerate(kept.items())
+        }
 
     def quantised(self, state: State, pruned: State, kept: masks.Masks, context: Context) -> Artefact:
         """All that follows pruning, of a pruned checkpoint."""
-        if self.lattice not in LATTICES:
-            raise ArgumentError(f"no lattice {self.lattice!r}; there are {', '.join(LATTICES)}")
         sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
-        layers = {
-            name: quantise(pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum())))
-            for i, (name, mask) in enumerate(kept.items())
-        }
+        layers = self._layers(pruned, kept, context)
         quantised = self._stored(state, self._placed(pruned, layers, context), layers, context)
         tuned, layers = self._tuned(pruned, layers, context)
         stages = (
@@ -137,33 +174,31 @@ class Universal(prune.Pruning, Method):
         return replace(self._stored(state, tuned, layers, context), stages=stages)
 
     def _dither(self, seed: int, layer: int, count: int) -> Floats:
-        found = dither(LATTICES[self.lattice], seed, layer, count)
+        found = dither(self._lattice(), seed, layer, count)
         return found if self.dithered else np.zeros_like(found)
 
     def _placed(self, state: State, layers: Mapping[str, Points], context: Context) -> State:
         members = self.members
         built = {
-            name: one.build(LATTICES[self.lattice], self._dither(context.seed, i, one.at.size), members)
+            name: one.build(self._lattice(), self._dither(context.seed, i, one.at.size), members)
             for i, (name, one) in enumerate(layers.items())
         }
         return state | built
 
-    def _tuned(
-        self, pruned: State, layers: dict[str, Points], context: Context
-    ) -> tuple[State, dict[str, Points]]:
+    def _tuned(self, pruned: State, layers: dict[str, Points], context: Context) -> tuple[State, dict[str, Points]]:
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)
-        if context.task is None or not self.tune_epochs:
+        if context.task is None or self.tune_epochs == 0:
             return pruned, layers
         from .retrain import Shared
 
-        lattice = LATTICES[self.lattice]
+        lattice = self._lattice()
         forms, frequents, books = {}, {}, {}
         for number, (name, layer) in enumerate(layers.items()):
-            found, inverse = np.unique(layer.names, axis=0, return_inverse=True)
+            found, inverse = distinct(layer.names)
             offsets = -self._dither(context.seed, number, layer.at.size).ravel()[: layer.at.size] * float(layer.step)
             frequents[name], books[name] = frequent(inverse, self.members), lattice.points(found)
             forms[name] = Shared(
-                (books[name] * float(layer.step)).astype(np.float32), inverse.ravel().astype(np.int64), layer.at,
+                (books[name] * float(layer.step)).astype(np.float32), inverse, layer.at,
                 offsets.astype(np.float32), frequents[name], layer.shape,
             )  # fmt: skip
         state, trained = tuning.train(self._placed(pruned, layers, context), forms, context)
@@ -186,9 +221,11 @@ class Universal(prune.Pruning, Method):
             "lattice": self.lattice, "coder": self.coder, "members": self.members, "dithered": self.dithered,
             "seed": context.seed,
         }  # fmt: skip
+        rest = self.rest(original, tuned)
         # The streams are common to all layers: they stand in the first one's place.
         blobs = {name: whole if number == 0 else b"" for number, name in enumerate(layers)}
-        made = artefact(original, blobs, meta, rest=self.rest(original, tuned), details=_details(streams, parts, layers))
+        details = _details(streams, parts, layers)
+        made = artefact(original, blobs, meta | prune.narrowed(original, rest), rest=rest, details=details)
         return replace(made, layer_bytes=_shares(len(whole), layers))
 
     @classmethod
@@ -197,17 +234,15 @@ class Universal(prune.Pruning, Method):
         parts = unpack(data)
         meta = parts.meta
         if not parts.layers:
-            return parts.state({})
+            return prune.widened(parts, {})
         method = cls(lattice=meta["lattice"], coder=meta["coder"], members=meta["members"], dithered=meta["dithered"])
-        layers = _read(parts, LATTICES[method.lattice], method.coder)
-        return parts.state(method._placed({}, layers, Context(seed=meta["seed"])))
+        layers = _read(parts, method._lattice(), method.coder)
+        return prune.widened(parts, method._placed({}, layers, Context(seed=meta["seed"])))
 
 
 register("universal", "prune, dithered lattice, fine-tuned values, bzip2", Universal)
 for _coder in ("zlib", "lzw", "xz", "zstd", "huffman"):
-    register(
-        f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder)
-    )
+    register(f"universal-{_coder}", f"the same, coded by {_coder}", functools.partial(Universal, coder=_coder))
 
 
 def _is_dense(layer: Points) -> bool:

@@ -1,0 +1,232 @@
+"""The published results again: Deep Compression and universal compression on the papers' networks, stage by stage.
+
+Trained networks: LeNet-300-100 and LeNet-5 on MNIST, ResNet-32 on CIFAR-10 (as JPEG where $SZDNN_DATA has it). All
+seeds are fixed. Errors are of the official test images, from what the artefact's bytes decode to; sizes are of whole
+artefacts, of the pruned stage too. AlexNet and VGG-16 have their true layer shapes, the published shares of kept
+weights and bits, and Gaussian weights: their sizes only.
+
+The LeNets take about 20 minutes of one core, ResNet-32 as much again. Pruned networks and finished experiments are
+kept in the bench's cache (`--fresh` makes them anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import records
+from bench.seeds_papers import EXPERIMENTS, SHAPES, Experiment
+from szdnn.baselines import masks
+from szdnn.baselines.base import Artefact, Context, State, weight_names
+from szdnn.baselines.prune import Pruning
+from szdnn.nets.downloads import cache_folder
+
+VERSION = 1
+"""Raised when what an experiment does changes: it is in the names of what is kept."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage. Errors in percent.
+
+    ratio: all tensors' bytes / the artefact's; layer_ratio: of the weight layers alone; dense_ratio: of the dense ones
+    alone, as papers count that compress no others.
+    """
+
+    experiment: str
+    network: str
+    stage: str
+    bytes: int
+    ratio: float
+    layer_ratio: float | None = None
+    dense_ratio: float | None = None
+    density: float | None = None
+    error: float | None = None
+    error_before: float | None = None
+    paper_ratio: float | None = None
+    paper_error: float | None = None
+    paper_error_before: float | None = None
+    minutes: float | None = None
+    note: str = ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    choices = sorted({one.network for one in EXPERIMENTS})
+    parser.add_argument("--network", choices=choices, action="append", help="only these; all without it")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only experiments whose name has this")
+    parser.add_argument("--fresh", action="store_true", help="train anew what is kept from earlier runs")
+    records.add_output_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the experiments, print a table as it comes."""
+    table: list[Row] = []
+    for one in EXPERIMENTS:
+        if args.only in one.name and (not args.network or one.network in args.network):
+            rows = experiment(one, args.fresh)
+            show(rows)
+            table += rows
+    records.save(args, table)
+    return 0
+
+
+def experiment(one: Experiment, fresh: bool = False) -> list[Row]:
+    """The rows of one experiment, made now or kept from before."""
+    kept = _kept(f"rows-{_digest(one.name, one.network, repr(one.method))}.json")
+    if kept.exists() and not fresh:
+        return [Row(**row) for row in json.loads(kept.read_text())]
+    rows = list(synthetic_rows(one) if one.network in SHAPES else trained_rows(one, fresh))
+    _write(kept, json.dumps([asdict(row) for row in rows]).encode())
+    return rows
+
+
+def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
+    """Train, compress, decode, score: a row a stage."""
+    from szdnn import nets
+
+    start = time.monotonic()
+    task = nets.load(one.network)
+    state = task.baseline()
+    context = Context(task=task, say=lambda line: print(f"  {line}", flush=True))
+
+    def error(of: State) -> float:
+        return 100 * (1 - context.evaluate(of, "test"))
+
+    sparse, kept = pruned(one, state, context, fresh)
+    made = one.method.quantised(state, sparse, kept, context)
+    decoded = one.method.decode(made.data)
+    before = error(state)
+    raw = sum(value.nbytes for value in state.values())
+    ratios = dict(one.paper.ratios)
+    base = Row(one.name, one.network, "uncompressed", raw, 1.0, error=before, paper_error=one.paper.error_before)
+    yield base
+    for stage in made.stages:
+        yield replace(
+            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, error=error(stage.state),
+            error_before=before, paper_ratio=ratios.get(stage.name), paper_error=None,
+        )  # fmt: skip
+    yield replace(
+        base,
+        stage="coded",
+        bytes=len(made.data),
+        ratio=raw / len(made.data),
+        layer_ratio=_layer_ratio(state, made),
+        dense_ratio=_layer_ratio(state, made, dense=True),
+        density=masks.density(kept),
+        error=error(decoded),
+        error_before=before,
+        paper_ratio=ratios.get("coded"),
+        paper_error=one.paper.error_after,
+        paper_error_before=one.paper.error_before,
+        minutes=(time.monotonic() - start) / 60,
+        note=_note(made),
+    )
+
+
+def synthetic_rows(one: Experiment) -> Iterator[Row]:
+    """Sizes of a network that has only its layers' true shapes."""
+    start = time.monotonic()
+    state = SHAPES[one.network].state()
+    context = Context()
+    made = one.method.fit(state, context)
+    raw = sum(value.nbytes for value in state.values())
+    ratios = dict(one.paper.ratios)
+    note = "synthetic weights: the sizes count, no accuracy"
+    base = Row(one.name, one.network, "uncompressed", raw, 1.0, note=note)
+    yield base
+    for stage in made.stages:
+        yield replace(
+            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, paper_ratio=ratios.get(stage.name)
+        )
+    yield replace(
+        base,
+        stage="coded",
+        bytes=len(made.data),
+        ratio=raw / len(made.data),
+        layer_ratio=_layer_ratio(state, made),
+        dense_ratio=_layer_ratio(state, made, dense=True),
+        density=made.details["density"],
+        paper_ratio=ratios.get("coded"),
+        minutes=(time.monotonic() - start) / 60,
+    )
+
+
+def _note(made: Artefact) -> str:
+    coders = made.details.get("coders")
+    return "places and names by " + ", ".join(f"{c} {size}" for c, size in coders.items()) if coders else ""
+
+
+def _layer_ratio(state: State, made: Artefact, dense: bool = False) -> float:
+    names = [name for name in made.layer_bytes if state[name].ndim == 2 or not dense]
+    return sum(state[name].nbytes for name in names) / sum(made.layer_bytes[name] for name in names)
+
+
+def pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
+    """The pruned and retrained network, kept by its settings: several experiments start from one."""
+    settings = {name: getattr(one.method, name) for name in (field.name for field in fields(Pruning))}
+    kept = _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
+    names = weight_names(state)
+    if kept.exists() and not fresh:
+        with np.load(kept) as file:
+            return {name: file[name] for name in state}, {name: file[f"mask:{name}"] for name in names}
+    sparse, found = one.method.pruned(state, context)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {**sparse, **{f"mask:{name}": found[name] for name in names}}
+    part = kept.with_suffix(".part.npz")
+    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+    part.replace(kept)
+    return sparse, found
+
+
+def _kept(name: str) -> Path:
+    return cache_folder() / "seeds" / name
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join([str(VERSION), *texts]).encode()).hexdigest()[:16]
+
+
+def _state_digest(state: State) -> str:
+    found = hashlib.sha256()
+    for name, value in state.items():
+        found.update(name.encode() + value.tobytes())
+    return found.hexdigest()
+
+
+def show(rows: list[Row]) -> None:
+    """One experiment as a table."""
+    first = rows[0]
+    print(f"\n{first.network}: {first.experiment}")
+    titles = [("bytes", 12), ("ratio", 9), ("paper", 8), ("error %", 9), ("paper", 8), ("layers", 9), ("dense", 9)]
+    print(f"{'stage':<14}" + "".join(f"{title:>{width}}" for title, width in [*titles, ("kept %", 8)]))
+    for row in rows:
+        cells = [
+            f"{row.bytes:>12,}", f"{row.ratio:>9.2f}", _cell(row.paper_ratio, 8, 1), _cell(row.error, 9, 2),
+            _cell(row.paper_error, 8, 2), _cell(row.layer_ratio, 9, 1),
+            _cell(row.dense_ratio, 9, 1),
+            _cell(None if row.density is None else 100 * row.density, 8, 2),
+        ]  # fmt: skip
+        print(f"{row.stage:<14}" + "".join(cells))
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    print("".join(f"  {note}\n" for note in notes), end="", flush=True)
+
+
+def _cell(value: float | None, width: int, digits: int) -> str:
+    return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
