@@ -145,7 +145,7 @@ def test_a_finer_step_is_closer_and_larger() -> None:
 def test_fine_tuning_moves_only_frequent_points(lattice: str) -> None:
     task, state = digits()
     context = Context(task=task, seed=2)
-    spec = f"universal:lattice={lattice},density=0.2,epochs=1,steps=1,batch=32,rate=0.003,members=40,step=1.0"
+    spec = f"universal:lattice={lattice},density=0.2,epochs=1,steps=1,batch=32,rate=0.003,members=20,step=2.0"
     method = base.method(f"{spec},tune_epochs=1,tune_rate=0.003,half=true")
     made = method.fit(state, context)
     decoded = method.decode(made.data)
