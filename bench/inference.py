@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,7 @@ def _measure(network: str, layer: str, shape: tuple[int, ...], density: float, r
     sparse = scipy.sparse.csr_array(weights)
     tensor, vector = torch.from_numpy(weights), torch.from_numpy(x)
     rows, columns = torch.from_numpy(sparse.indptr), torch.from_numpy(sparse.indices)
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
     csr = torch.sparse_csr_tensor(rows, columns, torch.from_numpy(sparse.data), shape, check_invariants=False)
     ways: dict[str, Callable[[], Any]] = {
         "numpy_dense_us": lambda: weights @ x,

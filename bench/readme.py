@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     """Rewrite the tables; 1 if --check finds that they would change."""
     before = README.read_text()
     after = before
-    for name, make in TABLES.items():
+    from bench import readme_compare
+
+    for name, make in (TABLES | readme_compare.TABLES).items():
         after = _replace(after, name, make())
     if args.check:
         return int(after != before)
@@ -252,7 +254,9 @@ def seeds_table() -> str:
         )
     titles = ["network, method", "kept %", "bytes", "ratio after each stage", "the paper's", "weight layers alone"]
     titles += ["dense layers alone", "error %", "the paper's"]
-    note = "Ratio: bytes of all tensors / of the whole artefact, pruned, then shared or quantised, then coded; errors of"
+    note = (
+        "Ratio: bytes of all tensors / of the whole artefact, pruned, then shared or quantised, then coded; errors of"
+    )
     note += f" the official test images, of what the bytes decode to ({_machine(records)})."
     return _markdown(titles, lines, note)
 
