@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     """Rewrite the tables; 1 if --check finds that they would change."""
     before = README.read_text()
     after = before
-    for name, make in TABLES.items():
+    from bench import readme_compare
+
+    for name, make in (TABLES | readme_compare.TABLES).items():
         after = _replace(after, name, make())
     if args.check:
         return int(after != before)
@@ -296,6 +298,49 @@ def _delta_note(records: list[Record]) -> str:
         f"{part(name, 'weights_bytes'):.3f}, its files {part(name, 'file_bytes'):.3f}, files with Adam's state too "
         f"{part(name + ', Adam', 'file_bytes'):.3f} ({_machine(records)})."
     )
+def seeds_table() -> str:
+    """The papers' networks: whole-network ratios and errors beside theirs."""
+    records = _records("seeds.csv")
+    lines = []
+    for coded in (r for r in records if r["stage"] == "coded"):
+        same = [r for r in records if (r["experiment"], r["network"]) == (coded["experiment"], coded["network"])]
+        ratios = [f"{float(r['ratio']):.1f}" for r in same if r["stage"] != "uncompressed"]
+        theirs = " / ".join(f"{float(r['paper_ratio']):g}" for r in same if r["paper_ratio"])
+        errors = [f"{float(coded[key]):.2f}" if coded[key] else "-" for key in ("error_before", "error")]
+        published = [f"{float(coded[key]):.2f}" for key in ("paper_error_before", "paper_error") if coded[key]]
+        lines.append(
+            [
+                f"{coded['network'].rpartition('/')[2]}, {coded['experiment']}",
+                f"{100 * float(coded['density']):.1f}",
+                f"{int(coded['bytes']):,}",
+                f"{' / '.join(ratios[:-1])} / **{ratios[-1]}**",
+                theirs or "-",
+                f"{float(coded['layer_ratio']):.1f}",
+                f"{float(coded['dense_ratio']):.1f}",
+                " -> ".join(errors) if coded["error"] else "synthetic weights",
+                " -> ".join(published) or "-",
+            ]
+        )
+    titles = ["network, method", "kept %", "bytes", "ratio after each stage", "the paper's", "weight layers alone"]
+    titles += ["dense layers alone", "error %", "the paper's"]
+    note = (
+        "Ratio: bytes of all tensors / of the whole artefact, pruned, then shared or quantised, then coded; errors of"
+    )
+    note += f" the official test images, of what the bytes decode to ({_machine(records)})."
+    return _markdown(titles, lines, note)
+
+
+def transfer_table() -> str:
+    """Fine-tuning on a second task, from compressed and uncompressed starts."""
+    records = _records("transfer.csv")
+    counts = list(dict.fromkeys(r["examples"] for r in records))
+    lines = []
+    for start in dict.fromkeys(r["start"] for r in records):
+        found = [next(r for r in records if (r["start"], r["examples"]) == (start, count)) for count in counts]
+        errors = [f"{float(r['error']):.2f} +- {float(r['deviation']):.2f}" for r in found]
+        lines.append([start, f"{float(found[0]['error_before']):.1f}", *errors])
+    note = f"Error % on 500 digits, means and standard deviations of {records[0]['seeds']} seeds ({_machine(records)})."
+    return _markdown(["start", "before", *(f"after {count} digits" for count in counts)], lines, note)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -309,4 +354,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "deltas": deltas_table,
     "resume": resume_table,
     "trust": trust_table,
+    "seeds": seeds_table,
+    "transfer": transfer_table,
 }

@@ -16,7 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def _layer_ratio(state: State, made: Artefact, dense: bool = False) -> float:
 
 def pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
     """The pruned and retrained network, kept by its settings: several experiments start from one."""
-    settings = {name: getattr(one.method, name) for name in Pruning.__dataclass_fields__}
+    settings = {name: getattr(one.method, name) for name in (field.name for field in fields(Pruning))}
     kept = _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
     names = weight_names(state)
     if kept.exists() and not fresh:

@@ -77,9 +77,9 @@ EXPERIMENTS = [
     Experiment(SPARSER, "mnist/lenet-5", DeepCompression(bits="5/4", **_SPARSER_5), _LENET_5),
     Experiment("universal, Z", "mnist/lenet-5", Universal(step=0.8, **_SPARSER_5), _choi(124.8)),
     Experiment("universal, E8", "mnist/lenet-5", Universal(step=0.8, lattice="E8", **_SPARSER_5), _choi(124.8)),
-    Experiment("universal, Z", "cifar10/resnet-32", Universal(step=0.8, tune_epochs=0.2, **_RESIDUAL), _choi(47.1)),
+    Experiment("universal", "cifar10/resnet-32", Universal(step=0.8, tune_epochs=0.2, **_RESIDUAL), _choi(47.1)),
     Experiment(PAPERS, "alexnet", DeepCompression(bits="8/5", **_synthetic(ALEXNET)), _han(None, None, 9, 27, 35)),
-    Experiment("universal, Z", "alexnet", Universal(**_synthetic(ALEXNET)), _choi(42.5)),
+    Experiment("universal, Z", "alexnet", Universal(step=0.6, **_synthetic(ALEXNET)), _choi(42.5)),
     Experiment(PAPERS, "vgg-16", DeepCompression(bits="8/5", **_synthetic(VGG_16)), _han(None, None, 13, 31, 49)),
 ]
 """In the order in which they run. The sparser ones go beyond the papers' rates; LeNet-5's and ResNet-32's retraining

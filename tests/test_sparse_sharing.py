@@ -1,4 +1,4 @@
-"""Pruning, weight sharing, the integer codes under them: what is stored comes back, in as many bytes as it should."""
+"""Pruning, weight sharing and the integer codes under them: what comes back, and in how many bytes."""
 
 from __future__ import annotations
 
@@ -329,9 +329,8 @@ def test_the_gradient_of_a_shared_weight_is_the_sum_over_its_members() -> None:
 def test_retraining_keeps_zeros_and_sharing() -> None:
     task, state = digits()
     context = Context(task=task)
-    method = base.method(
-        "deep-compression:density=0.2,steps=2,epochs=2,tune_epochs=1,batch=32,bits=3,half=true,rate=0.003"
-    )
+    spec = "deep-compression:density=0.2,steps=2,epochs=2,tune_epochs=1,batch=32,bits=3,half=true,rate=0.003"
+    method = base.method(spec)
     made = method.fit(state, context)
     decoded = method.decode(made.data)
     pruned, shared = made.stages

@@ -22,7 +22,8 @@ class DeepCompression(sharing.Coding, prune.Pruning, Method):
     bits: int | str = "8/5"
     init: str = "linear"
     tune_rate: float = 1e-4
-    tune_epochs: float = 1.0
+    tune_epochs: float | None = None
+    pruning_share: ClassVar[float] = 0.5
 
     def fit(self, state: State, context: Context) -> Artefact:
         """The pipeline; stages "pruned", "shared" (numbers and indices packed) and "coded" with their sizes."""

@@ -13,8 +13,10 @@ from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, sparse
 from .base import Artefact, Context, Method, Parts, State, artefact, named_dtype, register, unpack, weight_names
 
-LADDER = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125)
+LADDER = (0.5, 0.3, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02)
 """Shares of weights that are kept one after the other where the budget says when to stop."""
+STEPS = 200
+"""Of each retraining where the settings do not say how many epochs it takes: data sets differ too much in size."""
 WITHOUT_TASK = 0.1
 """The share where nothing says what pruning costs: what the paper kept of its networks."""
 STORAGES = ("relative", "csr", "csc")
@@ -24,12 +26,12 @@ STORAGES = ("relative", "csr", "csc")
 class Tuning:
     """How a method fine-tunes; part of its settings.
 
-    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them; augment: as
-    the task does it. bfloat16: computes in it. half: biases and normalisation are kept as float16 once they were
-    trained; else exactly.
+    epochs, rate, optimizer, decay (L2), batch: of each retraining, as `nets.training.Recipe` has them (epochs null:
+    what makes 200 steps); augment: as the task does it. bfloat16: computes in it. half: biases and normalisation are
+    kept as float16 once they were trained; else exactly.
     """
 
-    epochs: float = 1.0
+    epochs: float | None = None
     rate: float = 1e-3
     optimizer: str = "adam"
     decay: float = 1e-4
@@ -40,14 +42,14 @@ class Tuning:
 
     def train(self, state: State, forms: dict[str, Any], context: Context) -> tuple[State, dict[str, NDArray[Any]]]:
         """`retrain.retrain` by these settings; without a task or epochs the state as it is, and no trained numbers."""
-        if context.task is None or not self.epochs:
+        if context.task is None or self.epochs == 0:
             return state, {}
         from ..nets.training import Recipe
         from . import retrain
 
-        recipe = Recipe(
-            self.epochs, self.rate, self.optimizer, decay=self.decay, augment=self.augment, batch=self.batch
-        )
+        task = context.task
+        epochs = STEPS * self.batch / len(task.examples(task.training_split)) if self.epochs is None else self.epochs
+        recipe = Recipe(epochs, self.rate, self.optimizer, decay=self.decay, augment=self.augment, batch=self.batch)
         return retrain.retrain(state, forms, context, recipe, self.bfloat16)
 
     def rest(self, original: State, tuned: State) -> State:
@@ -58,6 +60,11 @@ class Tuning:
             return others
         small = {name: value.astype(np.float16) for name, value in others.items() if value.dtype == np.float32}
         return others | {name: value for name, value in small.items() if np.isfinite(value).all()}
+
+
+def can_score(context: Context) -> bool:
+    """Whether there is anything to choose by."""
+    return context.task is not None or context.score is not None
 
 
 def narrowed(original: State, rest: State) -> dict[str, list[str]]:
@@ -86,6 +93,8 @@ class Pruning(Tuning):
     scope: str = "network"
     steps: int = 3
     last: float = 0.0
+    pruning_share: ClassVar[float] = 1.0
+    """Of the budget: what pruning may lose; the rest is for what follows it."""
 
     def pruned(self, state: State, context: Context) -> tuple[State, masks.Masks]:
         """The checkpoint with its smallest weights zero and the others retrained, and the weight layers' masks."""
@@ -94,9 +103,9 @@ class Pruning(Tuning):
             raise ArgumentError(f"scope {self.scope!r}: a threshold is for the network or for a layer")
         if self.rates:
             return self._to_rates(state, self._layer_rates(names), context)
-        if self.density or context.task is None:
+        if self.density or not can_score(context):
             return self._to_density(state, self.density or WITHOUT_TASK, context)
-        return self._to_budget(state, context)
+        return self._to_budget(state, replace(context, budget=context.budget * self.pruning_share))
 
     def _layer_rates(self, names: list[str]) -> dict[str, float]:
         try:

@@ -120,7 +120,7 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str, coders: tuple[str, s
 def tune(state: State, layers: Mapping[str, Layer], tuning: Tuning, context: Context) -> tuple[State, dict[str, Layer]]:
     """The codebooks (and all that is not shared) fine-tuned; without a task only put in place."""
     placed = state | {name: layer.build() for name, layer in layers.items()}
-    if context.task is None or not tuning.epochs:
+    if context.task is None or tuning.epochs == 0:
         return placed, dict(layers)
     from .retrain import Shared
 

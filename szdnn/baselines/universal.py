@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, CorruptFrame
 from . import blob, integers, masks, prune
-from .base import Artefact, Context, Method, Parts, Stage, State, artefact, named_dtype, register, unpack
+from .base import Artefact, Context, Method, Parts, Stage, State, Unavailable, artefact, named_dtype, register, unpack
 from .lattices import LATTICES, Floats, Integers, Lattice
 
+STEPS = (0.15, 0.25, 0.4, 0.6, 0.85, 1.2)
+"""Steps that are tried where the budget is to decide, in root mean squares of a layer's kept weights."""
+WITHOUT_TASK = 0.6
+"""The step where nothing says what it costs."""
 COMPARED = 4_000_000
 """Up to so many numbers, all coders are tried, for the table."""
 
@@ -110,36 +114,57 @@ def quantise(weights: NDArray[Any], kept: masks.Mask, lattice: Lattice, step: fl
 class Universal(prune.Pruning, Method):
     """Universal compression.
 
-    lattice: "Z", "A2", "D4" or "E8". step: of the lattice, in root mean squares of each layer's kept weights. coder: of
-    `integers.CODERS`. dithered: False quantises without dithers. members: points with at least so many are fine-tuned;
-    tune_rate, tune_epochs: of that; the others are of retraining after pruning.
+    lattice: "Z", "A2", "D4" or "E8". step: of the lattice, in root mean squares of each layer's kept weights; 0: as
+    coarse as the budget allows. coder: of `integers.CODERS`. dithered: False quantises without dithers. members:
+    points with at least so many are fine-tuned; tune_rate, tune_epochs: of that; the others are of retraining after
+    pruning.
     """
 
     trains: ClassVar[bool] = True
     lattice: str = "Z"
-    step: float = 0.6
+    step: float = 0.0
     coder: str = "bzip2"
     dithered: bool = True
     members: int = 64
     tune_rate: float = 1e-4
-    tune_epochs: float = 1.0
+    tune_epochs: float | None = None
+    pruning_share: ClassVar[float] = 0.5
 
     def fit(self, state: State, context: Context) -> Artefact:
         """Prune, quantise, fine-tune, code; stages "pruned" and "quantised" with their sizes."""
         tuned, kept = self.pruned(state, context)
-        return self.quantised(state, tuned, kept, context)
+        return self._with_step(state, tuned, kept, context).quantised(state, tuned, kept, context)
 
-    def quantised(self, state: State, pruned: State, kept: masks.Masks, context: Context) -> Artefact:
-        """All that follows pruning, of a pruned checkpoint."""
+    def _with_step(self, state: State, pruned: State, kept: masks.Masks, context: Context) -> Universal:
+        """These settings with a step: by the budget, of the checkpoint before its values are fine-tuned."""
+        if self.step or not prune.can_score(context):
+            return replace(self, step=self.step or WITHOUT_TASK)
+
+        def decoded(step: float) -> State:
+            return pruned | self._placed(pruned, replace(self, step=step)._layers(pruned, kept, context), context)
+
+        try:
+            return replace(self, step=context.coarsest(state, STEPS, decoded))
+        except Unavailable:
+            return replace(self, step=STEPS[0])
+
+    def _lattice(self) -> Lattice:
         if self.lattice not in LATTICES:
             raise ArgumentError(f"no lattice {self.lattice!r}; there are {', '.join(LATTICES)}")
-        sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
-        layers = {
+        return LATTICES[self.lattice]
+
+    def _layers(self, pruned: State, kept: masks.Masks, context: Context) -> dict[str, Points]:
+        return {
             name: quantise(
-                pruned[name], mask, LATTICES[self.lattice], self.step, self._dither(context.seed, i, int(mask.sum()))
+                pruned[name], mask, self._lattice(), self.step, self._dither(context.seed, i, int(mask.sum()))
             )
             for i, (name, mask) in enumerate(kept.items())
         }
+
+    def quantised(self, state: State, pruned: State, kept: masks.Masks, context: Context) -> Artefact:
+        """All that follows pruning, of a pruned checkpoint."""
+        sparse = prune.Prune(half=self.half).stored(state, pruned, kept)
+        layers = self._layers(pruned, kept, context)
         quantised = self._stored(state, self._placed(pruned, layers, context), layers, context)
         tuned, layers = self._tuned(pruned, layers, context)
         stages = (
@@ -149,24 +174,24 @@ class Universal(prune.Pruning, Method):
         return replace(self._stored(state, tuned, layers, context), stages=stages)
 
     def _dither(self, seed: int, layer: int, count: int) -> Floats:
-        found = dither(LATTICES[self.lattice], seed, layer, count)
+        found = dither(self._lattice(), seed, layer, count)
         return found if self.dithered else np.zeros_like(found)
 
     def _placed(self, state: State, layers: Mapping[str, Points], context: Context) -> State:
         members = self.members
         built = {
-            name: one.build(LATTICES[self.lattice], self._dither(context.seed, i, one.at.size), members)
+            name: one.build(self._lattice(), self._dither(context.seed, i, one.at.size), members)
             for i, (name, one) in enumerate(layers.items())
         }
         return state | built
 
     def _tuned(self, pruned: State, layers: dict[str, Points], context: Context) -> tuple[State, dict[str, Points]]:
         tuning = replace(self, rate=self.tune_rate, epochs=self.tune_epochs)
-        if context.task is None or not self.tune_epochs:
+        if context.task is None or self.tune_epochs == 0:
             return pruned, layers
         from .retrain import Shared
 
-        lattice = LATTICES[self.lattice]
+        lattice = self._lattice()
         forms, frequents, books = {}, {}, {}
         for number, (name, layer) in enumerate(layers.items()):
             found, inverse = distinct(layer.names)
@@ -211,7 +236,7 @@ class Universal(prune.Pruning, Method):
         if not parts.layers:
             return prune.widened(parts, {})
         method = cls(lattice=meta["lattice"], coder=meta["coder"], members=meta["members"], dithered=meta["dithered"])
-        layers = _read(parts, LATTICES[method.lattice], method.coder)
+        layers = _read(parts, method._lattice(), method.coder)
         return prune.widened(parts, method._placed({}, layers, Context(seed=meta["seed"])))
 
 
