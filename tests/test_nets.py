@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from szdnn.nets import downloads  # noqa: E402
-from szdnn.nets.task import SPLITS, state_of  # noqa: E402
+from szdnn.nets.task import SPLITS, Task, state_of  # noqa: E402
 from szdnn.nets.training import Recipe, train  # noqa: E402
 
 needs_data = pytest.mark.skipif("SZDNN_DATA" not in os.environ, reason="SZDNN_DATA does not name the data folder")
@@ -95,6 +95,9 @@ def test_interval_holds_the_difference_and_is_nothing_for_equal_outputs():
     low, high = task.interval(outputs, worse, examples.targets, draws=200)
     assert low <= task.score_of(worse, examples.targets) - task.score_of(outputs, examples.targets) <= high < 0
     assert task.interval(outputs, outputs, examples.targets, draws=10) == (0, 0)
+    general = Task.interval(task, outputs, worse, examples.targets, draws=1000)  # by drawing the examples themselves
+    quick = task.interval(outputs, worse, examples.targets, draws=1000)
+    assert np.allclose(general, quick, atol=0.006)
 
 
 @needs_data
