@@ -6,11 +6,11 @@ Lagrangian allocation divides a total between the tensors, and the total is the 
 
 Below about two bits a value errors are neither small nor random: a last layer whose weights all become zero costs
 hundreds of times what its sensitivity says. No tensor goes there untested: where the allocation would have it coarser
-than anything that was measured, that step is measured first, in this tensor alone with all else exact, at most an octave
-further at a time, and its curve follows what was found.
+than anything that was measured, that step is measured first, in this tensor alone with all else exact, at most an
+octave further at a time, and its curve follows what was found.
 
-Where values are moved (compensation), a layer's error is what is left after feedback; each curve is scaled by how much the
-feedback saves on that layer's inputs, which its Hessian tells without an evaluation.
+Where values are moved (compensation), a layer's error is what is left after feedback; each curve is scaled by how much
+the feedback saves on that layer's inputs, which its Hessian tells without an evaluation.
 
 Norms' parameters and statistics, biases and small tensors are allocated too: plans of `tune` override the lossless
 defaults, as these values are part of what was scored.
@@ -42,6 +42,8 @@ START = 0.01
 """The distance that the search begins with."""
 OCTAVE = 2.0
 ROUNDS = 6
+SPARE = 16
+"""Evaluations of single tensors beyond two for each weight: 2 L + 30 in all with the joint ones, no curve asked for."""
 LUCK = 1.5
 
 
@@ -62,7 +64,7 @@ class Allocation:
         self.means = self._means(found)
         problem.say("rate curves")
         self.curves = {name: self._curve(name) for name in self.means}
-        self.measured, self.most = 0, 2 * len(problem.weights)
+        self.measured, self.most = 0, 2 * len(problem.weights) + SPARE
         self.tested = {name: self._trusted(name) for name in self.curves}
         if problem.compensate and isinstance(problem.transform, Refinement):
             self._scale_by_feedback(problem.transform)
