@@ -47,10 +47,24 @@ from szdnn.tune.worker import Worker, archive_of, put
 RESULTS = Path(__file__).resolve().parent / "results" / "tune.csv"
 DRAWS = 1000
 UNIFORM_POINTS = 12
-TASKS = {
-    "efficientnet": "imagenet-sample/efficientnet-lite0",
-    "minilm": "stsb/minilm",
-    "resnet-20": "cifar10/resnet-20",
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task and how many examples: for calibration, of the report split, and of the search split that DeepSZ's
+    assessment runs; batch: examples at a time."""
+
+    task: str
+    calibration: int
+    report: int
+    search: int
+    batch: int
+
+
+SETTINGS = {
+    "efficientnet": Setting("imagenet-sample/efficientnet-lite0", 48, 48, 8, 16),
+    "minilm": Setting("stsb/minilm", 48, 100, 16, 16),
+    "resnet-20": Setting("cifar10/resnet-20", 256, 500, 100, 128),
 }
 LEVELS = {"kl": (0.01, 0.03), "cosine": (0.005, 0.015)}
 """Distances at which bytes are compared, beside the one of half a point."""
@@ -92,27 +106,25 @@ class Point:
 
 
 class TaskBench:
-    """Points of all methods on one task.
+    """Points of all methods on one task."""
 
-    calibration, report: how many examples. search: how many of the search split DeepSZ's assessment runs.
-    """
-
-    def __init__(self, name: str, calibration: int, report: int, search: int, batch: int) -> None:
-        self.task = nets.load(name)
-        self.limit, self.search, self.batch = report, search, batch
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.task = nets.load(setting.task)
         self.state: dict[str, Array] = dict(self.task.baseline())
         self.model = self.task.model(self.state)
-        self.reference = self.task.outputs(self.model, "report", report)
-        self.targets = self.task.examples("report", report).targets
-        self.score = self.task.score_of(self.reference, self.targets)
-        self.calibration = calibration
         self._allocations: dict[str, Any] = {}
+
+    @cached_property
+    def reference(self) -> torch.Tensor:
+        """The original's outputs on the report examples."""
+        return self.task.outputs(self.model, "report", self.setting.report)
 
     def calls(self, split: str, limit: int) -> list[Any]:
         """Inputs of a split in batches, as arguments of calls."""
         examples = self.task.examples(split, limit)
         order = self.task.evaluation_order(examples)
-        return [((self.task.prepare(examples.inputs[which]),), {}) for which in torch.split(order, self.batch)]
+        return [((self.task.prepare(examples.inputs[which]),), {}) for which in torch.split(order, self.setting.batch)]
 
     @cached_property
     def distance(self) -> Distance:
@@ -122,7 +134,7 @@ class TaskBench:
     @cached_property
     def problem(self) -> Problem:
         """The network with its calibration inputs."""
-        calls = self.calls("calibration", self.calibration)
+        calls = self.calls("calibration", self.setting.calibration)
         worker = Worker(self.model, None, calls, self.distance, 3)
         return Problem(
             self.model, worker.original, None, calls, self.distance, szdnn.MaxBits(8), Evaluator(worker)
@@ -151,9 +163,10 @@ class TaskBench:
         """Run the network with decoded tensors on the report split."""
         model = self.task.build()
         put(model, dict(tensors))
-        outputs = self.task.outputs(model, "report", self.limit)
+        outputs = self.task.outputs(model, "report", self.setting.report)
         distances = self.task.divergence(self.reference, outputs).double().tolist()
-        drop = (self.score - self.task.score_of(outputs, self.targets)) / self.task.unit
+        targets = self.task.examples("report", self.setting.report).targets
+        drop = (self.task.score_of(self.reference, targets) - self.task.score_of(outputs, targets)) / self.task.unit
         return Point(method, knob, size, distances, drop, time.process_time() - start)
 
     def of_plan(self, method: str, knob: float, plan: szdnn.Plan, changed: Mapping[str, Array], start: float) -> Point:
@@ -202,7 +215,7 @@ class TaskBench:
         """DeepSZ's, its score being minus the mean distance on search examples."""
         from szdnn.tune.deepsz import Assessment
 
-        calls = self.calls("search", self.search)
+        calls = self.calls("search", self.setting.search)
         worker = Worker(self.model, None, calls, self.distance, 3)
         problem = Problem(
             self.model, worker.original, _Negated(worker), calls, self.distance, szdnn.MaxDrop(1.0), Evaluator(worker),
@@ -279,26 +292,23 @@ def level_of_drop(points: Sequence[Point], drop: float) -> float:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which tasks and methods, how many examples."""
     parser.add_argument("what", nargs="?", choices=["points", "cost"], default="points")
-    parser.add_argument("--tasks", default="efficientnet,minilm", help=f"of {', '.join(TASKS)}")
-    parser.add_argument("--methods", default="", help="only these, comma-separated by ';'")
-    parser.add_argument("--calibration", type=int, default=64)
-    parser.add_argument("--report", type=int, default=100)
-    parser.add_argument("--search", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tasks", default=",".join(SETTINGS), help=f"of {', '.join(SETTINGS)}")
+    parser.add_argument("--methods", default="", help='only these, with ";" between')
     parser.add_argument("--fresh", action="store_true", help="measure all points anew")
     parser.add_argument("--csv", type=Path, default=None, help=f"write the results, such as {RESULTS.name}")
 
 
-def _state_file(args: argparse.Namespace, name: str) -> Path:
-    setting = f"{name} {args.calibration} {args.report} {args.search} {szdnn.__version__}"
+def _state_file(name: str) -> Path:
+    s = SETTINGS[name]
+    setting = f"{name} {s.calibration} {s.report} {s.search} {szdnn.__version__}"
     return cache_folder() / "bench" / f"tune-{hashlib.sha256(setting.encode()).hexdigest()[:12]}.json"
 
 
 def points_of(args: argparse.Namespace, name: str) -> Iterator[Point]:
     """All points of a task, those that are known from the cache folder."""
-    path = _state_file(args, name)
+    path = _state_file(name)
     known: dict[str, Any] = {} if args.fresh or not path.is_file() else json.loads(path.read_text())
-    bench = TaskBench(TASKS[name], args.calibration, args.report, args.search, args.batch)
+    bench = TaskBench(SETTINGS[name])
     methods = args.methods.split(";") if args.methods else [*UNIFORM, *REFINED, "nncodec", "deepsz"]
     for method in methods:
         if method == "nncodec" and not os.environ.get(NNCODEC_PYTHON):
@@ -362,7 +372,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     if args.what == "cost":
         return cost(args.csv)
-    unknown = set(args.tasks.split(",")) - TASKS.keys()
+    unknown = set(args.tasks.split(",")) - SETTINGS.keys()
     if unknown:
         print(f"no such task: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2

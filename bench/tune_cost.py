@@ -27,7 +27,7 @@ DEEPSZ_AT_MOST = 16
 
 
 class Residual(nn.Module):
-    """Digits through a linear layer, residual blocks of a norm and one more, and a classifier: so many weight layers."""
+    """Digits through a linear layer, residual blocks of a norm and one more, and a classifier."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()

@@ -134,7 +134,7 @@ class Problem:
     ) -> list[Measured]:
         """Measure plans without making archives, on the executor at once: assessments of single tensors.
 
-        parts: plans, each with the tensors it changes. score: whether to run `evaluate` (True) or to take the divergence (False).
+        parts: plans, each with the tensors it changes. score: whether to run `evaluate`, or else take the divergence.
         """
         jobs = [Job(plan, changed, exact=False, score=score, divergence=not score) for plan, changed in parts]
         return list(self.evaluator.run_all(jobs, what))

@@ -6,11 +6,11 @@ Lagrangian allocation divides a total between the tensors, and the total is the 
 
 Below about two bits a value errors are neither small nor random: a last layer whose weights all become zero costs
 hundreds of times what its sensitivity says. No tensor goes there untested: where the allocation would have it coarser
-than anything that was measured, that step is measured first, in this tensor alone with all else exact, at most an octave
-further at a time, and its curve follows what was found.
+than anything that was measured, that step is measured first, in this tensor alone with all else exact, at most an
+octave further at a time, and its curve follows what was found.
 
-Where values are moved (compensation), a layer's error is what is left after feedback; each curve is scaled by how much the
-feedback saves on that layer's inputs, which its Hessian tells without an evaluation.
+Where values are moved (compensation), a layer's error is what is left after feedback; each curve is scaled by how much
+the feedback saves on that layer's inputs, which its Hessian tells without an evaluation.
 
 Norms' parameters and statistics, biases and small tensors are allocated too: plans of `tune` override the lossless
 defaults, as these values are part of what was scored.
@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bounds import Abs, Bound, Lossless, PointwiseRel
 from ..errors import ArgumentError
@@ -28,7 +29,7 @@ from ..plan import Plan
 from ..source import Array
 from .allocate import Curve, allocate, law_curve, measured_curve
 from .candidate import Candidate
-from .fisher import Sensitivities, sensitivities
+from .fisher import Sensitivities, batch_norms, sensitivities
 from .knob import MEASURES, search_knob
 from .problem import Problem, lossless_but
 from .refine import Refinement
@@ -40,18 +41,23 @@ LOW_RATE = 2.0
 VARIANCE = "running_var"
 START = 0.01
 """The distance that the search begins with."""
+AXIS_BYTES = 8
+"""That a bound along an axis takes in a frame's header."""
 OCTAVE = 2.0
 ROUNDS = 6
+SPARE = 16
+"""Evaluations of single tensors beyond two for each weight: 2 L + 30 in all with the joint ones, no curve asked for."""
 LUCK = 1.5
 
 
 class Allocation:
     """Plans by the total distance they are to reach."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, per_channel: bool = True) -> None:
         if problem.distance is None or not problem.calls:
             raise ArgumentError("sensitivity: needs calibration inputs, or an evaluation that runs the network")
-        self.problem = problem
+        self.problem, self.per_channel = problem, per_channel
+        self.normed = bool(batch_norms(problem.model))
         problem.say("sensitivities")
         model = problem.fresh_model()
         found = sensitivities(model, problem.calls, problem.distance, problem.generator)
@@ -60,9 +66,10 @@ class Allocation:
             # Of its logarithm: it is divided by, and shall neither become zero nor move by more than a part of itself.
             found[name] = found[name] * problem.tensors[name] ** 2
         self.means = self._means(found)
+        self.vectors = {n: v for n in problem.weights if (v := self._vector(n, found.get(n))) is not None}
         problem.say("rate curves")
         self.curves = {name: self._curve(name) for name in self.means}
-        self.measured, self.most = 0, 2 * len(problem.weights)
+        self.measured, self.most = 0, 2 * len(problem.weights) + SPARE
         self.tested = {name: self._trusted(name) for name in self.curves}
         if problem.compensate and isinstance(problem.transform, Refinement):
             self._scale_by_feedback(problem.transform)
@@ -83,6 +90,27 @@ class Allocation:
             return law_curve(array.size, float(finite.std()), float(np.abs(finite).max(initial=0.0)), mean)
         return measured_curve(self.problem.rates(name), mean)
 
+    def _vector(self, name: str, found: NDArray[np.float32] | None) -> tuple[int, NDArray[np.float64]] | None:
+        """The axis, and bounds along it relative to one for the whole tensor, that save most; None where none pays.
+
+        Not by output channel in nets with batch norms, which undo a channel's scale but not its errors, and not by
+        rows that the calibration inputs did not reach.
+        """
+        array = self.problem.tensors[name]
+        if found is None or not self.per_channel or array.nbytes < SMALL_BYTES:
+            return None
+        best: tuple[float, int, NDArray[np.float64]] | None = None
+        for axis in (0, 1):
+            rest = tuple(a for a in range(array.ndim) if a != axis)
+            means = found.mean(axis=rest, dtype=np.float64)
+            if axis == 0 and (self.normed or not means.all()):
+                continue
+            relative = relative_bounds(means)
+            saved = float(np.log2(relative).mean()) * array.size / 8 - AXIS_BYTES * relative.size
+            if saved > 0 and (best is None or saved > best[0]):
+                best = saved, axis, relative
+        return best and best[1:]
+
     def _trusted(self, name: str) -> float:
         """The coarsest step at which gradients are believed: that of `LOW_RATE` bits a value."""
         curve, size = self.curves[name], self.problem.tensors[name].size
@@ -101,10 +129,15 @@ class Allocation:
         """The bounds of a total distance. The lattice step is twice the bound, or as large where values are moved."""
         per_step = 1.0 if self.problem.compensate else 0.5
         steps = allocate({n: self._reachable(n, 1.0) for n in self.curves}, distance)
-        return {
-            n: PointwiseRel(min(step, 1.0) / 2) if n in self.variances else Abs(step * per_step)
-            for n, step in steps.items()
-        }
+        return {name: self._bound(name, step, per_step) for name, step in steps.items()}
+
+    def _bound(self, name: str, step: float, per_step: float) -> Bound:
+        if name in self.variances:
+            return PointwiseRel(min(step, 1.0) / 2)
+        if name in self.vectors:
+            axis, relative = self.vectors[name]
+            return Abs(step * per_step * relative, axis)
+        return Abs(step * per_step)
 
     def plan(self, distance: float) -> Plan:
         """The plan of a total distance; measures what it would have coarser than anything known."""
@@ -138,8 +171,21 @@ class Allocation:
     def _alone(self, name: str, step: float) -> tuple[Plan, dict[str, Array]]:
         """One tensor at a step, everything else lossless."""
         if self.problem.compensate and isinstance(self.problem.transform, Refinement):
-            return self.problem.transform.compensated(self.problem, lossless_but({name: Abs(step)}))
-        return lossless_but({name: Abs(step / 2)}), {}
+            return self.problem.transform.compensated(self.problem, lossless_but({name: self._bound(name, step, 1.0)}))
+        return lossless_but({name: self._bound(name, step, 0.5)}), {}
+
+
+def relative_bounds(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bounds as the fourth root of one over the mean sensitivities along an axis, scaled to add the distance of one
+    bound of 1 for all.
+
+    The square root would be the best of exact sensitivities; these are estimates, and the errors of small ones are
+    large. None counts for less than a twentieth of the mean.
+    """
+    floored = np.maximum(means, means.mean() / 20)
+    relative = floored**-0.25
+    scaled: NDArray[np.float64] = relative / np.sqrt((floored * relative**2).sum() / floored.sum())
+    return scaled
 
 
 def _bent(curve: Curve, tested: float, step: float, ratio: float) -> Curve:
@@ -153,8 +199,11 @@ def _bent(curve: Curve, tested: float, step: float, ratio: float) -> Curve:
     return Curve(curve.steps, curve.bytes, curve.distance * np.exp(share * log_ratio))
 
 
-def search(problem: Problem) -> Iterator[Candidate]:
-    """Allocate, measure what gradients can't tell, and search the total distance."""
-    allocation = Allocation(problem)
+def search(problem: Problem, *, per_channel: bool = True) -> Iterator[Candidate]:
+    """Allocate, measure what gradients can't tell, and search the total distance.
+
+    per_channel: bounds along an axis (`Abs(vector, axis)`) where they save more than they take in the frame's header.
+    """
+    allocation = Allocation(problem, per_channel)
     problem.evaluator.expected = len(problem.weights) + MEASURES + problem.curve
     yield from search_knob(problem, allocation.plan, START, power=1)
