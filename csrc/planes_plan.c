@@ -82,7 +82,7 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
             plan->form = FORM_SPLIT;
             best = split;
         }
-        if (low_bits_are_random(elements, n, bytes, isa))
+        if (n >= SAMPLE_MOST && low_bits_are_random(elements, n, bytes, isa))
             return;
     }
     uint64_t by_bytes = plan_bytes(elements, n, bytes, rotate, delta, isa, &plan->raw_planes);
@@ -111,6 +111,13 @@ static uint64_t raw_floor(const uint8_t *elements, size_t n, const split_form *f
     return bits / 8;
 }
 
+/* Of few elements all forms are tried, but for the dictionary none can make much of random bits: no form saves a
+ * quarter of what the split form leaves raw. */
+static uint64_t small_floor(const uint8_t *elements, size_t n, const split_form *f, uint32_t isa, uint64_t enough)
+{
+    return raw_floor(elements, n, f, isa, enough * 4 / 3 + 1) * 3 / 4;
+}
+
 /* What the encoder chooses for n elements is proven to take at least so many bytes: with the most top bits that the
  * split form may take for its symbols, and if that is not enough, with those that it will take. */
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough)
@@ -120,6 +127,8 @@ uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool ro
     split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
     if (!rotate || !low_bits_are_random(elements, n, bytes, isa))
         return 0;
+    if (n < SAMPLE_MOST)
+        return plan_dictionary(elements, n, bytes) < UINT64_MAX / 4 ? 0 : small_floor(elements, n, &least, isa, enough);
     uint64_t found = raw_floor(elements, n, &least, isa, enough);
     if (found >= enough || n > SZD_DEFAULT_TILE)
         return found;
