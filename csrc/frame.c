@@ -63,7 +63,10 @@ static int check_axis(const szd_header *h)
 
 static int check_predictor(const szd_header *h, dtype_info info)
 {
-    if (h->predictor > SZD_PREDICT_REGRESSION)
+    if (h->predictor > SZD_PREDICT_REGRESSION && h->predictor != SZD_PREDICT_INTERPOLATION)
+        return SZD_HEADER_PREDICTOR;
+    if (h->predictor == SZD_PREDICT_INTERPOLATION &&
+        ((h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64) || h->wide_bits || h->mixed || h->has_axis))
         return SZD_HEADER_PREDICTOR;
     if (h->kind == SZD_LOSSLESS && h->predictor &&
         (h->predictor != SZD_PREDICT_LORENZO || info.is_float || h->tile_rank != 1))
@@ -92,7 +95,9 @@ static int check_tiles(szd_header *h)
 {
     if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
         return SZD_HEADER_TILES;
-    uint64_t limit = h->predictor && h->kind != SZD_LOSSLESS ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
+    uint64_t limit = h->predictor == SZD_PREDICT_INTERPOLATION ? SZD_MAX_INTERP_TILE
+                     : h->predictor && h->kind != SZD_LOSSLESS ? SZD_MAX_TILE
+                                                               : ((uint64_t)1 << 31) / h->element_bytes;
     uint64_t dims = 1, product = 1, volume = 1, blocks = 1;
     for (unsigned a = 0; a < h->tile_rank; a++) {
         uint64_t extent = h->dims[a], edge = h->tile[a], factor = extent ? extent : 1;

@@ -45,12 +45,18 @@ enum szd_limits {
     SZD_MAX_RANK = 64,
     SZD_MAX_TILE_RANK = 4,
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
+    SZD_MAX_INTERP_TILE = 1 << 20,
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_INDEX_ENTRY = 8
 };
 
 enum szd_kind { SZD_LOSSLESS = 0, SZD_LINEAR32 = 1, SZD_LINEAR64 = 2, SZD_GEOMETRIC = 3 };
-enum szd_predictor { SZD_PREDICT_NONE = 0, SZD_PREDICT_LORENZO = 1, SZD_PREDICT_REGRESSION = 2 };
+enum szd_predictor {
+    SZD_PREDICT_NONE = 0,
+    SZD_PREDICT_LORENZO = 1,
+    SZD_PREDICT_REGRESSION = 2,
+    SZD_PREDICT_INTERPOLATION = 4
+};
 enum szd_coder {
     SZD_CODER_AUTO = 0,
     SZD_CODER_HUFFMAN = 2,
@@ -100,6 +106,7 @@ typedef struct szd_header {
 typedef struct szd_options {
     uint32_t coder;
     uint32_t isa;
+    uint32_t level; /* decoding with predictor interpolation: only every 2^level-th value along each axis of the tile */
 } szd_options;
 
 /* What a look over a tensor's values finds; min and max over the finite ones (0 when there are none). */

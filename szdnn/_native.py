@@ -14,7 +14,7 @@ from .buffers import Arena, Bytes, scratch
 from .errors import ArgumentError, CorruptFrame, UnsupportedFrame
 
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
-PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
+PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2, "interpolation": 4}
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
 ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
@@ -120,9 +120,9 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(coder: str = "auto") -> Any:
+def options(coder: str = "auto", level: int = 0) -> Any:
     """szd_options; the instruction set is the module's `isa`."""
-    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa]})
+    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa], "level": level})
 
 
 class Block(NamedTuple):
@@ -156,7 +156,7 @@ class Encoder:
 
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""
-        bits = ffi.new("double[3]")
+        bits = ffi.new("double[5]")
         status = lib.szd_estimate(
             self._header.c, self._options, pointer(self._data), pointer(self._scratch), self._scratch.size, bits
         )

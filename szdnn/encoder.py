@@ -25,6 +25,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
 # stays in cache.
 PREDICTED_TILE = 1 << 17
+INTERPOLATED_TILE = 1 << 20
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
@@ -156,7 +157,10 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
     c = header.c
     c.predictor = _native.PREDICTORS[predictor]
     dims = folded_dims(shape)
-    set_tiles(header, dims, tile_for(dims, PREDICTED_TILE))
+    volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
+    set_tiles(header, dims, tile_for(dims, volume))
+    if predictor == "interpolation":
+        c.wide_bits = 0  # residuals are small where lattice integers are not
     if predictor == "regression":
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
 
