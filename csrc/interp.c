@@ -46,6 +46,8 @@ void interp_plan_make(const tile *t, unsigned order, interp_plan *plan)
     while (((size_t)1 << levels) < longest)
         levels++;
     plan->count = 0;
+    plan->levels = levels;
+    memset(plan->factor, INTERP_FACTOR, sizeof plan->factor);
     for (unsigned level = levels; level-- > 0;) {
         size_t step = (size_t)1 << level, spacing[INTERP_AXES];
         for (unsigned a = 0; a < INTERP_AXES; a++)
@@ -64,6 +66,11 @@ void interp_plan_make(const tile *t, unsigned order, interp_plan *plan)
             plan->stages[plan->count++] = s;
         }
     }
+}
+
+double interp_step(const interp_plan *plan, unsigned level, double step)
+{
+    return step * plan->factor[level] / INTERP_FACTOR;
 }
 
 /* Rooms for any tile within `extent`, whatever the order: at most two thirds of the values are known before the last

@@ -8,6 +8,7 @@
 
 enum {
     INTERP_AXES = 4,
+    INTERP_LEVELS = 32,
     INTERP_LAST = INTERP_AXES - 1, /* the axis along which values lie side by side */
     INTERP_STAGES = 20 * INTERP_AXES,
     INTERP_TAPS = 24,
@@ -84,12 +85,15 @@ typedef struct interp_walk {
 } interp_walk;
 
 typedef struct interp_plan {
-    unsigned count;
+    unsigned count, levels;
+    uint8_t factor[INTERP_LEVELS]; /* of each level's step, in 1/64 */
     interp_stage stages[INTERP_STAGES];
 } interp_plan;
 
 bool interp_order_valid(unsigned order);
 void interp_plan_make(const tile *t, unsigned order, interp_plan *plan);
+/* The first value has the coarsest level's. */
+double interp_step(const interp_plan *plan, unsigned level, double step);
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes);
 void interp_walk_begin(interp_walk *w, const tile *t, bool is_double, uint32_t isa, uint8_t **scratch);
 /* The first value is in its place. */

@@ -142,6 +142,16 @@ static int read_payloads(interp_reader *d, reader *r)
     return lanes_log2 <= RANS_LANES_LOG2 && rans_begin(&d->rans, lanes_log2, payload, size) ? SZD_OK : SZD_BLOCK_CODES;
 }
 
+static int read_factors(reader *r, interp_plan *plan)
+{
+    for (unsigned level = plan->levels; level-- > 0;) {
+        plan->factor[level] = read_u8(r);
+        if (plan->factor[level] < 1 || plan->factor[level] > INTERP_FACTOR)
+            return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
+    }
+    return SZD_OK;
+}
+
 int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, uint8_t **scratch, interp_reader **out)
 {
     interp_reader *d = *out = take(scratch, sizeof *d);
@@ -158,7 +168,7 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     unsigned flags = read_u8(r), order = read_u8(r);
     if (r->failed)
         return SZD_BLOCK_SHORT;
-    if (flags > 1 || !interp_order_valid(order))
+    if (flags > 3 || !interp_order_valid(order))
         return SZD_BLOCK_NUMBERS;
     d->masked = flags & 1;
     int status = d->masked ? read_zeros(d, r, aligned64(*scratch)) : SZD_OK;
@@ -169,6 +179,8 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
         return SZD_BLOCK_NUMBERS;
     d->anchor = (int32_t)unzigzag(anchor);
     interp_plan_make(t, order, &d->plan);
+    if (flags & 2)
+        status = read_factors(r, &d->plan);
     for (unsigned i = 0; status == SZD_OK && i < d->plan.count; i++)
         status = read_head(d, r, d->plan.stages + i, d->heads + i);
     return status ? status : read_payloads(d, r);
@@ -264,11 +276,12 @@ static int decode_stage(interp_reader *d, const stage_head *head)
     const interp_stage *s = &d->walk.s;
     const interp_kernels *k = d->walk.k;
     const uint8_t *from[INTERP_GROUPS];
+    const double step = interp_step(&d->plan, s->level, d->h->step);
     uint64_t predicted[INTERP_SEGMENT];
     int32_t q[INTERP_SEGMENT];
     uint8_t *p = (uint8_t *)predicted;
     interp_row row;
-    interp_classes(&d->walk, d->h->step, d->classes);
+    interp_classes(&d->walk, step, d->classes);
     if (d->masked)
         skip_zeros(d);
     if (!draw_symbols(d, head, from))
@@ -282,7 +295,7 @@ static int decode_stage(interp_reader *d, const stage_head *head)
             if (status)
                 return status;
             k->predict(&row, at, n, p);
-            k->reconstruct(p, q, n, d->h->step, v);
+            k->reconstruct(p, q, n, step, v);
             if (d->masked)
                 zero_out(d, interp_first_of_row(s, r) + at * s->spacing[INTERP_LAST], n, v);
         }
@@ -293,7 +306,8 @@ static int decode_stage(interp_reader *d, const stage_head *head)
 static void decode_anchor(interp_reader *d)
 {
     uint64_t zero = 0;
-    d->walk.k->reconstruct((const uint8_t *)&zero, &d->anchor, 1, d->h->step, interp_anchor(&d->walk));
+    double step = interp_step(&d->plan, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step);
+    d->walk.k->reconstruct((const uint8_t *)&zero, &d->anchor, 1, step, interp_anchor(&d->walk));
     if (d->masked && d->mask[0])
         d->walk.k->put(interp_anchor(&d->walk), 0, 0);
     interp_begin_values(&d->walk);

@@ -2,7 +2,10 @@
 #include "interp_encode.h"
 #include "interp.h"
 
-enum { MANY_ZEROS = 16, LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16 };
+enum { MANY_ZEROS = 16, LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16, FEW_OTHERS = 8 };
+
+/* Why a value is stored. */
+enum { NOT_FINITE = 1, TOO_FAR = 2 };
 
 typedef struct stage_plan {
     int16_t weights[INTERP_TAPS];
@@ -24,8 +27,8 @@ struct interp_job {
     const tile *t;
     const uint8_t *values;
     uint32_t isa, coder;
-    double steps[3]; /* the frame's step, its inverse, the largest error that the quick test lets pass */
-    bool masked;
+    double steps[3]; /* the level's step, its inverse, the largest error that the quick test lets pass */
+    bool masked, factored;
     interp_walk walk;
     interp_plan plan;
     stage_plan stages[INTERP_STAGES];
@@ -70,7 +73,7 @@ static size_t load_tile(interp_job *j)
         double v = j->walk.k->at(j->x, i);
         if (!(v - v == 0)) {
             j->walk.k->put(j->x, i, last);
-            j->refused[i] = 1;
+            j->refused[i] = NOT_FINITE;
             v = last;
         }
         zeros += v == 0;
@@ -88,7 +91,7 @@ static void settle(interp_job *j, size_t element, double step, const uint8_t *p,
     double x = load_as_double(h->dtype, j->values + element * h->element_bytes), y = load_as_double(h->dtype, stored);
     if (j->refused[element] || (x == 0 ? y == 0 : within(x, y, h->eps)))
         return;
-    j->refused[element] = 1;
+    j->refused[element] = TOO_FAR;
     *q = 0;
     j->walk.k->reconstruct(p, q, 1, step, v);
 }
@@ -154,6 +157,60 @@ static void code_anchor(interp_job *j)
     interp_begin_values(&j->walk);
 }
 
+static void set_step(interp_job *j, unsigned level)
+{
+    double step = interp_step(&j->plan, level, j->h->step);
+    j->steps[0] = is_double(j->h) ? step : (double)(float)step;
+    j->steps[1] = 1 / j->steps[0];
+}
+
+/* From the finest level up each step is 4/5 of the one below, but not under half of the frame's (QoZ, Liu et al. 2022).
+ * Where nearly all residuals are 0, errors of coarse values live on in all that they predict. */
+static void refine_coarse_levels(interp_job *j)
+{
+    unsigned factor = INTERP_FACTOR;
+    for (unsigned level = 0; level < j->plan.levels; level++) {
+        j->plan.factor[level] = (uint8_t)(factor < INTERP_FACTOR / 2 ? INTERP_FACTOR / 2 : factor);
+        factor = factor * 4 / 5;
+    }
+    j->factored = j->plan.levels > 1;
+}
+
+static bool nearly_all_zero(const int32_t *q, size_t n)
+{
+    size_t others = 0;
+    for (size_t i = 0; i < n; i++)
+        others += q[i] != 0;
+    return others * FEW_OTHERS < n;
+}
+
+/* All stages; before the finest level it may start anew with smaller steps for the others. */
+static void code_stages(interp_job *j)
+{
+    size_t done = 0, level_start = 0;
+    set_step(j, j->plan.levels ? j->plan.levels - 1 : 0);
+    code_anchor(j);
+    for (unsigned i = 0; i < j->plan.count; i++) {
+        const interp_stage *s = j->plan.stages + i;
+        bool new_level = i == 0 || s->level != s[-1].level;
+        if (new_level && s->level == 0 && !j->factored && done > LEAST_GROUPED &&
+            nearly_all_zero(j->q + level_start, done - level_start)) {
+            refine_coarse_levels(j);
+            for (size_t k = 0; k < j->t->count; k++)
+                j->refused[k] &= NOT_FINITE;
+            code_stages(j);
+            return;
+        }
+        level_start = new_level ? done : level_start;
+        interp_begin_stage(&j->walk, s);
+        set_step(j, s->level);
+        code_stage(j, j->stages + i, j->q + done, j->classes + done);
+        done += s->count;
+        if (i + 1 < j->plan.count)
+            interp_end_stage(&j->walk);
+    }
+}
+
 interp_job *interp_run(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                        uint8_t **scratch)
 {
@@ -170,20 +227,11 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
     j->q = take(scratch, n * 4);
     j->classes = take(scratch, n);
     j->rest = *scratch;
-    j->steps[0] = h->step;
-    j->steps[1] = 1 / h->step;
     j->steps[2] = is_double(h) ? h->eps : (double)float_below(h->eps);
+    j->factored = false;
     j->masked = load_tile(j) >= MANY_ZEROS;
     interp_plan_make(t, INTERP_PLAIN_ORDER, &j->plan);
-    code_anchor(j);
-    size_t done = 0;
-    for (unsigned i = 0; i < j->plan.count; i++) {
-        interp_begin_stage(&j->walk, j->plan.stages + i);
-        code_stage(j, j->stages + i, j->q + done, j->classes + done);
-        done += j->walk.s.count;
-        if (i + 1 < j->plan.count)
-            interp_end_stage(&j->walk);
-    }
+    code_stages(j);
     return j;
 }
 
@@ -449,11 +497,13 @@ static void take_buffers(interp_job *j)
 
 void interp_write(interp_job *j, writer *w)
 {
-    write_u8(w, j->masked);
+    write_u8(w, j->masked | j->factored << 1);
     write_u8(w, INTERP_PLAIN_ORDER);
     if (j->masked)
         write_zeros(j, w);
     write_varint(w, zigzag(j->anchor));
+    for (unsigned level = j->plan.levels; j->factored && level-- > 0;)
+        write_u8(w, j->plan.factor[level]);
     take_buffers(j);
     writer low = {j->low, j->low + 4 * j->t->count + 16, false};
     bit_writer bits = {&low, 0, 0};
