@@ -68,9 +68,10 @@ void interp_plan_make(const tile *t, unsigned order, interp_plan *plan)
     }
 }
 
-double interp_step(const interp_plan *plan, unsigned level, double step)
+double interp_step(const interp_plan *plan, const interp_walk *w, unsigned level, double step)
 {
-    return step * plan->factor[level] / INTERP_FACTOR;
+    double of_level = step * plan->factor[level] / INTERP_FACTOR;
+    return w->k->bytes == 8 ? of_level : (double)(float)of_level;
 }
 
 /* Rooms for any tile within `extent`, whatever the order: at most two thirds of the values are known before the last

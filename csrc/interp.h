@@ -92,8 +92,8 @@ typedef struct interp_plan {
 
 bool interp_order_valid(unsigned order);
 void interp_plan_make(const tile *t, unsigned order, interp_plan *plan);
-/* The first value has the coarsest level's. */
-double interp_step(const interp_plan *plan, unsigned level, double step);
+/* The first value has the coarsest level's. Rounded to the work type. */
+double interp_step(const interp_plan *plan, const interp_walk *w, unsigned level, double step);
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes);
 void interp_walk_begin(interp_walk *w, const tile *t, bool is_double, uint32_t isa, uint8_t **scratch);
 /* The first value is in its place. */

@@ -276,7 +276,7 @@ static int decode_stage(interp_reader *d, const stage_head *head)
     const interp_stage *s = &d->walk.s;
     const interp_kernels *k = d->walk.k;
     const uint8_t *from[INTERP_GROUPS];
-    const double step = interp_step(&d->plan, s->level, d->h->step);
+    const double step = interp_step(&d->plan, &d->walk, s->level, d->h->step);
     uint64_t predicted[INTERP_SEGMENT];
     int32_t q[INTERP_SEGMENT];
     uint8_t *p = (uint8_t *)predicted;
@@ -306,7 +306,7 @@ static int decode_stage(interp_reader *d, const stage_head *head)
 static void decode_anchor(interp_reader *d)
 {
     uint64_t zero = 0;
-    double step = interp_step(&d->plan, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step);
+    double step = interp_step(&d->plan, &d->walk, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step);
     d->walk.k->reconstruct((const uint8_t *)&zero, &d->anchor, 1, step, interp_anchor(&d->walk));
     if (d->masked && d->mask[0])
         d->walk.k->put(interp_anchor(&d->walk), 0, 0);

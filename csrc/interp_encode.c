@@ -159,8 +159,7 @@ static void code_anchor(interp_job *j)
 
 static void set_step(interp_job *j, unsigned level)
 {
-    double step = interp_step(&j->plan, level, j->h->step);
-    j->steps[0] = is_double(j->h) ? step : (double)(float)step;
+    j->steps[0] = interp_step(&j->plan, &j->walk, level, j->h->step);
     j->steps[1] = 1 / j->steps[0];
 }
 

@@ -34,6 +34,9 @@ TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
 MIXED_TILES = 4
+# Interpolation is worth a trial where another predictor costs at most this much of what none does.
+RELATED = 1.1
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 40, 1 << 13, 1 << 17, 2
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
@@ -165,6 +168,22 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
 
 
+def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """About a fortieth of the values, not less than SAMPLE_LEAST nor more than SAMPLE_MOST, in boxes on a diagonal."""
+    dims = folded_dims(values.shape)
+    folded = values.reshape(dims)
+    volume = max(SAMPLE_LEAST, min(SAMPLE_MOST, values.size // SAMPLE_SHARE))
+    if volume >= values.size:
+        return [folded]
+    count = SAMPLE_BOXES if volume >= SAMPLE_BOXES * SAMPLE_LEAST else 1
+    edges = tile_for(dims, volume // count)
+    starts = [[(d - e) * (2 * i + 1) // (2 * count) for d, e in zip(dims, edges, strict=True)] for i in range(count)]
+    return [
+        np.ascontiguousarray(folded[tuple(slice(at, at + e) for at, e in zip(start, edges, strict=True))])
+        for start in starts
+    ]
+
+
 class FrameMaker:
     """Makes frames of one tensor; `values` is C-contiguous, `code` its dtype's."""
 
@@ -226,11 +245,14 @@ class FrameMaker:
         if lattice is None or self.values.size == 0 or self.stats.constant:
             return None
         allowed = self.choices.predictor if target.axis_eps is None else "none"
+        if allowed == "interpolation" and lattice.c.kind == _native.GEOMETRIC:
+            allowed = "auto"  # it is for linear lattices
         if allowed != "auto":
             return self._encode(self._final(lattice, allowed), room)
         if self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT:
-            return self._encode(self._final(lattice, self._cheapest(lattice)), room)
-        tried = {name: self._encode(self._predicted(lattice, name)) for name in _native.PREDICTORS}
+            return self._encode(self._final(lattice, self._cheapest(lattice, target)), room)
+        names = [name for name in _native.PREDICTORS if name != "interpolation" or self._interpolable(lattice)]
+        tried = {name: self._encode(self._predicted(lattice, name)) for name in names}
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
@@ -260,7 +282,7 @@ class FrameMaker:
     def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
         """With context mixing where the effort asks for it (not with a coder that was named)."""
         header = self._predicted(lattice, predictor)
-        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto":
+        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor != "interpolation":
             header.c.mixed = 1
             if not header.c.predictor and not header.c.has_axis:
                 header.complete()  # with the default tiles, which hold whole rows
@@ -268,15 +290,39 @@ class FrameMaker:
                 set_tiles(header, (self.values.size,), (edge,))
         return header
 
-    def _cheapest(self, lattice: _native.Header) -> str:
-        """By the entropy of a sample; no prediction unless another saves at least a hundredth."""
+    def _interpolable(self, lattice: _native.Header) -> bool:
+        """Interpolation is for linear lattices, and has a rANS coder of its own."""
+        return lattice.c.kind != _native.GEOMETRIC and not lattice.c.has_axis and self.choices.coder != "huffman"
+
+    def _cheapest(self, lattice: _native.Header, target: Target) -> str:
+        """By the entropy of a sample; no prediction unless another saves at least a hundredth. Interpolation is tried
+        on a sample where the others' cost shows that neighbours tell something."""
         if self.choices.effort < 2 or self.values.size < SMALLEST_PREDICTED:
             return "none"
         header = self._predicted(lattice, "regression")
         header.complete()
         bits = _native.Encoder(header, self.options, self.values).estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
-        return best if bits[best] < bits["none"] * 0.99 else "none"
+        related = bits[best] <= bits["none"] * RELATED
+        best = best if bits[best] < bits["none"] * 0.99 else "none"
+        if (
+            related
+            and self._interpolable(lattice)
+            and self._sample_cost(target, "interpolation") < self._sample_cost(target, best)
+        ):
+            return "interpolation"
+        return best
+
+    def _sample_cost(self, target: Target, predictor: str) -> int:
+        """The bytes that the blocks of a few boxes spread over the tensor take."""
+        total_bytes = 0
+        for box in sample_boxes(self.values):
+            maker = FrameMaker(box, self.code, self.stats, self.choices)
+            lattice = maker._lattice(target)
+            if lattice is not None:
+                header = maker._predicted(lattice, predictor)
+                total_bytes += maker._encode(header).bytes - int(header.c.header_bytes)
+        return total_bytes
 
     def _encode(self, header: _native.Header, room: Room | None = None) -> Encoded:
         """The frame of a header: its parts, or into the room."""
