@@ -226,7 +226,6 @@ static const uint8_t *mean_beside(const around *o, unsigned a, int da, unsigned 
 /* Collects taps; a tap without a place is counted and left out. */
 typedef struct tap_list {
     interp_row *row; /* NULL: only counted */
-    const int16_t *weights;
     unsigned number;
     const around *around;
 } tap_list;
@@ -235,7 +234,7 @@ static void add_tap(tap_list *l, enum interp_kind kind, bool there, const uint8_
 {
     if (l->row && there) {
         interp_tap *t = l->row->taps + l->row->count++;
-        *t = (interp_tap){kind, l->number, l->weights ? l->weights[l->number] : 0, {at[0], at[1], at[2], at[3]}};
+        *t = (interp_tap){kind, l->number, 0, {at[0], at[1], at[2], at[3]}};
         l->row->pairs += kind == TAP_PAIR;
     }
     l->number++;
@@ -311,7 +310,7 @@ static void list_taps(const interp_stage *s, tap_list *l)
 
 unsigned interp_taps(const interp_stage *s)
 {
-    tap_list l = {NULL, NULL, 1, NULL};
+    tap_list l = {NULL, 1, NULL};
     list_taps(s, &l);
     return l.number;
 }
@@ -323,12 +322,40 @@ void interp_default_weights(const interp_stage *s, int16_t *weights)
     weights[0] = -INTERP_UNIT / 8;
 }
 
-void interp_row_at(interp_walk *w, size_t row, const int16_t *weights, interp_row *out)
+bool interp_has_border(const interp_stage *s) { return s->extent[s->axis] == s->known[s->axis]; }
+
+bool interp_is_border(const interp_stage *s, size_t row, size_t at)
+{
+    if (s->axis == INTERP_LAST)
+        return interp_has_border(s) && at + 1 == s->width;
+    return interp_has_border(s) && place_of(s, row).at[s->axis] + 1 == s->extent[s->axis];
+}
+
+size_t interp_border_row(const interp_stage *s, size_t i)
+{
+    size_t inner = rows_between(s->extent, s->axis);
+    return ((i / inner + 1) * s->extent[s->axis] - 1) * inner + i % inner;
+}
+
+size_t interp_part(const interp_stage *s, size_t at)
+{
+    bool apart = s->axis == INTERP_LAST && interp_has_border(s) && at + 1 < s->width;
+    size_t rest = s->width - at - apart;
+    return rest < INTERP_SEGMENT ? rest : INTERP_SEGMENT;
+}
+
+void interp_weigh(interp_row *row, const int16_t *weights)
+{
+    for (unsigned k = 0; k < row->count; k++)
+        row->taps[k].weight = weights[row->taps[k].number];
+}
+
+void interp_row_at(interp_walk *w, size_t row, interp_row *out)
 {
     const uint8_t *side[4];
     place p = place_of(&w->s, row);
     around o = {row, &p, w};
-    tap_list l = {out, weights, 0, &o};
+    tap_list l = {out, 0, &o};
     sides_of(w, &p, side);
     out->left = side[1];
     out->right = side[2];
@@ -343,8 +370,12 @@ void interp_classes(interp_walk *w, double step, uint8_t *classes)
 {
     interp_row row;
     for (size_t r = 0; r < w->s.rows; r++) {
-        interp_row_at(w, r, NULL, &row);
-        w->k->classify(&row, w->s.width, 1 / step, classes + r * w->s.width);
+        uint8_t *of = classes + r * w->s.width;
+        interp_row_at(w, r, &row);
+        w->k->classify(&row, w->s.width, 1 / step, of);
+        if (interp_is_border(&w->s, r, w->s.width - 1))
+            memset(w->s.axis == INTERP_LAST ? of + w->s.width - 1 : of, INTERP_CLASSES - 1,
+                   w->s.axis == INTERP_LAST ? 1 : w->s.width);
     }
 }
 

@@ -101,7 +101,15 @@ uint8_t *interp_anchor(const interp_walk *w);
 void interp_begin_values(interp_walk *w);
 void interp_begin_stage(interp_walk *w, const interp_stage *s);
 unsigned interp_taps(const interp_stage *s);
-void interp_row_at(interp_walk *w, size_t row, const int16_t *weights, interp_row *out);
+/* Elements without a known one behind them along the stage's axis have weights of their own, and the last class. */
+bool interp_has_border(const interp_stage *s);
+bool interp_is_border(const interp_stage *s, size_t row, size_t at);
+/* From `at` on, how many elements of a row have the same weights; at most a segment. */
+/* Row number i of those that are border as a whole. */
+size_t interp_border_row(const interp_stage *s, size_t i);
+size_t interp_part(const interp_stage *s, size_t at);
+void interp_row_at(interp_walk *w, size_t row, interp_row *out);
+void interp_weigh(interp_row *row, const int16_t *weights);
 void interp_default_weights(const interp_stage *s, int16_t *weights);
 uint8_t *interp_coming(const interp_walk *w, size_t row);
 size_t interp_first_of_row(const interp_stage *s, size_t row);
@@ -111,6 +119,7 @@ void interp_end_stage(interp_walk *w);
 const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);
 
 /* interp_fit.c: x: the original values of the whole tile in the work type. */
-bool interp_fit(interp_walk *w, const uint8_t *x, double step, int16_t *weights, uint8_t *scratch);
+/* False, and the weights as they were, where there is too little to fit or to win. */
+bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch);
 size_t interp_fit_scratch(void);
 #endif

@@ -10,7 +10,7 @@ typedef struct stage_group {
 } stage_group;
 
 typedef struct stage_head {
-    int16_t weights[INTERP_TAPS];
+    int16_t weights[2][INTERP_TAPS]; /* the border's last */
     unsigned groups;
     stage_group group[INTERP_GROUPS];
 } stage_head;
@@ -85,11 +85,14 @@ static int read_group(interp_reader *d, reader *r, stage_group *g)
 static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_head *head)
 {
     unsigned flags = read_u8(r);
-    int status = flags > 31 ? SZD_BLOCK_NUMBERS : SZD_OK;
+    int status = flags > (interp_has_border(s) ? 63 : 31) ? SZD_BLOCK_NUMBERS : SZD_OK;
     head->groups = (flags & 15) + 1;
-    interp_default_weights(s, head->weights);
+    interp_default_weights(s, head->weights[0]);
     if (status == SZD_OK && flags & 16)
-        status = read_weights(r, s, head->weights);
+        status = read_weights(r, s, head->weights[0]);
+    memcpy(head->weights[1], head->weights[0], sizeof head->weights[1]);
+    if (status == SZD_OK && flags & 32)
+        status = read_weights(r, s, head->weights[1]);
     head->group[0].first = 0;
     for (unsigned g = 1; g < head->groups; g++) {
         head->group[g].first = read_u8(r);
@@ -287,9 +290,10 @@ static int decode_stage(interp_reader *d, const stage_head *head)
     if (!draw_symbols(d, head, from))
         return SZD_BLOCK_CODES;
     for (size_t r = 0; r < s->rows; r++) {
-        interp_row_at(&d->walk, r, head->weights, &row);
-        for (size_t at = 0; at < s->width; at += INTERP_SEGMENT) {
-            size_t n = s->width - at < INTERP_SEGMENT ? s->width - at : INTERP_SEGMENT;
+        interp_row_at(&d->walk, r, &row);
+        for (size_t at = 0, n; at < s->width; at += n) {
+            n = interp_part(s, at);
+            interp_weigh(&row, head->weights[interp_is_border(s, r, at)]);
             uint8_t *v = interp_coming(&d->walk, r) + at * k->bytes;
             int status = residuals(d, head, d->classes + r * s->width + at, n, from, q);
             if (status)

@@ -8,8 +8,8 @@ enum { MANY_ZEROS = 16, LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16, FEW_OT
 enum { NOT_FINITE = 1, TOO_FAR = 2 };
 
 typedef struct stage_plan {
-    int16_t weights[INTERP_TAPS];
-    bool fitted;
+    int16_t weights[2][INTERP_TAPS]; /* the border's last */
+    bool fitted[2];
 } stage_plan;
 
 /* Neighbouring classes with one table. */
@@ -129,12 +129,17 @@ static void code_stage(interp_job *j, stage_plan *plan, int32_t *q, uint8_t *cla
 {
     const interp_stage *s = &j->walk.s;
     interp_row row;
-    plan->fitted = interp_fit(&j->walk, j->x, j->steps[0], plan->weights, j->rest);
+    interp_default_weights(s, plan->weights[0]);
+    plan->fitted[0] = interp_fit(&j->walk, j->x, j->steps[0], false, plan->weights[0], j->rest);
+    memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
+    plan->fitted[1] = interp_has_border(s) && interp_fit(&j->walk, j->x, j->steps[0], true, plan->weights[1], j->rest);
     interp_classes(&j->walk, j->steps[0], classes);
     for (size_t r = 0; r < s->rows; r++) {
-        interp_row_at(&j->walk, r, plan->weights, &row);
-        for (size_t from = 0; from < s->width; from += INTERP_SEGMENT) {
-            size_t n = s->width - from < INTERP_SEGMENT ? s->width - from : INTERP_SEGMENT, at = r * s->width + from;
+        interp_row_at(&j->walk, r, &row);
+        for (size_t from = 0, n; from < s->width; from += n) {
+            size_t at = r * s->width + from;
+            n = interp_part(s, from);
+            interp_weigh(&row, plan->weights[interp_is_border(s, r, from)]);
             code_segment(j, &row, r, from, n, j->steps, q + at, classes + at);
         }
     }
@@ -419,10 +424,10 @@ static void emit_stage(interp_job *j, const int32_t *q, const uint8_t *classes, 
 static void write_stage(interp_job *j, const interp_stage *s, const stage_plan *plan, const group *groups,
                         unsigned count, unsigned tables_before, writer *w)
 {
-    write_u8(w, (count - 1) | plan->fitted << 4);
-    if (plan->fitted)
-        for (unsigned i = 0; i < interp_taps(s); i++)
-            write_varint(w, zigzag(plan->weights[i]));
+    write_u8(w, (count - 1) | plan->fitted[0] << 4 | plan->fitted[1] << 5);
+    for (unsigned border = 0; border < 2; border++)
+        for (unsigned i = 0; plan->fitted[border] && i < interp_taps(s); i++)
+            write_varint(w, zigzag(plan->weights[border][i]));
     for (unsigned g = 1; g < count; g++)
         write_u8(w, groups[g].first);
     for (unsigned g = 0; g < count; g++) {

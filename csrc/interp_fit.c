@@ -42,7 +42,7 @@ static void add_piece(interp_walk *w, const uint8_t *x, double inverse, size_t r
     size_t bytes = w->k->bytes, first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
     double *target = f->terms[INTERP_TAPS];
     uint8_t *picked = (uint8_t *)f->x;
-    interp_row_at(w, row, NULL, &r);
+    interp_row_at(w, row, &r);
     w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, picked);
     for (size_t i = 0; i < n; i++)
         target[i] = (w->k->at(picked, i) - w->k->at(r.mean, from + i)) * inverse;
@@ -142,31 +142,51 @@ static bool round_weights(const double *x, unsigned taps, int16_t *weights)
     return true;
 }
 
-/* False, and the default weights, where there is too little to fit or too little to win. */
-bool interp_fit(interp_walk *w, const uint8_t *x, double step, int16_t *weights, uint8_t *scratch)
+/* Pieces of rows spread over the stage, of its border or of the rest. */
+static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool border, size_t count, fit_work *f)
+{
+    const interp_stage *s = &w->s;
+    bool last = s->axis == INTERP_LAST;
+    size_t width = last && border ? 1 : s->width - (last && interp_has_border(s));
+    if (width == 0)
+        return;
+    size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
+    size_t most = border ? FIT_VALUES / 8 : FIT_VALUES;
+    pieces = pieces > most / length ? most / length + 1 : pieces;
+    for (size_t i = 0; i < pieces; i++) {
+        size_t at = i * count / pieces, row = at / width, from = at % width;
+        if (border)
+            row = last ? row : interp_border_row(s, row);
+        else if (interp_is_border(s, row, 0))
+            continue;
+        if (row < s->rows)
+            add_piece(w, x, inverse, row,
+                      border && last          ? s->width - 1
+                      : from + length > width ? width - length
+                                              : from,
+                      length, f);
+    }
+}
+
+bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch)
 {
     fit_work *f = take(&scratch, sizeof *f);
     const interp_stage *s = &w->s;
     unsigned taps = interp_taps(s);
     double best[INTERP_TAPS];
-    int16_t plain[INTERP_TAPS];
-    interp_default_weights(s, weights);
-    memcpy(plain, weights, sizeof plain);
-    if (s->count < FIT_LEAST)
+    int16_t before[INTERP_TAPS];
+    size_t count = border ? s->count / s->extent[s->axis] : s->count;
+    memcpy(before, weights, sizeof before);
+    if (count < FIT_LEAST)
         return false;
     memset(&f->e, 0, sizeof f->e);
-    size_t length = s->width < FIT_PIECE ? s->width : FIT_PIECE, pieces = (s->count + length - 1) / length;
-    pieces = pieces > FIT_VALUES / length ? FIT_VALUES / length : pieces;
-    for (size_t i = 0; i < pieces; i++) {
-        size_t at = i * s->count / pieces, from = at % s->width;
-        add_piece(w, x, 1 / step, at / s->width, from + length > s->width ? s->width - length : from, length, f);
-    }
+    add_pieces(w, x, 1 / step, border, count, f);
     normal_equations plus = f->e;
     add_noise(&plus, s, taps);
     normal_equations kept = plus;
-    if (solve(plus.a, plus.b, taps, best) && round_weights(best, taps, weights) &&
-        worth_it(&kept, weights, plain, taps, s->count))
+    if (f->e.seen && solve(plus.a, plus.b, taps, best) && round_weights(best, taps, weights) &&
+        worth_it(&kept, weights, before, taps, count))
         return true;
-    memcpy(weights, plain, sizeof plain);
+    memcpy(weights, before, sizeof before);
     return false;
 }

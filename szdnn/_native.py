@@ -121,7 +121,7 @@ class Header:
 
 
 def options(coder: str = "auto", level: int = 0) -> Any:
-    """szd_options; the instruction set is the module's `isa`."""
+    """szd_options; the instruction set is the module's `isa`. level: for decoding, see szdnn.h."""
     return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa], "level": level})
 
 
@@ -186,8 +186,8 @@ def decode_scratch(header: Header) -> int:
 class Decoder:
     """Buffers for one thread that decodes blocks of one frame."""
 
-    def __init__(self, header: Header) -> None:
-        self._header, self._options = header, options()
+    def __init__(self, header: Header, level: int = 0) -> None:
+        self._header, self._options = header, options(level=level)
         self._scratch = scratch(decode_scratch(header))
 
     def decode(self, block: int, payload: Bytes, out: NDArray[Any], first: int, strides: tuple[int, ...]) -> None:

@@ -98,8 +98,9 @@ def compress(
         under Rel or Std) the frame is lossless.
     effort: 1 (fast: no prediction), 3 (predictor by sample), 7 (tries every predictor on all the data), 8 (3 and
         context mixing, some 20 MB/s either way), 9 (7 and context mixing; smallest).
-    predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003) or "regression" (block-wise plane fit, Liang et
-        al. 2018).
+    predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003), "regression" (block-wise plane fit, Liang et
+        al. 2018) or "interpolation" (level by level from reconstructed values, after Zhao et al. 2021, with fitted
+        weights; always coded by rANS; PointwiseRel knows it as "auto").
     coder: "auto", "rans" or "huffman".
     out: a writable contiguous buffer to put the frame in; then a memoryview of the part that was filled is returned.
         Blocks go there as they come: no second copy of the frame is held (below effort 7, and where the bound
@@ -146,6 +147,7 @@ def read(
     frame: Any,
     slices: Any = ...,
     *,
+    level: int = 0,
     out: NDArray[Any] | None = None,
     max_bytes: int | None = None,
     threads: int | None = None,
@@ -153,6 +155,9 @@ def read(
     """decompress(frame)[slices] for basic indexing (integers, slices, ..., None), decoding only the blocks it touches.
 
     Always an array, also for a single value (0-d).
+    level: a coarse look: the slices are of every 2^level-th value along each axis, decompress(frame)[::2**level, ...].
+        Interpolated frames have these first: up to level 4, and where all is one block up to any, the rest is not
+        decoded. Other frames are decoded whole for it.
     out: an array of the result's shape and dtype to put it in.
     max_bytes: refuse a result, or a block to be decoded for it, that is larger.
 
@@ -160,7 +165,9 @@ def read(
     """
     _check_threads(threads)
     parsed = Frame(frame)
-    part = read_part(parsed, slices, max_bytes, threads)
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise ArgumentError(f"level must be an integer of at least 0, not {level!r}")
+    part = read_part(parsed, slices, max_bytes, threads, level)
     if out is None:
         return part
     if not isinstance(out, np.ndarray) or out.shape != part.shape or out.dtype != part.dtype or not out.flags.writeable:

@@ -17,6 +17,7 @@ from .buffers import Bytes
 from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
 
+MOST_LEVEL = 31
 POSITIONS = 1 << 18
 
 
@@ -73,19 +74,20 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
-    """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
+def decode_into(frame: Frame, out: NDArray[Any], threads: int | None, level: int = 0) -> None:
+    """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape. With a level, which must
+    be `seen_alone`, every 2^level-th value along each axis."""
     header = frame.header
     count, width = header.c.blocks, header.c.element_bytes
-    strides = _strides(header.dims)
+    strides = _strides(tuple(-(-extent >> level) for extent in header.dims) if level else header.dims)
     flat = out.reshape(-1).view(np.uint8)
     waiting = deque(range(count))
 
     def work(_: int) -> None:
-        decoder = _native.Decoder(header)
+        decoder = _native.Decoder(header, level)
         for block in drain(waiting):
             origin, _extent = header.tile_of(block)
-            first = sum(o * s for o, s in zip(origin, strides, strict=True)) * width
+            first = sum((o >> level) * s for o, s in zip(origin, strides, strict=True)) * width
             decoder.decode(block, frame.payload(block), flat, first, strides)
 
     if count:
@@ -93,8 +95,11 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None) -> None:
 
 
 def justified_threads(frame: Frame) -> int:
-    """How many threads' scratch memory a frame of this size justifies: together at most 1 MB and twice the frame."""
-    return max(1, ((1 << 20) + 2 * frame.bytes.size) // _native.decode_scratch(frame.header))
+    """How many threads' scratch memory a frame of this size justifies: together at most 1 MB and twice the frame. An
+    interpolated tile is worked out beside the output: there its size counts, too."""
+    interpolated = frame.header.c.predictor == _native.PREDICTORS["interpolation"]
+    justified = (1 << 20) + 2 * frame.bytes.size + (frame.raw_bytes if interpolated else 0)
+    return max(1, justified // _native.decode_scratch(frame.header))
 
 
 def new_output(frame: Frame) -> NDArray[Any]:
@@ -127,6 +132,32 @@ def decode(frame: Frame, out: NDArray[Any] | None, threads: int | None) -> NDArr
         whole = new_output(frame)
         decode_into(frame, whole, threads)
         out[...] = whole
+    return out
+
+
+def seen_alone(frame: Frame, level: int) -> bool:
+    """Whether every 2^level-th value can be decoded without the others: an interpolated frame whose tiles fit."""
+    header = frame.header
+    if header.c.predictor != _native.PREDICTORS["interpolation"] or level > MOST_LEVEL:
+        return False
+    axes = [extent for extent in frame.shape if extent != 1]
+    fit = all(d <= t or t % (1 << level) == 0 for d, t in zip(header.dims, header.tile, strict=True))
+    return fit and axes == [extent for extent in header.dims if extent != 1]
+
+
+def decode_level(frame: Frame, level: int, max_bytes: int | None, threads: int | None) -> NDArray[Any]:
+    """decompress(frame)[::2**level, ...] along every axis."""
+    step = 1 << min(level, 62)
+    shape = tuple(-(-extent // step) for extent in frame.shape)
+    size = math.prod(shape) * frame.dtype.itemsize
+    if not seen_alone(frame, level):
+        frame.check_limit(max_bytes)
+        whole = decode(frame, None, threads)
+        return np.ascontiguousarray(whole[tuple(slice(None, None, step) for _ in shape)]).reshape(shape)
+    if max_bytes is not None and size > max_bytes:
+        raise LimitError(f"reading level {level} takes {size} bytes, more than max_bytes={max_bytes}")
+    out = np.empty(shape, dtype=frame.dtype)
+    decode_into(frame, out, threads, level)
     return out
 
 
@@ -273,8 +304,14 @@ def _split_ranges(ranges: list[range]) -> Iterator[list[range]]:
         yield from _split_ranges([*ranges[:axis], ranges[axis][start : start + step], *ranges[axis + 1 :]])
 
 
-def read_part(frame: Frame, slices: Any, max_bytes: int | None, threads: int | None) -> NDArray[Any]:
-    """decompress(frame)[slices], decoding only what is needed."""
+def read_part(frame: Frame, slices: Any, max_bytes: int | None, threads: int | None, level: int = 0) -> NDArray[Any]:
+    """decompress(frame)[slices], decoding only what is needed; with a level of its coarse look."""
+    if level:
+        coarse = decode_level(frame, level, max_bytes, threads)
+        ranges, chosen, after = normalize(slices, coarse.shape)
+        part = coarse[tuple(slice(r.start, r.stop, r.step) for r in ranges)]
+        part = part.reshape([len(r) for r, single in zip(ranges, chosen, strict=True) if not single])
+        return np.array(part[after], order="C", copy=True).reshape(part[after].shape)
     ranges, chosen, after = normalize(slices, frame.shape)
     count = math.prod(len(r) for r in ranges)
     whole = 4 * count >= math.prod(frame.shape)

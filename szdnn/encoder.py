@@ -26,6 +26,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # stays in cache.
 PREDICTED_TILE = 1 << 17
 INTERPOLATED_TILE = 1 << 20
+INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
@@ -82,8 +83,9 @@ def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(dims) or (1,)
 
 
-def tile_for(dims: tuple[int, ...], volume: int) -> tuple[int, ...]:
-    """A tile of at most `volume` values, as near to a cube as the dims allow."""
+def tile_for(dims: tuple[int, ...], volume: int, multiple: int = 1) -> tuple[int, ...]:
+    """A tile of at most `volume` values, as near to a cube as the dims allow; along axes that are cut, its edges are
+    multiples of `multiple` where that is less than they could be, and its tiles about equal."""
     tile = [1] * len(dims)
     rest = volume
     for done, axis in enumerate(sorted(range(len(dims)), key=lambda a: dims[a])):
@@ -92,6 +94,9 @@ def tile_for(dims: tuple[int, ...], volume: int) -> tuple[int, ...]:
         while edge**left > rest:
             edge -= 1
         tile[axis] = max(1, min(dims[axis], edge))
+        if multiple <= tile[axis] < dims[axis]:
+            equal = -(-dims[axis] // -(-dims[axis] // tile[axis]))
+            tile[axis] = min(-(-equal // multiple) * multiple, tile[axis] // multiple * multiple)
         rest //= tile[axis]
     return tuple(tile)
 
@@ -161,7 +166,8 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
     c.predictor = _native.PREDICTORS[predictor]
     dims = folded_dims(shape)
     volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
-    set_tiles(header, dims, tile_for(dims, volume))
+    multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
+    set_tiles(header, dims, tile_for(dims, volume, multiple))
     if predictor == "interpolation":
         c.wide_bits = 0  # residuals are small where lattice integers are not
     if predictor == "regression":

@@ -16,7 +16,7 @@ import struct
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -1520,7 +1520,8 @@ class Stage:
     axis: int
     level: int
     places: tuple[range, ...]
-    weights: list[int] | None = None
+    weights: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))  # the border's last
+    border: int | None = None  # the place along the axis that has no known one behind it
     groups: tuple[Group, ...] = ()
 
     def crossed(self) -> list[int]:
@@ -1578,25 +1579,32 @@ class Interpolation:
                 start[axis] = 1 << level
                 places = tuple(range(start[b], self.extent[b], spacing[b]) for b in range(4))
                 spacing[axis] = 1 << level
+                known = len(range(0, self.extent[axis], 2 << level))
+                border = known - 1 if len(places[axis]) == known else None
                 if len(places[axis]):
-                    yield Stage(axis, level, places)
+                    yield Stage(axis, level, places, border=border)
 
     def read_stage(self, reader: Reader, stage: Stage) -> None:
         """§10.5."""
         flags = reader.u8()
-        require(flags <= 31, "unknown flags of a stage")
+        require(flags <= (31 if stage.border is None else 63), "unknown flags of a stage")
         crossed = stage.crossed()
         before = [b for b in crossed if b != 3]
         pairs = math.comb(len(crossed), 2) + 2 * math.comb(len(before), 2)
         taps = 1 + len(crossed) + pairs + 2 * len(before)
-        stage.weights = [-32] + [0] * (taps - 1)
+        weights = [-32] + [0] * (taps - 1)
         if flags & 16:
-            coded = [reader.varint() for _ in range(taps)]
-            require(all(u < 1 << 15 for u in coded), "a weight is out of range")
-            stage.weights = [unzigzag(u) for u in coded]
+            weights = self.read_weights(reader, taps)
+        stage.weights = (weights, self.read_weights(reader, taps) if flags & 32 else weights)
         firsts = [0] + [reader.u8() for _ in range(flags & 15)]
         require(all(a < b < 64 for a, b in itertools.pairwise(firsts)), "the classes of groups do not rise")
         stage.groups = tuple(self.read_group(reader, first) for first in firsts)
+
+    def read_weights(self, reader: Reader, taps: int) -> list[int]:
+        """§10.5."""
+        coded = [reader.varint() for _ in range(taps)]
+        require(all(u < 1 << 15 for u in coded), "a weight is out of range")
+        return [unzigzag(u) for u in coded]
 
     def read_group(self, reader: Reader, first: int) -> Group:
         """§10.5, the tag and what follows."""
@@ -1679,6 +1687,8 @@ class Interpolation:
         inverse = self.work.type(1 / float(self.steps[stage.level]))
         pattern = (activity * inverse).astype(np.float32).view(np.uint32) & 0x7FFFFFFF
         classes = np.clip((pattern >> 22).astype(np.int64) - 222, 0, 63)
+        if stage.border is not None:
+            np.moveaxis(classes, stage.axis, 0)[stage.border] = 63
         if self.zeros is not None:
             classes[self.zeros[np.ix_(*stage.places)]] = 64
         listed: list[int] = classes.reshape(-1).tolist()
@@ -1710,24 +1720,37 @@ class Interpolation:
         causal = [[(b, by)] for b in before for by in (-1, -2)]
         for b, c in itertools.combinations(before, 2):
             causal += [[(b, -1), (c, -1)], [(b, -1), (c, 1)]]
-        weights = [self.work.type(w / 256) for w in stage.weights or []]
         come = np.zeros_like(mean)
         for row in itertools.product(*map(range, mean.shape[:3])):
-            p = mean[row].copy()
-            for weight, tap in zip(weights, fixed, strict=False):
-                if weight != 0:
-                    p = p + weight * tap[row]
-            for weight, moves in zip(weights[len(fixed) :], causal, strict=True):
-                other = list(row)
-                for axis, by in moves:
-                    other[axis] += by
-                there = all(0 <= at < size for at, size in zip(other, mean.shape, strict=False))
-                if weight != 0 and there:
-                    p = p + weight * (come[tuple(other)] - mean[tuple(other)])
-            for j, element in enumerate(p):
-                place = tuple(stage.places[b][i] for b, i in enumerate((*row, j)))
-                self.put(place, element, next(residuals), self.steps[stage.level])
-                come[(*row, j)] = self.values[place]
+            for part in self.parts(stage, row, mean.shape[3]):
+                at: Any = (*row, part)
+                weights = [self.work.type(w / 256) for w in stage.weights[self.is_border(stage, row, part.start)]]
+                p = mean[at].copy()
+                for weight, tap in zip(weights, fixed, strict=False):
+                    if weight != 0:
+                        p = p + weight * tap[at]
+                for weight, moves in zip(weights[len(fixed) :], causal, strict=True):
+                    other = list(row)
+                    for axis, by in moves:
+                        other[axis] += by
+                    beside: Any = (*other, part)
+                    there = all(0 <= i < size for i, size in zip(other, mean.shape, strict=False))
+                    if weight != 0 and there:
+                        p = p + weight * (come[beside] - mean[beside])
+                for j, element in enumerate(p, part.start):
+                    place = tuple(stage.places[b][i] for b, i in enumerate((*row, j)))
+                    self.put(place, element, next(residuals), self.steps[stage.level])
+                    come[(*row, j)] = self.values[place]
+
+    def is_border(self, stage: Stage, row: tuple[int, ...], j: int) -> bool:
+        """§10: whether an element of a stage belongs to its border."""
+        return stage.border is not None and (*row, j)[stage.axis] == stage.border
+
+    def parts(self, stage: Stage, row: tuple[int, ...], width: int) -> list[slice]:
+        """The parts of a row whose weights are the same."""
+        if stage.axis == 3 and stage.border is not None and width > 1:
+            return [slice(0, width - 1), slice(width - 1, width)]
+        return [slice(0, width)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
