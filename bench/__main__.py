@@ -32,7 +32,6 @@ COMMANDS = {
     "huffman": "Huffman beside zip, gzip, bzip2, xz and zstd on the same quantised integers",
     "inference": "pruned fully connected layers at batch 1: sparse rows against dense BLAS",
     "lazy": "models loaded lazily beside eagerly: peak memory and latency",
-    "seeds": "the papers' results again: Deep Compression and universal compression, every stage beside theirs",
     "transfer": "fine-tuning on a second task from the compressed network and from the uncompressed one",
     "readme": "rewrites the README tables from bench/results",
 }

@@ -1,7 +1,10 @@
 /* One block back to values in their places (FORMAT.md, sections 3, 6 and 7). Nothing is trusted: every length is
  * checked before use. */
 #include "fpenv.h"
+#include "interp_decode.h"
 #include "internal.h"
+
+enum { MOST_LEVEL = 31 };
 
 typedef struct block_decoder {
     lattice l;
@@ -29,6 +32,8 @@ static size_t bytes_before_q(const szd_header *h, size_t n) { return h->mixed ? 
 
 size_t szd_decode_scratch(const szd_header *h)
 {
+    if (h->predictor == SZD_PREDICT_INTERPOLATION)
+        return sizeof(block_decoder) + interp_decode_scratch(h) + symbols_decode_scratch((size_t)largest_tile(h)) + 64;
     size_t n = (size_t)largest_tile(h), predicted = predicts_tiles(h) ? n * 4 : 0;
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
@@ -115,8 +120,9 @@ static int begin_outliers(const szd_header *h, reader *r, uint64_t n, block_deco
     return status ? status : planes_begin(&d->planes, r, o->count, h->element_bytes, true, false, SZD_ISA_SCALAR, NULL);
 }
 
-static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *strides, uint32_t isa, unsigned bytes,
-                           block_decoder *d, uint8_t *out)
+/* `level`: of the grid that the output is. */
+static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *strides, unsigned level, uint32_t isa,
+                           unsigned bytes, block_decoder *d, uint8_t *out)
 {
     uint64_t position = 0;
     for (uint64_t i = 0; i < o->count; i++) {
@@ -126,7 +132,9 @@ static int decode_outliers(outlier_reader *o, const tile *t, const uint64_t *str
             return SZD_BLOCK_OUTLIERS;
         if (at == 0 && !planes_next(&d->planes, d->elements, rest < CHUNK ? rest : CHUNK, isa))
             return SZD_BLOCK_CODES;
-        memcpy(out + offset_in(t, strides, position) * bytes, d->elements + at * bytes, bytes);
+        uint64_t offset;
+        if (offset_in(t, strides, level, position, &offset))
+            memcpy(out + offset * bytes, d->elements + at * bytes, bytes);
     }
     if (o->count && !(list_finished(&o->gaps) && planes_finished(&d->planes)))
         return SZD_BLOCK_OUTLIERS;
@@ -216,6 +224,21 @@ static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_de
     return tokens_begin(&d->tokens, r, t->count, rows, isa, scratch);
 }
 
+static int decode_interpolated(const szd_header *h, const tile *t, reader *r, uint32_t isa, block_decoder *d,
+                               uint8_t *scratch, const uint64_t *strides, sink *s)
+{
+    tile grid = coarse_tile(t, s->level);
+    sink coarse = {runs_begin(&grid, strides), 0, s->out, s->bytes, 0};
+    outlier_reader o = {0};
+    interp_reader *interp;
+    int status = begin_outliers(h, r, t->count, d, &o);
+    if (status == SZD_OK)
+        status = interp_begin(h, t, r, isa, &scratch, &interp);
+    if (status == SZD_OK)
+        status = interp_decode(interp, s->level, &coarse);
+    return status ? status : decode_outliers(&o, t, strides, s->level, isa, h->element_bytes, d, s->out);
+}
+
 static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
                           const uint8_t *reference, block_decoder *d, uint8_t *scratch, const uint64_t *strides,
                           sink *s)
@@ -239,14 +262,14 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     status = reconstruct_tile(d, h, &low, first, t->count, isa, reference, q, s);
     if (status == SZD_OK && !tokens_finished(&d->tokens))
         status = SZD_BLOCK_CODES;
-    return status ? status : decode_outliers(&o, t, strides, isa, h->element_bytes, d, s->out);
+    return status ? status : decode_outliers(&o, t, strides, 0, isa, h->element_bytes, d, s->out);
 }
 
-static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader *r, const uint8_t *reference,
-                       uint8_t *scratch, uint8_t *out, const uint64_t *strides)
+static int decode_body(const szd_header *h, const tile *t, unsigned level, uint32_t isa, reader *r,
+                       const uint8_t *reference, uint8_t *scratch, uint8_t *out, const uint64_t *strides)
 {
     block_decoder *d = take(&scratch, sizeof *d);
-    sink s = {runs_begin(t, strides), 0, out, h->element_bytes};
+    sink s = {runs_begin(t, strides), 0, out, h->element_bytes, level};
     unsigned mode = read_u8(r);
     if (r->failed)
         return SZD_BLOCK_SHORT;
@@ -256,6 +279,8 @@ static int decode_body(const szd_header *h, const tile *t, uint32_t isa, reader 
     case MODE_LATTICE:
         if (h->kind == SZD_LOSSLESS)
             return SZD_BLOCK_MODE;
+        if (h->predictor == SZD_PREDICT_INTERPOLATION)
+            return decode_interpolated(h, t, r, isa, d, scratch, strides, &s);
         return decode_lattice(h, t, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
     case MODE_PLANES: return decode_planes(h, r, t->count, isa, reference, d, scratch, &s);
     case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
@@ -282,7 +307,8 @@ int szd_decode_block(const szd_header *h, const szd_options *options, uint64_t b
                      size_t size, uint8_t *scratch, size_t scratch_size, uint8_t *out, const uint64_t *strides)
 {
     tile t;
-    if (!tile_of(h, block, &t) || scratch_size < szd_decode_scratch(h) || strides[t.rank - 1] != 1)
+    if (!tile_of(h, block, &t) || scratch_size < szd_decode_scratch(h) || strides[t.rank - 1] != 1 ||
+        options->level > (h->predictor == SZD_PREDICT_INTERPOLATION ? MOST_LEVEL : 0))
         return SZD_ARGUMENT;
     uint32_t isa = isa_resolve(options->isa);
     const uint8_t *reference;
@@ -291,7 +317,7 @@ int szd_decode_block(const szd_header *h, const szd_options *options, uint64_t b
         return status;
     fp_environment saved = fp_enter();
     reader r = {payload, payload + size, false};
-    status = decode_body(h, &t, isa, &r, reference, scratch, out, strides);
+    status = decode_body(h, &t, options->level, isa, &r, reference, scratch, out, strides);
     fp_leave(saved);
     return status ? status : reader_left(&r) ? SZD_BLOCK_TRAILING : SZD_OK;
 }
@@ -314,6 +340,12 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
         status = SZD_OK;
     } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
         int32_t *coefficients = take(&scratch, coefficient_bytes(h, &t));
+        if (h->predictor == SZD_PREDICT_INTERPOLATION) {
+            status = begin_outliers(h, &r, t.count, d, &o);
+            *coder = SZD_CODER_RANS;
+            *outliers = o.count;
+            return status;
+        }
         status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {

@@ -1,5 +1,6 @@
 /* One block: gather the tile, quantise, predict, code (FORMAT.md, sections 3, 6 and 7). */
 #include "fpenv.h"
+#include "interp_encode.h"
 #include "internal.h"
 
 enum { CLEAR_SAVING = 64 };
@@ -18,6 +19,8 @@ size_t szd_encode_scratch(const szd_header *h)
     coding += mixing_scratch(h);
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64;
     size_t sampling = h->predictor == SZD_PREDICT_REFERENCE ? reference_estimate_scratch() : estimate_scratch();
+    if (h->predictor == SZD_PREDICT_INTERPOLATION)
+        all += interp_encode_scratch(h);
     return all > sampling ? all : sampling;
 }
 
@@ -187,9 +190,32 @@ static const uint8_t *reference_of(const szd_header *h, const szd_options *optio
     return used ? options->reference + t->origin[0] * dtype_of(h->reference_dtype).element_bytes : NULL;
 }
 
+/* False where most are outliers. */
+static bool encode_interpolated(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
+                                uint8_t *scratch, writer *w)
+{
+    size_t n = (size_t)t->count, bytes = h->element_bytes;
+    outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * bytes)};
+    interp_job *job = interp_run(h, options, t, values, &scratch);
+    const uint8_t *refused = interp_refused(job);
+    for (size_t i = 0; i < n; i++)
+        if (refused[i]) {
+            memcpy(o.elements + o.count * bytes, values + i * bytes, bytes);
+            o.positions[o.count++] = (uint32_t)i;
+        }
+    if (o.count > n / 2 && o.count > 16)
+        return false;
+    write_u8(w, MODE_LATTICE);
+    write_outliers(&o, h->element_bytes, options, scratch, w);
+    interp_write(job, w);
+    return !w->failed;
+}
+
 static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
                            const uint8_t *values, uint8_t *scratch, writer *w)
 {
+    if (h->predictor == SZD_PREDICT_INTERPOLATION)
+        return encode_interpolated(h, options, t, values, scratch, w);
     size_t n = (size_t)t->count;
     lattice_job j = {.h = h, .t = t, .values = values, .reference = reference_of(h, options, t), .first = first};
     int32_t *coefficients = NULL;

@@ -70,7 +70,10 @@ static int check_reference(const szd_header *h)
 
 static int check_predictor(const szd_header *h, dtype_info info)
 {
-    if (h->predictor > SZD_PREDICT_REFERENCE)
+    if (h->predictor > SZD_PREDICT_INTERPOLATION)
+        return SZD_HEADER_PREDICTOR;
+    if (h->predictor == SZD_PREDICT_INTERPOLATION &&
+        ((h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64) || h->wide_bits || h->mixed || h->has_axis))
         return SZD_HEADER_PREDICTOR;
     if (h->predictor == SZD_PREDICT_REFERENCE)
         return check_reference(h);
@@ -101,7 +104,9 @@ static int check_tiles(szd_header *h)
 {
     if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
         return SZD_HEADER_TILES;
-    uint64_t limit = predicts_tiles(h) ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
+    uint64_t limit = h->predictor == SZD_PREDICT_INTERPOLATION ? SZD_MAX_INTERP_TILE
+                     : predicts_tiles(h)                       ? SZD_MAX_TILE
+                                                               : ((uint64_t)1 << 31) / h->element_bytes;
     uint64_t dims = 1, product = 1, volume = 1, blocks = 1;
     for (unsigned a = 0; a < h->tile_rank; a++) {
         uint64_t extent = h->dims[a], edge = h->tile[a], factor = extent ? extent : 1;

@@ -293,6 +293,7 @@ typedef struct sink {
     uint64_t in_run;
     uint8_t *out;
     unsigned bytes;
+    unsigned level; /* only every 2^level-th element along each axis is wanted */
 } sink;
 enum { LONGEST_ROW = 1 << 14 };
 bool tile_of(const szd_header *h, uint64_t block, tile *t);
@@ -305,7 +306,8 @@ uint64_t largest_tile(const szd_header *h);
 size_t stride_of(const tile *t, unsigned a);
 void tile_strides(const szd_header *h, uint64_t strides[SZD_MAX_TILE_RANK]);
 uint64_t first_element(const tile *t, const uint64_t *strides);
-uint64_t offset_in(const tile *t, const uint64_t *strides, uint64_t position);
+bool offset_in(const tile *t, const uint64_t *strides, unsigned level, uint64_t position, uint64_t *offset);
+tile coarse_tile(const tile *t, unsigned level);
 runs runs_begin(const tile *t, const uint64_t *strides);
 uint64_t run_length(const runs *r);
 void runs_next(runs *r);

@@ -46,6 +46,7 @@ enum szd_limits {
     SZD_MAX_RANK = 64,
     SZD_MAX_TILE_RANK = 4,
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
+    SZD_MAX_INTERP_TILE = 1 << 20,
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_INDEX_ENTRY = 8
 };
@@ -55,7 +56,8 @@ enum szd_predictor {
     SZD_PREDICT_NONE = 0,
     SZD_PREDICT_LORENZO = 1,
     SZD_PREDICT_REGRESSION = 2,
-    SZD_PREDICT_REFERENCE = 3
+    SZD_PREDICT_REFERENCE = 3,
+    SZD_PREDICT_INTERPOLATION = 4
 };
 enum szd_coder {
     SZD_CODER_AUTO = 0,
@@ -114,6 +116,7 @@ typedef struct szd_options {
     uint32_t coder;
     uint32_t isa;
     const uint8_t *reference;
+    uint32_t level; /* decoding with predictor interpolation: only every 2^level-th value along each axis of the tile */
 } szd_options;
 
 /* What a look over a tensor's values finds; min and max over the finite ones (0 when there are none). */

@@ -114,26 +114,51 @@ void gather(const uint8_t *from, const tile *t, const uint64_t *strides, unsigne
         memcpy(to + r.done * bytes, from + r.offset * bytes, run_length(&r) * bytes);
 }
 
-uint64_t offset_in(const tile *t, const uint64_t *strides, uint64_t position)
+/* Where an element of a tile lies on the grid of every 2^level-th; false where it is not on it. */
+bool offset_in(const tile *t, const uint64_t *strides, unsigned level, uint64_t position, uint64_t *offset)
 {
-    uint64_t offset = 0;
-    for (unsigned a = t->rank; a-- > 0;) {
-        offset += position % t->extent[a] * strides[a];
-        position /= t->extent[a];
+    *offset = 0;
+    for (unsigned a = t->rank; a-- > 0; position /= t->extent[a]) {
+        uint64_t at = position % t->extent[a];
+        if (at & (((uint64_t)1 << level) - 1))
+            return false;
+        *offset += (at >> level) * strides[a];
     }
-    return offset;
+    return true;
+}
+
+tile coarse_tile(const tile *t, unsigned level)
+{
+    tile coarse = {.rank = t->rank, .count = 1};
+    for (unsigned a = 0; a < t->rank; a++) {
+        coarse.extent[a] = ((t->extent[a] - 1) >> level) + 1;
+        coarse.count *= coarse.extent[a];
+    }
+    return coarse;
 }
 
 /* Puts a sequence of elements, handed over in the tile's order, in their places. */
 /* The place of the next n elements, if they lie side by side, NULL otherwise. */
 uint8_t *sink_room(const sink *s, uint64_t n)
 {
-    return run_length(&s->at) - s->in_run >= n ? s->out + (s->at.offset + s->in_run) * s->bytes : NULL;
+    return !s->level && run_length(&s->at) - s->in_run >= n ? s->out + (s->at.offset + s->in_run) * s->bytes : NULL;
+}
+
+/* Those of n elements that are on the grid. */
+static void write_thinned(sink *s, const uint8_t *elements, uint64_t n)
+{
+    for (uint64_t i = 0, to; i < n; i++, s->at.done++)
+        if (offset_in(s->at.t, s->at.strides, s->level, s->at.done, &to))
+            memcpy(s->out + to * s->bytes, elements + i * s->bytes, s->bytes);
 }
 
 /* n elements, which may be in their place already. */
 void sink_write(sink *s, const uint8_t *elements, uint64_t n)
 {
+    if (s->level) {
+        write_thinned(s, elements, n);
+        return;
+    }
     while (n) {
         uint64_t rest = run_length(&s->at) - s->in_run, part = rest < n ? rest : n;
         uint8_t *to = s->out + (s->at.offset + s->in_run) * s->bytes;

@@ -14,7 +14,7 @@ from .buffers import Arena, Bytes, scratch
 from .errors import ArgumentError, CorruptFrame, ReferenceMismatch, UnsupportedFrame
 
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
-PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
+PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2, "interpolation": 4}
 """Those that need nothing but the tensor."""
 REFERENCE = 3
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
@@ -143,9 +143,9 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(coder: str = "auto") -> Any:
-    """szd_options; the instruction set is the module's `isa`."""
-    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa]})
+def options(coder: str = "auto", level: int = 0) -> Any:
+    """szd_options; the instruction set is the module's `isa`. level: for decoding, see szdnn.h."""
+    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa], "level": level})
 
 
 class Block(NamedTuple):
@@ -184,7 +184,7 @@ class Encoder:
 
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""
-        bits = ffi.new("double[3]")
+        bits = ffi.new("double[5]")
         status = lib.szd_estimate(self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits)
         check(status, "estimate")
         return {name: bits[number] for name, number in PREDICTORS.items()}
@@ -228,8 +228,8 @@ def decode_scratch(header: Header) -> int:
 class Decoder:
     """Buffers for one thread that decodes blocks of one frame."""
 
-    def __init__(self, header: Header) -> None:
-        self._header, self._options = header, options()
+    def __init__(self, header: Header, level: int = 0) -> None:
+        self._header, self._options = header, options(level=level)
         self._scratch = scratch(decode_scratch(header))
 
     def decode(

@@ -7,6 +7,7 @@ Exit codes: 0 done (diff: identical), 1 damaged data, a bound not met, or troubl
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import __version__, api, bounds, files, folder, report
+from . import __version__, api, bounds, diff_errors, files, folder, report
 from . import diff as diff_files
 from .archive import Archive, FrameReader
 from .bases import files_of_base, open_base, opened_for
@@ -464,12 +465,17 @@ def _damage(found: VerifyReport) -> str:
 @click.argument("b", type=FilePath())
 @click.option("--reference", metavar="BASE", type=FilePath(), help="What archives of differences were made with.")
 @_quiet
-def diff(a: Path | Url, b: Path | Url, reference: Path | Url | None, quiet: bool) -> None:
+@click.option("--histogram", is_flag=True, help="Print how errors are distributed, from -max to max, tensor by tensor.")
+@click.option("--plot", metavar="PNG", type=click.Path(path_type=Path), help="Draw these histograms into a PNG file.")
+def diff(
+    a: Path | Url, b: Path | Url, reference: Path | Url | None, quiet: bool, histogram: bool, plot: Path | None
+) -> None:
     """Compare the tensors of two files, compressed or not, in any mix of types.
 
-    Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, and the largest
-    error over that range. Exits with 0 when all tensors are equal bit for bit and, between two files of one type, the
-    rest (numbers, strings, nesting, metadata) too; with 1 when anything differs.
+    Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, the largest
+    error over that range, and the SSIM of images (2-D tensors, or with 1 to 4 channels behind). Exits with 0 when all
+    tensors are equal bit for bit and, between two files of one type, the rest (numbers, strings, nesting, metadata)
+    too; with 1 when anything differs.
     """
     with spooled(a) as x, spooled(b) as y, files.open_tensors(x) as first, files.open_tensors(y) as second:
         for frames in (first, second):
@@ -477,12 +483,22 @@ def diff(a: Path | Url, b: Path | Url, reference: Path | Url | None, quiet: bool
                 frames.set_reference(open_base(reference))
         diffs = list(diff_files.diff_tensors(first, second))
         same_rest = diff_files.rest_equal(first, second)
+        drawn = [d.name for d in diffs if d.state in ("differs", "dtype")] if histogram or plot else []
+        shown = diff_errors.histograms(first, second, drawn)
+    if plot:
+        diff_errors.plot(shown, plot)
     if not quiet:
         header = ["name", "state", "max abs error", "rmse", "psnr", "max rel range"]
+        images = any(not math.isnan(d.ssim) for d in diffs)
+        header += ["ssim"] * images
         rows = [
-            [d.name, d.state, *map(report.format_error, (d.max_abs_error, d.rmse, d.psnr, d.relative))] for d in diffs
+            [d.name, d.state, *map(report.format_error, (d.max_abs_error, d.rmse, d.psnr, d.relative))]
+            + [report.format_number(d.ssim, 5)] * images
+            for d in diffs
         ]
         click.echo(report.table(header, rows, width(False)))
+        for one in shown if histogram else ():
+            click.echo(f"{one.name}: -{one.largest:.3g} |{one.bars()}| {one.largest:.3g}")
         equal = sum(d.state == "equal" for d in diffs)
         rest = "" if same_rest else "; what the files hold beside tensors differs"
         click.echo(f"{equal} of {len(diffs)} tensors equal, {len(diffs) - equal} not{rest}")

@@ -112,8 +112,10 @@ def compress(
         under Rel or Std) the frame is lossless.
     effort: 1 (fast: no prediction), 3 (predictor by sample), 7 (tries every predictor on all the data), 8 (3 and
         context mixing, some 20 MB/s either way), 9 (7 and context mixing; smallest).
-    predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003) or "regression" (block-wise plane fit, Liang et
-        al. 2018); "reference": the reference whether it pays or not.
+    predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003), "regression" (block-wise plane fit, Liang et
+        al. 2018), "interpolation" (level by level from reconstructed values, after Zhao et al. 2021, with fitted
+        weights; always coded by rANS; PointwiseRel knows it as "auto") or "reference": the reference whether it
+        pays or not.
     coder: "auto", "rans" or "huffman".
     reference: another tensor of this shape (as `array`, or a szdnn.reference.Reference), such as the checkpoint
         before or the base model, to which the frame then holds the differences; decompress needs the same again.
@@ -172,6 +174,7 @@ def read(
     frame: Any,
     slices: Any = ...,
     *,
+    level: int = 0,
     out: NDArray[Any] | None = None,
     reference: Any = None,
     max_bytes: int | None = None,
@@ -180,6 +183,9 @@ def read(
     """decompress(frame)[slices] for basic indexing (integers, slices, ..., None), decoding only the blocks it touches.
 
     Always an array, also for a single value (0-d).
+    level: a coarse look: the slices are of every 2^level-th value along each axis, decompress(frame)[::2**level, ...].
+        Interpolated frames have these first: up to level 4, and where all is one block up to any, the rest is not
+        decoded. Other frames are decoded whole for it.
     out: an array of the result's shape and dtype to put it in.
     reference: as for decompress; the whole tensor's, of which only the parts at those blocks are looked at.
     max_bytes: refuse a result, or a block to be decoded for it, that is larger.
@@ -188,7 +194,9 @@ def read(
     """
     _check_threads(threads)
     parsed = Frame(frame)
-    part = read_part(parsed, slices, max_bytes, threads, as_reference(reference))
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise ArgumentError(f"level must be an integer of at least 0, not {level!r}")
+    part = read_part(parsed, slices, max_bytes, threads, as_reference(reference), level)
     if out is None:
         return part
     if not isinstance(out, np.ndarray) or out.shape != part.shape or out.dtype != part.dtype or not out.flags.writeable:

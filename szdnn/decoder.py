@@ -19,6 +19,7 @@ from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
 from .reference import Reference, Values, checked
 
+MOST_LEVEL = 31
 POSITIONS = 1 << 18
 
 
@@ -83,23 +84,26 @@ def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def decode_into(frame: Frame, out: NDArray[Any], threads: int | None, reference: Reference | None) -> None:
-    """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape."""
+def decode_into(
+    frame: Frame, out: NDArray[Any], threads: int | None, reference: Reference | None, level: int = 0
+) -> None:
+    """Decodes all blocks into `out`: C-contiguous, native, of the frame's dtype and shape. With a level, which must
+    be `seen_alone`, every 2^level-th value along each axis."""
     base = checked(frame.header, frame.shape, reference)
     header = frame.header
     count, width, tile = header.c.blocks, header.c.element_bytes, header.c.tile[0]
-    strides = _strides(header.dims)
+    strides = _strides(tuple(-(-extent >> level) for extent in header.dims) if level else header.dims)
     flat = out.reshape(-1).view(np.uint8)
     waiting = deque(range(count))
 
     def work(_: int) -> None:
-        decoder = _native.Decoder(header)
+        decoder = _native.Decoder(header, level)
         for block in drain(waiting):
             if len(strides) == 1:
-                first = block * tile
+                first = block * tile >> level
             else:
                 origin, _extent = header.tile_of(block)
-                first = sum(o * s for o, s in zip(origin, strides, strict=True))
+                first = sum((o >> level) * s for o, s in zip(origin, strides, strict=True))
             # Frames with a reference are cut as rows of values.
             part = None if base is None else base.part(first, min(first + tile, header.dims[0]))
             decoder.decode(block, frame.payload(block), flat, first * width, strides, part)
@@ -109,8 +113,11 @@ def decode_into(frame: Frame, out: NDArray[Any], threads: int | None, reference:
 
 
 def justified_threads(frame: Frame) -> int:
-    """How many threads' scratch memory a frame of this size justifies: together at most 1 MB and twice the frame."""
-    return max(1, ((1 << 20) + 2 * frame.bytes.size) // _native.decode_scratch(frame.header))
+    """How many threads' scratch memory a frame of this size justifies: together at most 1 MB and twice the frame. An
+    interpolated tile is worked out beside the output: there its size counts, too."""
+    interpolated = frame.header.c.predictor == _native.PREDICTORS["interpolation"]
+    justified = (1 << 20) + 2 * frame.bytes.size + (frame.raw_bytes if interpolated else 0)
+    return max(1, justified // _native.decode_scratch(frame.header))
 
 
 def new_output(frame: Frame) -> NDArray[Any]:
@@ -145,6 +152,34 @@ def decode(
         whole = new_output(frame)
         decode_into(frame, whole, threads, reference)
         out[...] = whole
+    return out
+
+
+def seen_alone(frame: Frame, level: int) -> bool:
+    """Whether every 2^level-th value can be decoded without the others: an interpolated frame whose tiles fit."""
+    header = frame.header
+    if header.c.predictor != _native.PREDICTORS["interpolation"] or level > MOST_LEVEL:
+        return False
+    axes = [extent for extent in frame.shape if extent != 1]
+    fit = all(d <= t or t % (1 << level) == 0 for d, t in zip(header.dims, header.tile, strict=True))
+    return fit and axes == [extent for extent in header.dims if extent != 1]
+
+
+def decode_level(
+    frame: Frame, level: int, max_bytes: int | None, threads: int | None, reference: Reference | None
+) -> NDArray[Any]:
+    """decompress(frame)[::2**level, ...] along every axis."""
+    step = 1 << min(level, 62)
+    shape = tuple(-(-extent // step) for extent in frame.shape)
+    size = math.prod(shape) * frame.dtype.itemsize
+    if not seen_alone(frame, level):
+        frame.check_limit(max_bytes)
+        whole = decode(frame, None, threads, reference)
+        return np.ascontiguousarray(whole[tuple(slice(None, None, step) for _ in shape)]).reshape(shape)
+    if max_bytes is not None and size > max_bytes:
+        raise LimitError(f"reading level {level} takes {size} bytes, more than max_bytes={max_bytes}")
+    out = np.empty(shape, dtype=frame.dtype)
+    decode_into(frame, out, threads, reference, level)
     return out
 
 
@@ -326,9 +361,15 @@ def _split_ranges(ranges: list[range]) -> Iterator[list[range]]:
 
 
 def read_part(
-    frame: Frame, slices: Any, max_bytes: int | None, threads: int | None, reference: Reference | None
+    frame: Frame, slices: Any, max_bytes: int | None, threads: int | None, reference: Reference | None, level: int = 0
 ) -> NDArray[Any]:
-    """decompress(frame)[slices], decoding only what is needed."""
+    """decompress(frame)[slices], decoding only what is needed; with a level of its coarse look."""
+    if level:
+        coarse = decode_level(frame, level, max_bytes, threads, reference)
+        ranges, chosen, after = normalize(slices, coarse.shape)
+        part = coarse[tuple(slice(r.start, r.stop, r.step) for r in ranges)]
+        part = part.reshape([len(r) for r, single in zip(ranges, chosen, strict=True) if not single])
+        return np.array(part[after], order="C", copy=True).reshape(part[after].shape)
     ranges, chosen, after = normalize(slices, frame.shape)
     count = math.prod(len(r) for r in ranges)
     whole = 4 * count >= math.prod(frame.shape)

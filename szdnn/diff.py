@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .archive import FrameReader
+from .diff_errors import is_image, ssim
 from .source import Array, Source
 
 
@@ -27,6 +28,8 @@ class TensorDiff:
     """Decibels over the range of A's finite values."""
     relative: float = math.nan
     """The largest error over the range of A's finite values."""
+    ssim: float = math.nan
+    """The structural similarity, of images (2-D, or with 1 to 4 channels behind)."""
 
 
 def diff_tensors(a: Mapping[str, Array], b: Mapping[str, Array]) -> Iterator[TensorDiff]:
@@ -65,7 +68,8 @@ def diff_arrays(name: str, a: Array, b: Array) -> TensorDiff:
         largest, squares = max(largest, float(error.max())), squares + float(np.square(error).sum())
     state = "equal" if equal else "dtype" if a.dtype != b.dtype else "differs"
     rmse = math.sqrt(squares / a.size) if a.size else 0.0
-    return TensorDiff(name, state, largest, rmse, *_relative(largest, rmse, high - low))
+    similarity = math.nan if not is_image(a) else 1.0 if equal else ssim(a, b)
+    return TensorDiff(name, state, largest, rmse, *_relative(largest, rmse, high - low), similarity)
 
 
 def _relative(largest: float, rmse: float, span: float) -> tuple[float, float]:

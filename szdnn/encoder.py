@@ -28,6 +28,8 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
 # stays in cache.
 PREDICTED_TILE = 1 << 17
+INTERPOLATED_TILE = 1 << 20
+INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
@@ -38,6 +40,9 @@ TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
 MIXED_TILES = 4
+# Interpolation is worth a trial where another predictor costs at most this much of what none does.
+RELATED = 1.1
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 40, 1 << 13, 1 << 17, 2
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
@@ -84,8 +89,9 @@ def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(dims) or (1,)
 
 
-def tile_for(dims: tuple[int, ...], volume: int) -> tuple[int, ...]:
-    """A tile of at most `volume` values, as near to a cube as the dims allow."""
+def tile_for(dims: tuple[int, ...], volume: int, multiple: int = 1) -> tuple[int, ...]:
+    """A tile of at most `volume` values, as near to a cube as the dims allow; along axes that are cut, its edges are
+    multiples of `multiple` where that is less than they could be, and its tiles about equal."""
     tile = [1] * len(dims)
     rest = volume
     for done, axis in enumerate(sorted(range(len(dims)), key=lambda a: dims[a])):
@@ -94,6 +100,9 @@ def tile_for(dims: tuple[int, ...], volume: int) -> tuple[int, ...]:
         while edge**left > rest:
             edge -= 1
         tile[axis] = max(1, min(dims[axis], edge))
+        if multiple <= tile[axis] < dims[axis]:
+            equal = -(-dims[axis] // -(-dims[axis] // tile[axis]))
+            tile[axis] = min(-(-equal // multiple) * multiple, tile[axis] // multiple * multiple)
         rest //= tile[axis]
     return tuple(tile)
 
@@ -163,9 +172,29 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
     c = header.c
     c.predictor = _native.PREDICTORS[predictor]
     dims = folded_dims(shape)
-    set_tiles(header, dims, tile_for(dims, PREDICTED_TILE))
+    volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
+    multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
+    set_tiles(header, dims, tile_for(dims, volume, multiple))
+    if predictor == "interpolation":
+        c.wide_bits = 0  # residuals are small where lattice integers are not
     if predictor == "regression":
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
+
+
+def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """About a fortieth of the values, not less than SAMPLE_LEAST nor more than SAMPLE_MOST, in boxes on a diagonal."""
+    dims = folded_dims(values.shape)
+    folded = values.reshape(dims)
+    volume = max(SAMPLE_LEAST, min(SAMPLE_MOST, values.size // SAMPLE_SHARE))
+    if volume >= values.size:
+        return [folded]
+    count = SAMPLE_BOXES if volume >= SAMPLE_BOXES * SAMPLE_LEAST else 1
+    edges = tile_for(dims, volume // count)
+    starts = [[(d - e) * (2 * i + 1) // (2 * count) for d, e in zip(dims, edges, strict=True)] for i in range(count)]
+    return [
+        np.ascontiguousarray(folded[tuple(slice(at, at + e) for at, e in zip(start, edges, strict=True))])
+        for start in starts
+    ]
 
 
 class FrameMaker:
@@ -240,7 +269,7 @@ class FrameMaker:
             return None
         allowed = self._allowed(lattice)
         if len(allowed) > 1 and (self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT):
-            allowed = self._cheapest(lattice, allowed)
+            allowed = self._cheapest(lattice, allowed, target)
         if len(allowed) == 1:
             return self._encode(self._final(lattice, allowed[0]), room)
         tried = {name: self._encode(self._predicted(lattice, name)) for name in allowed}
@@ -268,7 +297,11 @@ class FrameMaker:
     def _allowed(self, lattice: _native.Header) -> list[str]:
         """The predictors to choose from."""
         named = self.choices.predictor
+        if named == "interpolation" and lattice.c.kind == _native.GEOMETRIC:
+            named = "auto"
         own = ["none"] if lattice.c.has_axis else list(_native.PREDICTORS)
+        if named == "auto" and not self._interpolable(lattice):
+            own = [name for name in own if name != "interpolation"]
         fitting = [*own, *(["reference"] if self.fits_reference(lattice) else [])]
         return fitting if named == "auto" else [named] if named in fitting else ["none"]
 
@@ -291,7 +324,7 @@ class FrameMaker:
     def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
         """With context mixing where the effort asks for it (not with a coder that was named)."""
         header = self._predicted(lattice, predictor)
-        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto":
+        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor != "interpolation":
             header.c.mixed = 1
             if header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
                 header.complete()  # with the default tiles, which hold whole rows
@@ -299,10 +332,14 @@ class FrameMaker:
                 set_tiles(header, (self.values.size,), (edge,))
         return header
 
-    def _cheapest(self, lattice: _native.Header, allowed: list[str]) -> list[str]:
+    def _interpolable(self, lattice: _native.Header) -> bool:
+        """Interpolation is for linear lattices, and has a rANS coder of its own."""
+        return lattice.c.kind != _native.GEOMETRIC and not lattice.c.has_axis and self.choices.coder != "huffman"
+
+    def _cheapest(self, lattice: _native.Header, allowed: list[str], target: Target) -> list[str]:
         """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
         hundredth. For short tensors both that and the reference."""
-        best, bits = self._cheapest_own(lattice) if len(allowed) > 2 else ("none", math.inf)
+        best, bits = self._cheapest_own(lattice, target) if len(allowed) > 2 else ("none", math.inf)
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
@@ -310,15 +347,32 @@ class FrameMaker:
         without, differences = self._reference_bits(lattice)
         return ["reference"] if differences < min(bits, without) * 0.99 else [best]
 
-    def _cheapest_own(self, lattice: _native.Header) -> tuple[str, float]:
-        """The cheapest predictor without the reference, and its bits a value."""
+    def _cheapest_own(self, lattice: _native.Header, target: Target) -> tuple[str, float]:
+        """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
+        the others' cost shows that neighbours tell something."""
         if self.choices.effort < 2 or self.values.size < SMALLEST_PREDICTED:
             return "none", math.inf
         header = self._predicted(lattice, "regression")
         header.complete()
         bits = _native.Encoder(header, self.options, self.values).estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
-        return (best, bits[best]) if bits[best] < bits["none"] * 0.99 else ("none", bits["none"])
+        related = bits[best] <= bits["none"] * RELATED
+        best = best if bits[best] < bits["none"] * 0.99 else "none"
+        if not related or not self._interpolable(lattice):
+            return best, bits[best]
+        cost, other = (self._sample_cost(target, name) for name in ("interpolation", best))
+        return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
+
+    def _sample_cost(self, target: Target, predictor: str) -> int:
+        """The bytes that the blocks of a few boxes spread over the tensor take."""
+        total_bytes = 0
+        for box in sample_boxes(self.values):
+            maker = FrameMaker(box, self.code, self.stats, self.choices)
+            lattice = maker._lattice(target)
+            if lattice is not None:
+                header = maker._predicted(lattice, predictor)
+                total_bytes += maker._encode(header).bytes - int(header.c.header_bytes)
+        return total_bytes
 
     def _reference_bits(self, plain: _native.Header) -> tuple[float, float]:
         """The estimated bits a value without and with the reference."""

@@ -16,7 +16,7 @@ import struct
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ MAGIC = b"\xf5SZD"  # §2
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
 BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED = range(1, 8)  # §2, the ids of the fields
-NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE = range(4)  # §2, field 5
+NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE, INTERPOLATION = range(5)  # §2, field 5
 
 
 class Damaged(ValueError):
@@ -338,10 +338,14 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         reader = Reader(content)
         parsers[identifier](header, reader)
         reader.close()
-    predicted = header.predictor in (LORENZO, REGRESSION) and header.kind != LOSSLESS
+    predicted = header.predictor in (LORENZO, REGRESSION, INTERPOLATION) and header.kind != LOSSLESS
     require(header.predictor != REFERENCE or len(header.digests) == count_blocks(header), "the digests are too few")
-    limit = 1 << 17 if predicted else (1 << 31) // header.dtype.size
+    predicted_limit = 1 << 20 if header.predictor == INTERPOLATION else 1 << 17
+    limit = predicted_limit if predicted else (1 << 31) // header.dtype.size
     require(math.prod(header.tile) <= limit, "the tiles are too large")
+    if header.predictor == INTERPOLATION:
+        require(not header.axis_steps and not header.mixed, "fields that do not go with interpolation")
+        require(header.low_bits == 0, "low bits do not go with interpolation")
     if header.predictor == REGRESSION:
         blocks = math.prod(ceil_div(extent, header.edge) for extent in header.tile)
         coefficients = blocks * (len(header.tile) + 1)
@@ -431,13 +435,15 @@ def parse_tiles(header: Header, reader: Reader) -> None:
 def parse_predictor(header: Header, reader: Reader) -> None:
     """§2, field 5 (after field 4, upon which it depends)."""
     header.predictor = reader.u8()
-    require(header.predictor in (LORENZO, REGRESSION, REFERENCE), "unknown predictor")
+    require(header.predictor in (LORENZO, REGRESSION, REFERENCE, INTERPOLATION), "unknown predictor")
     if header.predictor == REFERENCE:
         parse_reference(header, reader)
         return
     if header.kind == LOSSLESS:
         require(header.predictor == LORENZO, "kind 0 knows only predictor 1")
         require(not header.dtype.is_float and len(header.dims) == 1, "kind 0 cannot have a predictor here")
+    if header.predictor == INTERPOLATION:
+        require(header.kind in (LINEAR32, LINEAR64), "interpolation is for kinds 1 and 2")
     if header.predictor == REGRESSION:
         header.edge = reader.u8()
         header.fraction = reader.u8()
@@ -718,22 +724,34 @@ def decode_rans(reader: Reader, runs: list[tuple[dict[int, int], int]]) -> tuple
     """§4, from the number of lanes on: the symbols of each run of (frequencies, count), and the states at the end."""
     log_lanes = reader.u8()
     require(log_lanes <= 6, "too many lanes")
-    lanes = 1 << log_lanes
-    payload = Reader(reader.take(reader.varint()))
-    states = read_table(payload, lambda bits: read_states(bits, lanes))
-    symbols: list[int] = []
-    for frequencies, count in runs:
+    stream = RansStream(Reader(reader.take(reader.varint())), 1 << log_lanes)
+    symbols = [symbol for frequencies, count in runs for symbol in stream.draw(frequencies, count)]
+    stream.payload.close()
+    return symbols, stream.states
+
+
+class RansStream:
+    """§4, rANS payload."""
+
+    def __init__(self, payload: Reader, lanes: int) -> None:
+        self.payload = payload
+        self.states = read_table(payload, lambda bits: read_states(bits, lanes))
+        self.drawn = 0
+
+    def draw(self, frequencies: dict[int, int], count: int) -> list[int]:
+        """The next symbols."""
+        states, symbols = self.states, []
         symbol_of_slot = [symbol for symbol, frequency in frequencies.items() for _ in range(frequency)]
         below = dict(zip(frequencies, itertools.accumulate(frequencies.values(), initial=0), strict=False))
         for _ in range(count):
-            lane = len(symbols) % lanes
+            lane = self.drawn % len(states)
             slot = states[lane] % 4096
             symbol = symbol_of_slot[slot]
             x = frequencies[symbol] * (states[lane] >> 12) + slot - below[symbol]
-            states[lane] = x if x >= 1 << 16 else (x << 16) + payload.uint(2)
+            states[lane] = x if x >= 1 << 16 else (x << 16) + self.payload.uint(2)
             symbols.append(symbol)
-    payload.close()
-    return symbols, states
+            self.drawn += 1
+        return symbols
 
 
 def read_states(bits: Bits, lanes: int) -> list[int]:
@@ -954,6 +972,10 @@ def decode_lattice(
     """§6: the elements of a lattice block. `extent` is the size of its tile."""
     n = len(places)
     outliers = read_outliers(header.dtype, reader, n)
+    if header.predictor == INTERPOLATION:
+        values = to_dtype(Interpolation(header, reader, extent).values.reshape(-1), header.dtype)
+        elements = values.view(header.dtype.unsigned()).tolist()
+        return elements_with(elements, outliers)
     low = reader.fixed_numbers(n, header.low_bits)
     prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
     residuals = read_residuals(header, reader, n, extent, places[0])
@@ -964,7 +986,12 @@ def decode_lattice(
         q, low = add_reference(header, residuals, low, reference[places], places)
     else:
         q = [wrap32(r + p) for r, p in zip(residuals, prediction, strict=True)]
-    elements: list[int] = reconstruct(header, q, low, places).view(header.dtype.unsigned()).tolist()
+    elements = reconstruct(header, q, low, places).view(header.dtype.unsigned()).tolist()
+    return elements_with(elements, outliers)
+
+
+def elements_with(elements: list[int], outliers: dict[int, int]) -> list[int]:
+    """§6.6: outliers in their places."""
     for position, element in outliers.items():
         elements[position] = element
     return elements
@@ -1610,6 +1637,261 @@ def geometric_place(x: float, header: Header) -> int:
     if not 0 <= i < (1 << 30) - 1:
         return 0
     return 2 * i + 1 + (x < 0) if header.signs else i + 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# §11 Interpolation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """§11.5: neighbouring classes that share a table, or have but one symbol."""
+
+    first: int
+    frequencies: dict[int, int] | None
+    symbol: int
+    k: int
+
+
+@dataclass
+class Stage:
+    """§11: the elements that one axis of one level makes known, as places along each axis."""
+
+    axis: int
+    level: int
+    places: tuple[range, ...]
+    weights: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))  # the border's last
+    border: int | None = None  # the place along the axis that has no known one behind it
+    groups: tuple[Group, ...] = ()
+
+    def crossed(self) -> list[int]:
+        """The axes across which taps go."""
+        return [b for b in range(4) if b != self.axis and len(self.places[b]) > 1]
+
+
+class Interpolation:
+    """§11: a tile, from its part of the block."""
+
+    def __init__(self, header: Header, reader: Reader, extent: tuple[int, ...]) -> None:
+        self.extent = (1,) * (4 - len(extent)) + extent
+        self.work = np.dtype(np.float32 if header.kind == LINEAR32 else np.float64)
+        self.values = np.zeros(self.extent, dtype=self.work)
+        self.levels = (max(extent) - 1).bit_length()
+        flags, order = reader.u8(), reader.u8()
+        self.axes = [order >> (2 * i) & 3 for i in range(4)]
+        require(flags <= 3 and sorted(self.axes) == [0, 1, 2, 3], "the interpolation is out of range")
+        self.zeros = self.read_zeros(reader) if flags & 1 else None
+        first = reader.svarint32()
+        factors = [reader.u8() if flags & 2 else 64 for _ in range(self.levels)][::-1] or [64]
+        require(all(1 <= factor <= 64 for factor in factors), "a level's factor is out of range")
+        self.steps = [self.work.type(header.step * factor / 64) for factor in factors]
+        self.tables: list[tuple[dict[int, int], int]] = []
+        stages = list(self.stages())
+        for stage in stages:
+            self.read_stage(reader, stage)
+        self.read_payloads(reader, math.prod(extent))
+        with np.errstate(all="ignore"):
+            self.put((0, 0, 0, 0), self.work.type(0), first, self.steps[-1])
+            for stage in stages:
+                self.decode_stage(stage)
+        require(next(self.escapes, None) is None, "there are more escapes than needed")
+        self.low.close()
+        self.rans.payload.close()
+        require(all(x == 1 << 16 for x in self.rans.states), "a rANS state does not end as it should")
+
+    def read_zeros(self, reader: Reader) -> NDArray[Any]:
+        """§11.2: where the mask has zeros."""
+        n = math.prod(self.extent)
+        bits = Bits(bytes(decode_symbols(reader, ceil_div(n, 8))))
+        row = self.extent[3] if self.extent[3] < n else 1
+        zeros: list[int] = []
+        for i in range(n):
+            zeros.append(bits.take(1) ^ (zeros[i - row] if i >= row else 0))
+        bits.close()
+        return np.array(zeros, dtype=bool).reshape(self.extent)
+
+    def stages(self) -> Iterator[Stage]:
+        """§11: all stages that have elements."""
+        for level in range(self.levels - 1, -1, -1):
+            spacing = [2 << level] * 4
+            for axis in self.axes:
+                start = [0] * 4
+                start[axis] = 1 << level
+                places = tuple(range(start[b], self.extent[b], spacing[b]) for b in range(4))
+                spacing[axis] = 1 << level
+                known = len(range(0, self.extent[axis], 2 << level))
+                border = known - 1 if len(places[axis]) == known else None
+                if len(places[axis]):
+                    yield Stage(axis, level, places, border=border)
+
+    def read_stage(self, reader: Reader, stage: Stage) -> None:
+        """§11.5."""
+        flags = reader.u8()
+        require(flags <= (31 if stage.border is None else 63), "unknown flags of a stage")
+        crossed = stage.crossed()
+        before = [b for b in crossed if b != 3]
+        pairs = math.comb(len(crossed), 2) + 2 * math.comb(len(before), 2)
+        taps = 1 + len(crossed) + pairs + 2 * len(before)
+        weights = [-32] + [0] * (taps - 1)
+        if flags & 16:
+            weights = self.read_weights(reader, taps)
+        stage.weights = (weights, self.read_weights(reader, taps) if flags & 32 else weights)
+        firsts = [0] + [reader.u8() for _ in range(flags & 15)]
+        require(all(a < b < 64 for a, b in itertools.pairwise(firsts)), "the classes of groups do not rise")
+        stage.groups = tuple(self.read_group(reader, first) for first in firsts)
+
+    def read_weights(self, reader: Reader, taps: int) -> list[int]:
+        """§11.5."""
+        coded = [reader.varint() for _ in range(taps)]
+        require(all(u < 1 << 15 for u in coded), "a weight is out of range")
+        return [unzigzag(u) for u in coded]
+
+    def read_group(self, reader: Reader, first: int) -> Group:
+        """§11.5, the tag and what follows."""
+        tag = reader.u8()
+        symbol = reader.u8() if tag == 2 else 128
+        k = reader.u8() if tag in (1, 2) else 0
+        require(k <= 24, "too many low bits of residuals")
+        if tag in (0, 2):
+            return Group(first, None, symbol, k)
+        if tag == 1:
+            require(len(self.tables) < 250, "too many tables")
+            table = read_table(reader, lambda bits: read_frequencies(bits, 128).frequencies)
+            self.tables.append((table, k))
+            return Group(first, table, symbol, k)
+        require(tag - 3 < len(self.tables), "there is no such table")
+        return Group(first, self.tables[tag - 3][0], symbol, self.tables[tag - 3][1])
+
+    def read_payloads(self, reader: Reader, n: int) -> None:
+        """§11.6 to 8."""
+        escapes = reader.varint()
+        require(escapes <= n, "there are more escapes than elements")
+        self.escapes = iter(map(unzigzag32, reader.coded_numbers(escapes))) if escapes else iter(())
+        self.low = Bits(reader.take(reader.varint()))
+        log_lanes = reader.u8()
+        require(log_lanes <= 6, "too many lanes")
+        self.rans = RansStream(Reader(reader.take(reader.varint())), 1 << log_lanes)
+
+    def put(self, place: tuple[int, ...], p: Any, q: int, step: Any) -> None:
+        """§11, Value: of one element."""
+        v = p + self.work.type(q) * step
+        self.values[place] = 0 if self.zeros is not None and self.zeros[place] else v if np.isfinite(v) else 0
+
+    def sides(self, stage: Stage) -> list[NDArray[Any]]:
+        """§11: l', l, r and r' of all the stage's elements."""
+        axis, step = stage.axis, 1 << stage.level
+        known = list(stage.places)
+        known[axis] = range(0, self.extent[axis], 2 * step)
+        a = np.moveaxis(self.values[np.ix_(*known)], axis, 0)
+        count = len(stage.places[axis])
+        left, end = a[:count], len(a)
+        sides = [np.empty_like(left) for _ in range(4)]
+        for i in range(count):
+            left = a[i]
+            right = a[i + 1] if i + 1 < end else left + (left - a[i - 1]) if i else left
+            sides[0][i] = a[i - 1] if i else left + (left - right)
+            sides[1][i], sides[2][i] = left, right
+            sides[3][i] = a[i + 2] if i + 2 < end else right + (right - left)
+        return [np.moveaxis(side, 0, axis) for side in sides]
+
+    def decode_stage(self, stage: Stage) -> None:
+        """§11: the residuals of a stage, then its values row by row."""
+        far_left, left, right, far_right = self.sides(stage)
+        half, quarter = self.work.type(0.5), self.work.type(0.25)
+        mean = (left + right) * half
+        ends = (far_left + far_right) * half - mean
+
+        def beside(*steps: tuple[int, int]) -> NDArray[Any]:
+            moved: NDArray[Any] = mean
+            for axis, by in steps:
+                size = mean.shape[axis]
+                moved = np.take(moved, np.clip(np.arange(size) + by, 0, size - 1), axis=axis)
+            return moved
+
+        crossed = stage.crossed()
+        activity = np.abs(right - left) + np.abs(ends)
+        fixed = [ends]
+        for b in crossed:
+            back, on = beside((b, -1)), beside((b, 1))
+            activity = activity + np.abs(back - on)
+            fixed.append((back + on) * half - mean)
+        for b, c in itertools.combinations(crossed, 2):
+            first = beside((b, -1), (c, -1)) + beside((b, -1), (c, 1))
+            second = beside((b, 1), (c, -1)) + beside((b, 1), (c, 1))
+            fixed.append((first + second) * quarter - mean)
+        residuals = iter(self.residuals(stage, self.classes(stage, activity)))
+        self.decode_rows(stage, mean, fixed, residuals)
+
+    def classes(self, stage: Stage, activity: NDArray[Any]) -> list[int]:
+        """§11, Class: 64 for zeros by the mask."""
+        inverse = self.work.type(1 / float(self.steps[stage.level]))
+        pattern = (activity * inverse).astype(np.float32).view(np.uint32) & 0x7FFFFFFF
+        classes = np.clip((pattern >> 22).astype(np.int64) - 222, 0, 63)
+        if stage.border is not None:
+            np.moveaxis(classes, stage.axis, 0)[stage.border] = 63
+        if self.zeros is not None:
+            classes[self.zeros[np.ix_(*stage.places)]] = 64
+        listed: list[int] = classes.reshape(-1).tolist()
+        return listed
+
+    def residuals(self, stage: Stage, classes: list[int]) -> list[int]:
+        """§11, Value: of all elements of a stage, 0 for zeros by the mask."""
+        firsts = [group.first for group in stage.groups]
+        numbers = [None if c == 64 else bisect.bisect_right(firsts, c) - 1 for c in classes]
+        drawn = []
+        for number, group in enumerate(stage.groups):
+            count = numbers.count(number)
+            constant = group.frequencies is None
+            drawn.append(iter([group.symbol] * count if constant else self.rans.draw(group.frequencies or {}, count)))
+        return [0 if g is None else self.residual(next(drawn[g]), stage.groups[g].k) for g in numbers]
+
+    def residual(self, symbol: int, k: int) -> int:
+        """§11, Value: from a symbol."""
+        high = symbol - 128 if symbol else next(self.escapes, None)
+        if high is None:
+            raise Damaged("there are too few escapes")
+        return wrap32((high << k) + self.low.take(k) - (1 << (k - 1))) if k else high
+
+    def decode_rows(
+        self, stage: Stage, mean: NDArray[Any], fixed: list[NDArray[Any]], residuals: Iterator[int]
+    ) -> None:
+        """§11, Value: row by row, since the last taps see rows before."""
+        before = [b for b in stage.crossed() if b != 3]
+        causal = [[(b, by)] for b in before for by in (-1, -2)]
+        for b, c in itertools.combinations(before, 2):
+            causal += [[(b, -1), (c, -1)], [(b, -1), (c, 1)]]
+        come = np.zeros_like(mean)
+        for row in itertools.product(*map(range, mean.shape[:3])):
+            for part in self.parts(stage, row, mean.shape[3]):
+                at: Any = (*row, part)
+                weights = [self.work.type(w / 256) for w in stage.weights[self.is_border(stage, row, part.start)]]
+                p = mean[at].copy()
+                for weight, tap in zip(weights, fixed, strict=False):
+                    if weight != 0:
+                        p = p + weight * tap[at]
+                for weight, moves in zip(weights[len(fixed) :], causal, strict=True):
+                    other = list(row)
+                    for axis, by in moves:
+                        other[axis] += by
+                    beside: Any = (*other, part)
+                    there = all(0 <= i < size for i, size in zip(other, mean.shape, strict=False))
+                    if weight != 0 and there:
+                        p = p + weight * (come[beside] - mean[beside])
+                for j, element in enumerate(p, part.start):
+                    place = tuple(stage.places[b][i] for b, i in enumerate((*row, j)))
+                    self.put(place, element, next(residuals), self.steps[stage.level])
+                    come[(*row, j)] = self.values[place]
+
+    def is_border(self, stage: Stage, row: tuple[int, ...], j: int) -> bool:
+        """§11: whether an element of a stage belongs to its border."""
+        return stage.border is not None and (*row, j)[stage.axis] == stage.border
+
+    def parts(self, stage: Stage, row: tuple[int, ...], width: int) -> list[slice]:
+        """The parts of a row whose weights are the same."""
+        if stage.axis == 3 and stage.border is not None and width > 1:
+            return [slice(0, width - 1), slice(width - 1, width)]
+        return [slice(0, width)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

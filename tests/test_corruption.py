@@ -33,6 +33,12 @@ def _with_specials() -> NDArray[Any]:
     return x
 
 
+def _with_zeros(shape: tuple[int, ...]) -> NDArray[Any]:
+    x = _smooth(shape)
+    x[x < 0] = 0
+    return x
+
+
 # One small frame of each kind of block, stream and field.
 FRAMES: dict[str, bytes] = {
     "rans": szdnn.compress(RNG.normal(size=900).astype(np.float32), szdnn.Rel(1e-2), coder="rans"),
@@ -42,6 +48,10 @@ FRAMES: dict[str, bytes] = {
     "outliers": szdnn.compress(_with_specials(), szdnn.Abs(1e-2)),
     "lorenzo": szdnn.compress(_smooth((9, 40)), szdnn.Abs(1e-2), predictor="lorenzo"),
     "regression": szdnn.compress(_smooth((14, 30)), szdnn.Abs(1e-2), predictor="regression"),
+    "interpolation": szdnn.compress(_smooth((9, 40)), szdnn.Abs(1e-2), predictor="interpolation"),
+    "interpolation, zeros": szdnn.compress(_with_zeros((7, 5, 9)), szdnn.Abs(1e-3), predictor="interpolation"),
+    "interpolation, low bits": szdnn.compress(_smooth((300,)), szdnn.Abs(1e-5), predictor="interpolation"),
+    "interpolation, outliers": szdnn.compress(_with_specials(), szdnn.Abs(1e-2), predictor="interpolation"),
     "float64 wide": szdnn.compress(RNG.normal(size=200), szdnn.Abs(1e-12)),
     "axis": szdnn.compress(RNG.normal(size=(4, 60)), szdnn.Abs([1e-1, 1e-2, 1e-3, 1e-4], axis=0)),
     "pointwise": szdnn.compress(RNG.normal(size=500).astype(np.float32), szdnn.PointwiseRel(1e-2)),

@@ -143,7 +143,7 @@ def test_halves_of_integers_are_not_all_outliers():
 
 
 @pytest.mark.parametrize("shape", [(3_000_000,), (1500, 2000), (70, 160, 170), (9, 30, 61, 70)])
-@pytest.mark.parametrize("predictor", ["none", "lorenzo", "regression"])
+@pytest.mark.parametrize("predictor", ["none", "lorenzo", "regression", "interpolation"])
 def test_many_blocks(shape, predictor):
     rng = np.random.default_rng(1)
     axes = np.meshgrid(*(np.linspace(0, 3, extent) for extent in shape), indexing="ij", sparse=True)

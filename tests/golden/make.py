@@ -85,6 +85,11 @@ def differences() -> dict[str, bytes]:
     return made
 
 
+def interpolated(kind: str, shape: tuple[int, ...], dtype: Any, bound: szdnn.Bound) -> bytes:
+    """A frame of the interpolation predictor."""
+    return szdnn.compress(make_values(kind, 21, shape, dtype), bound, predictor="interpolation")
+
+
 def frames() -> dict[str, bytes]:
     """By name: every dtype, bound, predictor and coder."""
     made = {}
@@ -96,6 +101,14 @@ def frames() -> dict[str, bytes]:
         for coder in ("rans", "huffman"):
             x = make_values("smooth", 6, (6, 9, 10), dtype_of("float32"))
             made[f"{predictor}-{coder}"] = szdnn.compress(x, szdnn.Abs(1e-2), predictor=predictor, coder=coder)
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        made[f"interpolation-{name}"] = interpolated("smooth", (6, 9, 10), dtype_of(name), szdnn.Abs(1e-2))
+    for shape in ((700,), (30, 41), (4, 5, 6, 7)):
+        made[f"interpolation-{len(shape)}d"] = interpolated("smooth", shape, dtype_of("float32"), szdnn.Rel(1e-3))
+    made["interpolation-fine"] = interpolated("smooth", (20, 21), dtype_of("float64"), szdnn.Rel(1e-9))
+    made["interpolation-coarse"] = interpolated("smooth", (16, 17, 18), dtype_of("float32"), szdnn.Rel(3e-2))
+    made["interpolation-zeros"] = interpolated("sparse", (20, 31), dtype_of("float32"), szdnn.Rel(1e-3))
+    made["interpolation-special"] = interpolated("special", (300,), dtype_of("float32"), szdnn.Abs(1e-2))
     for kind in WEIGHT_KINDS:
         x = make_weights(kind, 7, 1500, dtype_of("float32"))
         made[f"weights-{kind.replace(' ', '-')}"] = szdnn.compress(x, szdnn.Lossless())

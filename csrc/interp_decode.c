@@ -1,0 +1,354 @@
+/* A tile back from the block's part (FORMAT.md, section 11). Nothing is trusted. */
+#include "interp_decode.h"
+#include "interp.h"
+
+enum { SKIPPED = 255, MOST_K = 24 };
+
+typedef struct stage_group {
+    uint8_t first, k, constant;
+    const freq_table *table; /* NULL: constant */
+} stage_group;
+
+typedef struct stage_head {
+    int16_t weights[2][INTERP_TAPS]; /* the border's last */
+    unsigned groups;
+    stage_group group[INTERP_GROUPS];
+} stage_head;
+
+struct interp_reader {
+    const szd_header *h;
+    const tile *t;
+    uint32_t isa;
+    bool masked;
+    interp_walk walk;
+    interp_plan plan;
+    stage_head heads[INTERP_STAGES];
+    freq_table tables[INTERP_TABLES];
+    uint8_t table_k[INTERP_TABLES];
+    unsigned table_count;
+    rans_decoder rans;
+    symbol_decoder mask_symbols;
+    int32_t anchor;
+    bool any_escapes;
+    uint64_t escapes_left;
+    unsigned escape_order;
+    bit_reader escapes, low;
+    uint8_t *mask, *classes, *symbols, *values;
+};
+
+static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
+
+size_t interp_decode_scratch(const szd_header *h)
+{
+    size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
+    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 3 * n +
+           symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + 10 * 64;
+}
+
+static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
+{
+    for (unsigned i = 0; i < interp_taps(s); i++) {
+        uint64_t v = read_varint(r);
+        if (v >= 2 * INTERP_MOST)
+            return SZD_BLOCK_NUMBERS;
+        weights[i] = (int16_t)unzigzag(v);
+    }
+    return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
+}
+
+static int read_group(interp_reader *d, reader *r, stage_group *g)
+{
+    unsigned tag = read_u8(r);
+    g->table = NULL;
+    g->k = 0;
+    g->constant = INTERP_CENTRE;
+    if (tag == GROUP_CONSTANT)
+        g->constant = read_u8(r);
+    if (tag == GROUP_CONSTANT || tag == GROUP_NEW_TABLE)
+        g->k = read_u8(r);
+    if (g->k > MOST_K)
+        return SZD_BLOCK_TABLE;
+    if (tag == GROUP_NEW_TABLE) {
+        if (d->table_count == INTERP_TABLES || !freqs_read(r, INTERP_CENTRE, d->tables + d->table_count))
+            return SZD_BLOCK_TABLE;
+        d->table_k[d->table_count] = g->k;
+        g->table = d->tables + d->table_count++;
+    } else if (tag >= GROUP_TABLES) {
+        if (tag - GROUP_TABLES >= d->table_count)
+            return SZD_BLOCK_TABLE;
+        g->k = d->table_k[tag - GROUP_TABLES];
+        g->table = d->tables + (tag - GROUP_TABLES);
+    }
+    return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
+}
+
+static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_head *head)
+{
+    unsigned flags = read_u8(r);
+    int status = flags > (interp_has_border(s) ? 63 : 31) ? SZD_BLOCK_NUMBERS : SZD_OK;
+    head->groups = (flags & 15) + 1;
+    interp_default_weights(s, head->weights[0]);
+    if (status == SZD_OK && flags & 16)
+        status = read_weights(r, s, head->weights[0]);
+    memcpy(head->weights[1], head->weights[0], sizeof head->weights[1]);
+    if (status == SZD_OK && flags & 32)
+        status = read_weights(r, s, head->weights[1]);
+    head->group[0].first = 0;
+    for (unsigned g = 1; g < head->groups; g++) {
+        head->group[g].first = read_u8(r);
+        if (head->group[g].first <= head->group[g - 1].first || head->group[g].first >= INTERP_CLASSES)
+            return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
+    }
+    for (unsigned g = 0; status == SZD_OK && g < head->groups; g++)
+        status = read_group(d, r, head->group + g);
+    return status;
+}
+
+static size_t row_of(const tile *t)
+{
+    size_t row = (size_t)t->extent[t->rank - 1];
+    return row < t->count ? row : 1;
+}
+
+static int read_zeros(interp_reader *d, reader *r, uint8_t *scratch)
+{
+    size_t n = (size_t)d->t->count, row = row_of(d->t), bytes = (n + 7) / 8;
+    uint8_t *packed = d->symbols;
+    int status = symbols_begin(&d->mask_symbols, r, bytes, d->isa, scratch);
+    if (status)
+        return status;
+    if (!symbols_decode(&d->mask_symbols, packed, bytes, d->isa) || !symbols_finished(&d->mask_symbols) ||
+        (n & 7 && packed[bytes - 1] >> (n & 7)))
+        return SZD_BLOCK_CODES;
+    for (size_t i = 0; i < n; i++)
+        d->mask[i] = (packed[i / 8] >> (i & 7) & 1) ^ (i >= row ? d->mask[i - row] : 0);
+    return SZD_OK;
+}
+
+static int read_payloads(interp_reader *d, reader *r)
+{
+    d->escapes_left = read_varint(r);
+    if (r->failed || d->escapes_left > d->t->count)
+        return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_ESCAPES;
+    d->any_escapes = d->escapes_left > 0;
+    int status = d->any_escapes ? begin_list(r, &d->escapes, &d->escape_order) : SZD_OK;
+    if (status)
+        return status;
+    uint64_t bytes = read_varint(r);
+    const uint8_t *low = read_bytes(r, bytes);
+    unsigned lanes_log2 = read_u8(r);
+    uint64_t size = read_varint(r);
+    const uint8_t *payload = read_bytes(r, size);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    d->low = (bit_reader){low, low + bytes, 0, 0, false};
+    return lanes_log2 <= RANS_LANES_LOG2 && rans_begin(&d->rans, lanes_log2, payload, size) ? SZD_OK : SZD_BLOCK_CODES;
+}
+
+static int read_factors(reader *r, interp_plan *plan)
+{
+    for (unsigned level = plan->levels; level-- > 0;) {
+        plan->factor[level] = read_u8(r);
+        if (plan->factor[level] < 1 || plan->factor[level] > INTERP_FACTOR)
+            return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
+    }
+    return SZD_OK;
+}
+
+int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, uint8_t **scratch, interp_reader **out)
+{
+    interp_reader *d = *out = take(scratch, sizeof *d);
+    size_t n = (size_t)t->count;
+    d->h = h;
+    d->t = t;
+    d->isa = isa_resolve(isa);
+    d->table_count = 0;
+    interp_walk_begin(&d->walk, t, is_double(h), d->isa, scratch);
+    d->mask = take(scratch, n);
+    d->classes = take(scratch, n);
+    d->symbols = take(scratch, n);
+    d->values = take(scratch, CHUNK * 8);
+    unsigned flags = read_u8(r), order = read_u8(r);
+    if (r->failed)
+        return SZD_BLOCK_SHORT;
+    if (flags > 3 || !interp_order_valid(order))
+        return SZD_BLOCK_NUMBERS;
+    d->masked = flags & 1;
+    int status = d->masked ? read_zeros(d, r, aligned64(*scratch)) : SZD_OK;
+    if (status)
+        return status;
+    uint64_t anchor = read_varint(r);
+    if (anchor > UINT32_MAX)
+        return SZD_BLOCK_NUMBERS;
+    d->anchor = (int32_t)unzigzag(anchor);
+    interp_plan_make(t, order, &d->plan);
+    if (flags & 2)
+        status = read_factors(r, &d->plan);
+    for (unsigned i = 0; status == SZD_OK && i < d->plan.count; i++)
+        status = read_head(d, r, d->plan.stages + i, d->heads + i);
+    return status ? status : read_payloads(d, r);
+}
+
+/* Zeros are no part of the stage's symbols. */
+static void skip_zeros(interp_reader *d)
+{
+    const interp_stage *s = &d->walk.s;
+    for (size_t r = 0; r < s->rows; r++) {
+        size_t at = interp_first_of_row(s, r);
+        uint8_t *classes = d->classes + r * s->width;
+        for (size_t i = 0; i < s->width; i++)
+            if (d->mask[at + i * s->spacing[INTERP_LAST]])
+                classes[i] = INTERP_SKIPPED;
+    }
+}
+
+/* Classes become groups; each group's symbols are drawn. */
+static bool draw_symbols(interp_reader *d, const stage_head *head, const uint8_t *from[INTERP_GROUPS])
+{
+    uint8_t group_of[INTERP_SKIPPED + 1];
+    uint32_t counts[256];
+    size_t n = d->walk.s.count, at = 0;
+    for (unsigned g = 0; g < head->groups; g++)
+        memset(group_of + head->group[g].first, (int)g, INTERP_CLASSES - head->group[g].first);
+    group_of[INTERP_SKIPPED] = SKIPPED;
+    for (size_t i = 0; i < n; i++)
+        d->classes[i] = group_of[d->classes[i]];
+    histogram_u8(d->classes, n, d->isa, counts);
+    for (unsigned g = 0; g < head->groups; g++) {
+        const stage_group *group = head->group + g;
+        from[g] = d->symbols + at;
+        if (!group->table) {
+            memset(d->symbols + at, group->constant, counts[g]);
+        } else if (counts[g]) {
+            rans_use(&d->rans, group->table);
+            if (!rans_decode(&d->rans, d->symbols + at, counts[g], d->isa))
+                return false;
+        }
+        at += counts[g];
+    }
+    return true;
+}
+
+static int next_escape(interp_reader *d, int32_t *h)
+{
+    if (!d->escapes_left)
+        return SZD_BLOCK_ESCAPES;
+    d->escapes_left--;
+    uint64_t u = get_exp_golomb(&d->escapes, d->escape_order);
+    if (d->escapes.failed || u > UINT32_MAX)
+        return SZD_BLOCK_ESCAPES;
+    *h = (int32_t)unzigzag(u);
+    return SZD_OK;
+}
+
+/* The residuals of n values from their groups' symbols. */
+static int residuals(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n,
+                     const uint8_t *from[INTERP_GROUPS], int32_t *q)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned g = groups[i];
+        if (g == SKIPPED) {
+            q[i] = 0;
+            continue;
+        }
+        unsigned symbol = *from[g]++, k = head->group[g].k;
+        int32_t high = (int32_t)symbol - INTERP_CENTRE;
+        if (!symbol) {
+            int status = next_escape(d, &high);
+            if (status)
+                return status;
+        }
+        q[i] = high;
+        if (k) {
+            uint32_t v = (uint32_t)high << k | (uint32_t)get_bits(&d->low, k);
+            q[i] = (int32_t)(v - (1u << (k - 1)));
+        }
+    }
+    return d->low.failed ? SZD_BLOCK_NUMBERS : SZD_OK;
+}
+
+static void zero_out(interp_reader *d, size_t first, size_t n, uint8_t *v)
+{
+    for (size_t i = 0; i < n; i++)
+        if (d->mask[first + i * d->walk.s.spacing[INTERP_LAST]])
+            d->walk.k->put(v, i, 0);
+}
+
+static int decode_stage(interp_reader *d, const stage_head *head)
+{
+    const interp_stage *s = &d->walk.s;
+    const interp_kernels *k = d->walk.k;
+    const uint8_t *from[INTERP_GROUPS];
+    const double step = interp_step(&d->plan, &d->walk, s->level, d->h->step);
+    uint64_t predicted[INTERP_SEGMENT];
+    int32_t q[INTERP_SEGMENT];
+    uint8_t *p = (uint8_t *)predicted;
+    interp_row row;
+    interp_classes(&d->walk, step, d->classes);
+    if (d->masked)
+        skip_zeros(d);
+    if (!draw_symbols(d, head, from))
+        return SZD_BLOCK_CODES;
+    for (size_t r = 0; r < s->rows; r++) {
+        interp_row_at(&d->walk, r, &row);
+        for (size_t at = 0, n; at < s->width; at += n) {
+            n = interp_part(s, at);
+            interp_weigh(&row, head->weights[interp_is_border(s, r, at)]);
+            uint8_t *v = interp_coming(&d->walk, r) + at * k->bytes;
+            int status = residuals(d, head, d->classes + r * s->width + at, n, from, q);
+            if (status)
+                return status;
+            k->predict(&row, at, n, p);
+            k->reconstruct(p, q, n, step, v);
+            if (d->masked)
+                zero_out(d, interp_first_of_row(s, r) + at * s->spacing[INTERP_LAST], n, v);
+        }
+    }
+    return SZD_OK;
+}
+
+static void decode_anchor(interp_reader *d)
+{
+    uint64_t zero = 0;
+    double step = interp_step(&d->plan, &d->walk, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step);
+    d->walk.k->reconstruct((const uint8_t *)&zero, &d->anchor, 1, step, interp_anchor(&d->walk));
+    if (d->masked && d->mask[0])
+        d->walk.k->put(interp_anchor(&d->walk), 0, 0);
+    interp_begin_values(&d->walk);
+}
+
+/* Whole rows of the finished grid to their places. */
+static void hand_over(interp_reader *d, const size_t extent[INTERP_AXES], sink *out)
+{
+    const interp_kernels *k = d->walk.k;
+    size_t rows = extent[0] * extent[1] * extent[2], n = extent[INTERP_LAST];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t at = 0; at < n; at += CHUNK) {
+            size_t part = n - at < CHUNK ? n - at : CHUNK;
+            k->store(d->h->dtype, interp_values(&d->walk, extent, r) + at * k->bytes, part, d->values);
+            sink_write(out, d->values, part);
+        }
+}
+
+int interp_decode(interp_reader *d, unsigned level, sink *out)
+{
+    size_t extent[INTERP_AXES] = {1, 1, 1, 1};
+    int status = SZD_OK;
+    unsigned i = 0;
+    decode_anchor(d);
+    for (; status == SZD_OK && i < d->plan.count && d->plan.stages[i].level >= level; i++) {
+        interp_begin_stage(&d->walk, d->plan.stages + i);
+        status = decode_stage(d, d->heads + i);
+        if (status == SZD_OK)
+            interp_end_stage(&d->walk);
+        memcpy(extent, d->walk.s.known, sizeof extent);
+        extent[d->walk.s.axis] += d->walk.s.extent[d->walk.s.axis];
+    }
+    if (status)
+        return status;
+    hand_over(d, extent, out);
+    if (i < d->plan.count)
+        return SZD_OK;
+    bool escapes_done = !d->escapes_left && (!d->any_escapes || list_finished(&d->escapes));
+    return escapes_done && list_finished(&d->low) && rans_finished(&d->rans) ? SZD_OK : SZD_BLOCK_CODES;
+}

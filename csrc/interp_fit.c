@@ -1,0 +1,192 @@
+/* The weights of a stage's taps: least squares over a sample of its values, from what the decoder will know. */
+#include "interp.h"
+
+enum { FIT_VALUES = 8192, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
+
+typedef struct normal_equations {
+    double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
+    size_t seen;
+} normal_equations;
+
+typedef struct fit_work {
+    normal_equations e;
+    double terms[INTERP_TAPS + 1][FIT_PIECE];
+    uint64_t x[FIT_PIECE];
+} fit_work;
+
+size_t interp_fit_scratch(void) { return sizeof(fit_work) + 64; }
+
+/* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
+static void fill_causal(interp_walk *w, const interp_tap *t, const uint8_t *x, size_t from, size_t n)
+{
+    size_t bytes = w->k->bytes, row = (size_t)(t->at[0] - w->coming) / (w->s.width * bytes);
+    size_t first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
+    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, interp_coming(w, row) + from * bytes);
+}
+
+static double dot(const double *a, const double *b, size_t n)
+{
+    double lane[8] = {0}; /* so that a vector of 8 sums in the same order as one of 2 */
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            lane[j] += a[i + j] * b[i + j];
+    for (; i < n; i++)
+        lane[0] += a[i] * b[i];
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+static void add_piece(interp_walk *w, const uint8_t *x, double inverse, size_t row, size_t from, size_t n, fit_work *f)
+{
+    interp_row r;
+    size_t bytes = w->k->bytes, first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
+    double *target = f->terms[INTERP_TAPS];
+    uint8_t *picked = (uint8_t *)f->x;
+    interp_row_at(w, row, &r);
+    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, picked);
+    for (size_t i = 0; i < n; i++)
+        target[i] = (w->k->at(picked, i) - w->k->at(r.mean, from + i)) * inverse;
+    for (unsigned k = 0; k < r.count; k++) {
+        double *terms = f->terms[r.taps[k].number];
+        if (r.taps[k].kind == TAP_CAUSAL)
+            fill_causal(w, r.taps + k, x, from, n);
+        w->k->terms(&r, k, from, n, terms);
+        for (size_t i = 0; i < n; i++)
+            terms[i] *= inverse;
+    }
+    for (unsigned k = 0; k < r.count; k++) {
+        unsigned i = r.taps[k].number;
+        f->e.b[i] += dot(f->terms[i], target, n);
+        for (unsigned m = 0; m <= k; m++)
+            f->e.a[i][r.taps[m].number] += dot(f->terms[i], f->terms[r.taps[m].number], n);
+    }
+    f->e.energy += dot(target, target, n);
+    f->e.seen += n;
+}
+
+/* A = L D L', in place; false where it is not positive. */
+static bool solve(double a[INTERP_TAPS][INTERP_TAPS], const double *b, unsigned n, double *x)
+{
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            double sum = a[i][j];
+            for (unsigned k = 0; k < j; k++)
+                sum -= a[i][k] * a[k][k] * a[j][k];
+            a[i][j] = sum / a[j][j];
+        }
+        double d = a[i][i];
+        for (unsigned k = 0; k < i; k++)
+            d -= a[i][k] * a[i][k] * a[k][k];
+        if (!(d > 0))
+            return false;
+        a[i][i] = d;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        x[i] = b[i];
+        for (unsigned k = 0; k < i; k++)
+            x[i] -= a[i][k] * x[k];
+    }
+    for (unsigned i = n; i-- > 0;) {
+        x[i] /= a[i][i];
+        for (unsigned k = i + 1; k < n; k++)
+            x[i] -= a[k][i] * x[k];
+    }
+    return true;
+}
+
+/* The sum of squared residuals, in steps, that weights leave. */
+static double energy_left(const normal_equations *e, const int16_t *weights, unsigned taps)
+{
+    double sum = e->energy;
+    for (unsigned i = 0; i < taps; i++) {
+        double w = weights[i] / (double)INTERP_UNIT;
+        sum -= 2 * w * e->b[i];
+        for (unsigned j = 0; j < taps; j++)
+            sum += w * (weights[j] / (double)INTERP_UNIT) * (j <= i ? e->a[i][j] : e->a[j][i]);
+    }
+    return sum;
+}
+
+/* By the rate of a Gaussian source: half a bit for each factor of two in the variance, above that of the steps. */
+static bool worth_it(const normal_equations *e, const int16_t *weights, const int16_t *plain, unsigned taps,
+                     size_t count)
+{
+    double n = (double)e->seen, noise = n / 12;
+    double ratio = (energy_left(e, plain, taps) + noise) / (energy_left(e, weights, taps) + noise);
+    if (!(ratio > 1))
+        return false;
+    uint32_t q = ratio < 65535 ? (uint32_t)(ratio * 65536) : UINT32_MAX;
+    return ((uint64_t)(log2_q16(q) - (16u << 16)) * count >> 17) > (uint64_t)taps * FIT_TAP_BITS;
+}
+
+/* Reconstructed neighbours of the same stage carry the steps' noise, uniform over one: a twelfth of its square. Every
+ * term gets a little, lest weights of terms that say the same grow without limit. */
+static void add_noise(normal_equations *e, const interp_stage *s, unsigned taps)
+{
+    unsigned causal_from = 1;
+    for (unsigned a = 0; a < INTERP_AXES; a++)
+        for (unsigned b = a; b < INTERP_AXES; b++)
+            causal_from += a != s->axis && b != s->axis && s->extent[a] > 1 && s->extent[b] > 1;
+    for (unsigned i = 0; i < taps; i++)
+        e->a[i][i] += (double)e->seen * (i >= causal_from ? 1.0 / 12 : 1.0 / 1024) + e->a[i][i] * 0x1p-20;
+}
+
+static bool round_weights(const double *x, unsigned taps, int16_t *weights)
+{
+    for (unsigned i = 0; i < taps; i++) {
+        double scaled = x[i] * INTERP_UNIT;
+        if (!(scaled > -INTERP_MOST && scaled < INTERP_MOST))
+            return false;
+        weights[i] = (int16_t)(scaled + (scaled < 0 ? -0.5 : 0.5));
+    }
+    return true;
+}
+
+/* Pieces of rows spread over the stage, of its border or of the rest. */
+static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool border, size_t count, fit_work *f)
+{
+    const interp_stage *s = &w->s;
+    bool last = s->axis == INTERP_LAST;
+    size_t width = last && border ? 1 : s->width - (last && interp_has_border(s));
+    if (width == 0)
+        return;
+    size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
+    size_t most = border ? FIT_VALUES / 8 : FIT_VALUES;
+    pieces = pieces > most / length ? most / length + 1 : pieces;
+    for (size_t i = 0; i < pieces; i++) {
+        size_t at = i * count / pieces, row = at / width, from = at % width;
+        if (border)
+            row = last ? row : interp_border_row(s, row);
+        else if (interp_is_border(s, row, 0))
+            continue;
+        if (row < s->rows)
+            add_piece(w, x, inverse, row,
+                      border && last          ? s->width - 1
+                      : from + length > width ? width - length
+                                              : from,
+                      length, f);
+    }
+}
+
+bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch)
+{
+    fit_work *f = take(&scratch, sizeof *f);
+    const interp_stage *s = &w->s;
+    unsigned taps = interp_taps(s);
+    double best[INTERP_TAPS];
+    int16_t before[INTERP_TAPS];
+    size_t count = border ? s->count / s->extent[s->axis] : s->count;
+    memcpy(before, weights, sizeof before);
+    if (count < FIT_LEAST)
+        return false;
+    memset(&f->e, 0, sizeof f->e);
+    add_pieces(w, x, 1 / step, border, count, f);
+    normal_equations plus = f->e;
+    add_noise(&plus, s, taps);
+    normal_equations kept = plus;
+    if (f->e.seen && solve(plus.a, plus.b, taps, best) && round_weights(best, taps, weights) &&
+        worth_it(&kept, weights, before, taps, count))
+        return true;
+    memcpy(weights, before, sizeof before);
+    return false;
+}
