@@ -75,8 +75,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the table, write what was asked for; 2 without the data."""
+    outcomes: list[Outcome] = []
+    curves: dict[tuple[str, int], Curve] = {}
     if args.redraw:
-        outcomes, curves = [], {}
         for path in args.redraw:
             more, drawn = _read_csv(path)
             outcomes, curves = [*outcomes, *more], {**curves, **drawn}
@@ -88,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
         return 2
     torch.set_num_threads(1)
     data = _mnist(Path(folder))
-    outcomes, curves = [], {}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for outcome, curve in _seed(seed, data, args.steps, args.rel):
             outcomes.append(outcome)
