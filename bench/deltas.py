@@ -46,7 +46,10 @@ Coder = Callable[[NDArray[np.float32], NDArray[np.float32] | None, float], float
 
 @dataclass(frozen=True)
 class Record:
-    """A method on a series of states: bytes of the weight tensors under a bound, and of whole files (0: none made)."""
+    """A method on a series of states: bytes of the weight tensors under a bound, and of whole files (0: none made).
+
+    raw_bytes: of all tensors, as they are. zeros: second moments that became zero.
+    """
 
     data: str
     method: str
@@ -55,6 +58,8 @@ class Record:
     weights: int
     weights_bytes: int
     file_bytes: int
+    raw_bytes: int = 0
+    zeros: int = 0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -139,8 +144,28 @@ def whole_states(name: str, states: Sequence[dict[str, Any]], rate: float) -> li
     for method, links in (("szdnn", 0), ("szdnn, reference", LINKS)):
         sizes = saved(states, plan, links)
         total, files = round(sum(weights for weights, _ in sizes)), sum(size for _, size in sizes)
-        made.append(Record(name, method, len(states), rate, 0, total, files))
+        raw = sum(tensor.nbytes for state in states for tensor in tensors_of(state))
+        made.append(Record(name, method, len(states), rate, 0, total, files, raw, lost_zeros(states, plan)))
     return made
+
+
+def tensors_of(state: Any) -> list[torch.Tensor]:
+    """All tensors of a nested state."""
+    if isinstance(state, torch.Tensor):
+        return [state]
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return [tensor for part in parts for tensor in tensors_of(part)]
+
+
+def lost_zeros(states: Sequence[dict[str, Any]], plan: szdnn.Plan) -> int:
+    """How many second moments become zero that were not, in all states."""
+    count, before = 0, None
+    for state in states:
+        before = szdnn.loads(szdnn.dumps(state, plan, reference=before), reference=before)
+        for key, moments in state["optimizer"]["state"].items():
+            back = before["optimizer"]["state"][key]["exp_avg_sq"]
+            count += int(((moments["exp_avg_sq"] != 0) & (back == 0)).sum())
+    return count
 
 
 def tuned(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], rate: float) -> list[Record]:
@@ -219,7 +244,10 @@ def print_table(records: Sequence[Record]) -> None:
     for data in dict.fromkeys((record.data, record.rate) for record in records):
         rows = [record for record in records if (record.data, record.rate) == data]
         base = next(record for record in rows if record.method == "szdnn")
-        print(f"{data[0]}, Adam at {data[1]:g}")
+        raw = (
+            f", {base.raw_bytes / 1e3:.0f} kB as they are, {base.zeros} second moments zeroed" if base.raw_bytes else ""
+        )
+        print(f"{data[0]}, Adam at {data[1]:g}{raw}")
         print(f"  {'':<28}{'weights kB':>11}{'bits/weight':>13}{'of szdnn':>10}{'files kB':>10}{'of szdnn':>10}")
         for record in rows:
             bits = 8 * record.weights_bytes / record.states / record.weights if record.weights else None

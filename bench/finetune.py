@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.trainee import Trainee
 from szdnn.nets.downloads import cache_folder
 
 BATCH = 128
@@ -78,7 +79,7 @@ def _normalized(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 - mean) / std
 
 
-class Run:
+class Run(Trainee):
     """Training from the finished weights. The batch of a step is a function of its number alone."""
 
     def __init__(self, data: Path, rate: float) -> None:
@@ -88,15 +89,6 @@ class Run:
         self.model = ResNet20()
         self.model.load_state_dict(load_file(data / WEIGHTS))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate)
-
-    def state(self) -> dict[str, Any]:
-        """The whole state, as a training script saves it."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def step(self, number: int) -> float:
         """One step; the loss of its batch."""
@@ -110,10 +102,7 @@ class Run:
         ]
         self.model.train()
         loss = nn.functional.cross_entropy(self.model(torch.stack(crops)), self._labels[batch])
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return float(loss.detach())
+        return self.descend(loss)
 
 
 def checkpoints(data: Path, rate: float, apart: int, count: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -27,6 +27,7 @@ from torch import nn
 import szdnn
 from bench import machine
 from bench.options import floats
+from bench.trainee import Trainee
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BATCH = 128
@@ -75,8 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the table, write what was asked for; 2 without the data."""
+    outcomes: list[Outcome] = []
+    curves: dict[tuple[str, int], Curve] = {}
     if args.redraw:
-        outcomes, curves = [], {}
         for path in args.redraw:
             more, drawn = _read_csv(path)
             outcomes, curves = [*outcomes, *more], {**curves, **drawn}
@@ -88,7 +90,6 @@ def run(args: argparse.Namespace) -> int:
         return 2
     torch.set_num_threads(1)
     data = _mnist(Path(folder))
-    outcomes, curves = [], {}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for outcome, curve in _seed(seed, data, args.steps, args.rel):
             outcomes.append(outcome)
@@ -132,7 +133,7 @@ def _network() -> nn.Sequential:
     )  # fmt: skip
 
 
-class Training:
+class Training(Trainee):
     """A network and its optimizer. The batch of a step is a function of the order's seed and the step alone."""
 
     def __init__(self, data: Data, seed: int, order: int) -> None:
@@ -141,25 +142,13 @@ class Training:
         self.model = _network()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
-    def state(self) -> dict[str, Any]:
-        """The whole state, as a training script saves it."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
     def step(self, number: int) -> float:
         """One step; the loss of its batch."""
         generator = np.random.default_rng([self._order, number])
         batch = torch.from_numpy(generator.integers(0, len(self._data.train), BATCH))
         output = self.model(self._data.train[batch])
         loss = nn.functional.cross_entropy(output, self._data.train_labels[batch])
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return float(loss.detach())
+        return self.descend(loss)
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:

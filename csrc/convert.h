@@ -40,6 +40,19 @@ INLINE void load_floats(uint32_t dtype, const uint8_t *p, size_t n, float *x)
     }
 }
 
+/* Up to CHUNK values of any float dtype. */
+INLINE void load_wide(uint32_t dtype, const uint8_t *p, size_t n, double *x)
+{
+    float single[CHUNK];
+    if (dtype == DT_F64) {
+        memcpy(x, p, 8 * n);
+        return;
+    }
+    load_floats(dtype, p, n, single);
+    for (size_t i = 0; i < n; i++)
+        x[i] = single[i];
+}
+
 INLINE void store_floats(uint32_t dtype, const float *x, size_t n, uint8_t *p)
 {
     switch (dtype) {

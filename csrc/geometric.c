@@ -71,35 +71,64 @@ double geometric_value(const lattice *l, int32_t q)
 
 /* log2 of a mantissa in [1, 2) by the series of atanh: sums and products of doubles only, so that the same index is
  * chosen on every machine. Good to about 1e-15; the caller checks what comes of it. */
-static double log2_mantissa(double m)
+INLINE double log2_mantissa(uint64_t u)
 {
-    double shift = 0;
-    if (m > 1.4142135623730951) {
-        m *= 0.5;
-        shift = 1;
-    }
-    static const double odd[12] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
-                                   1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1};
-    double z = (m - 1) / (m + 1), z2 = z * z, sum = 0;
-    for (int k = 0; k < 12; k++)
-        sum = sum * z2 + odd[k];
-    return shift + 2.8853900817779268 * z * sum; /* 2 / ln 2 */
-}
-
-/* The nearest lattice point to a normal x, as q; 0 where there is none within 32 bits. */
-int32_t geometric_index(const lattice *l, double x)
-{
-    uint64_t u;
-    memcpy(&u, &x, 8);
-    int64_t exponent = (int64_t)(u >> 52 & 0x7ff);
-    if (exponent == 0 || exponent == 0x7ff)
-        return 0;
-    u = (u & 0xfffffffffffff) | 0x3ff0000000000000;
+    uint64_t upper = u > 0x3ff6a09e667f3bcd; /* m > 1.4142135623730951 */
+    u -= upper << 52;
     double m;
     memcpy(&m, &u, 8);
-    double index = (double)(exponent - 1023) * l->points + log2_mantissa(m) * l->points;
-    int64_t i = (int64_t)(index + (index < 0 ? -0.5 : 0.5)) - l->first;
-    if (i < 0 || i >= INT32_MAX / 2)
-        return 0;
-    return (int32_t)((uint32_t)i << l->has_signs | (l->has_signs && x < 0)) + 1;
+    double z = (m - 1) / (m + 1), z2 = z * z, sum = 0; /* written out, or it would not vectorise over values */
+    sum = sum * z2 + 1.0 / 23;
+    sum = sum * z2 + 1.0 / 21;
+    sum = sum * z2 + 1.0 / 19;
+    sum = sum * z2 + 1.0 / 17;
+    sum = sum * z2 + 1.0 / 15;
+    sum = sum * z2 + 1.0 / 13;
+    sum = sum * z2 + 1.0 / 11;
+    sum = sum * z2 + 1.0 / 9;
+    sum = sum * z2 + 1.0 / 7;
+    sum = sum * z2 + 1.0 / 5;
+    sum = sum * z2 + 1.0 / 3;
+    sum = sum * z2 + 1;
+    return (double)(int64_t)upper + 2.8853900817779268 * z * sum; /* 2 / ln 2 */
 }
+
+/* The nearest lattice point to a normal x, as q; 0 where there is none within 32 bits. Signs and comparisons are taken
+ * from the bits: without branches it vectorises. */
+INLINE int32_t index_of(double points, int64_t first, uint32_t has_signs, double x)
+{
+    uint64_t u, half;
+    memcpy(&u, &x, 8);
+    uint32_t negative = (uint32_t)(u >> 63);
+    int64_t exponent = (int64_t)(u >> 52 & 0x7ff);
+    u = (u & 0xfffffffffffff) | 0x3ff0000000000000;
+    double index = (double)(exponent - 1023) * points + log2_mantissa(u) * points, rounding;
+    memcpy(&half, &index, 8);
+    half = (half & 0x8000000000000000) | 0x3fe0000000000000; /* 0.5 with the index's sign */
+    memcpy(&rounding, &half, 8);
+    int64_t i = (int64_t)(index + rounding) - first;
+    uint32_t fits = (exponent != 0) & (exponent != 0x7ff) & (i >= 0) & (i < INT32_MAX / 2);
+    uint32_t q = ((uint32_t)i << has_signs | (has_signs & negative)) + 1;
+    return (int32_t)(q & (0 - fits));
+}
+
+INLINE void indices_body(const lattice *l, const double *x, size_t n, int32_t *q)
+{
+    const double points = l->points;
+    const int64_t first = l->first;
+    const uint32_t has_signs = l->has_signs;
+    for (size_t i = 0; i < n; i++)
+        q[i] = index_of(points, first, has_signs, x[i]);
+}
+
+static void indices_scalar(const lattice *l, const double *x, size_t n, int32_t *q) { indices_body(l, x, n, q); }
+TARGET_AVX2 static void indices_avx2(const lattice *l, const double *x, size_t n, int32_t *q)
+{
+    indices_body(l, x, n, q);
+}
+TARGET_AVX512 static void indices_avx512(const lattice *l, const double *x, size_t n, int32_t *q)
+{
+    indices_body(l, x, n, q);
+}
+
+void geometric_indices(const lattice *l, const double *x, size_t n, int32_t *q) { PICK(l->isa, indices)(l, x, n, q); }

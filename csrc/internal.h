@@ -391,5 +391,5 @@ uint64_t digest(const uint8_t *elements, uint64_t first, size_t n, unsigned byte
 /* geometric.c */
 void geometric_begin(lattice *l);
 double geometric_value(const lattice *l, int32_t q);
-int32_t geometric_index(const lattice *l, double x);
+void geometric_indices(const lattice *l, const double *x, size_t n, int32_t *q);
 #endif

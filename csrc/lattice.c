@@ -278,9 +278,9 @@ static size_t quantize64(const lattice *l, const uint8_t *v, size_t n, int32_t *
 
 static void quantize_geometric(const lattice *l, const uint8_t *values, size_t n, int32_t *q)
 {
-    unsigned bytes = dtype_of(l->dtype).element_bytes;
-    for (size_t i = 0; i < n; i++)
-        q[i] = geometric_index(l, load_as_double(l->dtype, values + i * bytes));
+    double x[CHUNK];
+    load_wide(l->dtype, values, n, x);
+    geometric_indices(l, x, n, q);
 }
 
 /* What the decoder makes of (q, low), as a double. Element `index` of the tensor. */
@@ -304,7 +304,7 @@ static bool is_zero_pattern(double x)
  * are refused. */
 static bool acceptable(const lattice *l, double x, double y, uint64_t index)
 {
-    if (l->kind == SZD_GEOMETRIC) /* geometric_index gives 0, a zero, to what it cannot represent */
+    if (l->kind == SZD_GEOMETRIC) /* geometric_indices gives 0, a zero, to what it cannot represent */
         return x == 0 ? is_zero_pattern(x) && y == 0 : within_pointwise(x, y, l->pointwise);
     if (x == 0)
         return y == 0;

@@ -68,9 +68,9 @@ static void predict_integers(const lattice *l, uint32_t dtype, const uint8_t *re
         PICK(l->isa, predict32)(dtype, reference, n, l->inverse32, p);
         return;
     }
-    unsigned bytes = dtype_of(dtype).element_bytes;
-    for (size_t i = 0; i < n; i++)
-        p[i] = geometric_index(l, load_as_double(dtype, reference + i * bytes));
+    double x[CHUNK];
+    load_wide(dtype, reference, n, x);
+    geometric_indices(l, x, n, p);
 }
 
 /* Kind 2: sums of the whole integers, their high and low parts together, modulo 2^(32 + w). */

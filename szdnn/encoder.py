@@ -307,7 +307,7 @@ class FrameMaker:
 
     def fits_reference(self, header: _native.Header) -> bool:
         """Whether frames of this kind can be predicted from the reference."""
-        if self.reference is None:
+        if self.reference is None or self.choices.predictor not in ("auto", "reference"):
             return False
         code = CODES[self.reference.dtype]
         return code == self.code if header.c.kind == _native.LOSSLESS else code in FLOAT_CODES

@@ -36,6 +36,13 @@ def test_killed_at_random_moments(tmp_path, unnamed):
         assert found["left behind"] <= 2  # killed between getting its name and replacing the old one
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_differences_killed_at_random_moments(tmp_path):
+    found = campaign(tmp_path, kills=12, seed=2, megabytes=1, reference=True)
+    assert found["broken"] == 0
+    assert found["old"] + found["new"] == 12
+
+
 def test_a_temporary_file_has_no_name_where_the_system_can(tmp_path, unnamed):
     with atomic_file(tmp_path / "x") as file:
         file.write(b"abc")

@@ -163,6 +163,14 @@ def test_near_references_pay(size, bound):
     assert len(with_it) < (0.9 if size > 100 else 1) * len(alone)
 
 
+@pytest.mark.parametrize("predictor", ["none", "lorenzo", "regression"])
+def test_another_predictor_that_is_named_is_used(predictor):
+    x = RNG.normal(size=(50, 60)).astype(np.float32)
+    for bound in (szdnn.Rel(1e-3), szdnn.Lossless()):
+        frame = szdnn.compress(near(x), bound, reference=x, predictor=predictor)
+        assert szdnn.info(frame).reference is None
+
+
 def test_a_copy_of_its_reference_costs_next_to_nothing():
     x = RNG.normal(size=100_000).astype(np.float32)
     for bound in (szdnn.Rel(1e-3), szdnn.Lossless()):
