@@ -117,7 +117,10 @@ def _start(seed: int, begin: int, jobs: int, folder: Path) -> Crew:
 
 
 def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float, save: Callable[[], float]) -> None:
-    """Collect reports until there is enough, too late, a violation, a dead process or silence; `save` now and then, which tells the seconds of all steps."""
+    """Collect reports until there is enough, too late, a violation, a dead process or silence.
+
+    save: called now and then; tells the seconds of all steps.
+    """
     heard = shown = time.monotonic()
     while total.values < args.values and time.monotonic() - start < args.seconds:
         if total.violations and not (args.keep_going and all(process.is_alive() for process in crew.processes)):
