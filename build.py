@@ -57,7 +57,9 @@ def compile_core(target: Path) -> Path:
         compile_objects += compile_sources(Path(build), flags + warnings + (SANITIZERS if sanitize else []))
         made = Path(ffi.compile(tmpdir=build))
         final = target / made.name
-        shutil.copy2(made, final)
+        fresh = final.with_name(final.name + ".new")
+        shutil.copy2(made, fresh)
+        os.replace(fresh, final)  # and not over the old one, which a running process may have mapped
     return final
 
 

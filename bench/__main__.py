@@ -47,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         if argv[:1] == [name]:
             importlib.import_module(f"bench.{name}").configure(command)
     args = parser.parse_args(argv)
-    code: int = importlib.import_module(f"bench.{args.command}").run(args)
+    try:
+        code: int = importlib.import_module(f"bench.{args.command}").run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return code
 
 

@@ -42,7 +42,8 @@ LIBFUZZER = Toolchain(
 )
 _SEEDS = Toolchain("clang", LIBFUZZER.core_flags, ("-O2", *SANITIZERS))
 _LONGEST_INPUT = 1 << 14
-_SLOWEST_SECONDS = 25
+_SLOWEST_SECONDS = 60  # of wall time, on a busy machine too
+_INTERRUPTED = 72
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def _fuzz_one(name: str, build: Path, corpus: Path, seconds: float) -> Result:
     crashers.mkdir(parents=True, exist_ok=True)
     prefix = crashers / f"{name}-"
     options = [f"-max_total_time={round(seconds)}", f"-max_len={_LONGEST_INPUT}", f"-timeout={_SLOWEST_SECONDS}",
-               f"-artifact_prefix={prefix}", "-print_final_stats=1"]  # fmt: skip
+               f"-artifact_prefix={prefix}", "-print_final_stats=1",
+               f"-report_slow_units={_SLOWEST_SECONDS}"]  # fmt: skip
     folders = [str(path) for path in (found, corpus / "seeds" / name, FUZZ / "regressions" / name) if path.is_dir()]
     before, start = set(crashers.iterdir()), time.monotonic()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -144,7 +146,7 @@ def _fuzz_one(name: str, build: Path, corpus: Path, seconds: float) -> Result:
         log.seek(0)
         text = log.read().decode(errors="replace")
     new = tuple(str(path) for path in sorted(set(crashers.iterdir()) - before) if path.name.startswith(f"{name}-"))
-    if done.returncode and not new:
+    if done.returncode not in (0, _INTERRUPTED) and not new:
         print(text[-4000:])
         new = (f"exit code {done.returncode} without an input",)
     elif new:

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine
-
 Trial = Callable[[int], str]
 """The verdict on trial number i."""
 
@@ -115,7 +113,6 @@ def _quiet() -> None:
 
 def run(trial: Trial, count: int, names: tuple[str, ...], jobs: int = 1) -> Verdicts:
     """Trials 0 ... count - 1 in `jobs` processes; `names` are the verdicts that there are."""
-    machine.keep_memory()
     edges = [count * j // jobs for j in range(jobs + 1)]
     shards = [_Shard(start, stop, names) for start, stop in itertools.pairwise(edges)]
     verdicts = Verdicts()

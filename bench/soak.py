@@ -70,11 +70,12 @@ def _step(state: State, args: argparse.Namespace) -> None:
     start, before = time.monotonic(), state.seconds
     crew = _start(state.seed, state.next, args.jobs, args.folder)
 
-    def save() -> None:
+    def save() -> float:
         state.seconds = before + time.monotonic() - start
         state.next = max(state.next, *(current.value + 1 for current in crew.current))
         if args.state:
             state.save(args.state)
+        return state.seconds
 
     try:
         _watch(crew, state.total, args, start, save)
@@ -115,8 +116,11 @@ def _start(seed: int, begin: int, jobs: int, folder: Path) -> Crew:
     return crew
 
 
-def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float, save: Callable[[], None]) -> None:
-    """Collect reports until there is enough, too late, a violation, a dead process or silence; now and then `save`."""
+def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float, save: Callable[[], float]) -> None:
+    """Collect reports until there is enough, too late, a violation, a dead process or silence.
+
+    save: called now and then; tells the seconds of all steps.
+    """
     heard = shown = time.monotonic()
     while total.values < args.values and time.monotonic() - start < args.seconds:
         if total.violations and not (args.keep_going and all(process.is_alive() for process in crew.processes)):
@@ -128,8 +132,7 @@ def _watch(crew: Crew, total: Tally, args: argparse.Namespace, start: float, sav
             _look_after(crew, total, time.monotonic() - heard)
         if time.monotonic() - shown > _STATUS_SECONDS:
             shown = time.monotonic()
-            save()
-            print(f"  {total.values / args.values:6.1%}  {_rate(total, shown - start)}", file=sys.stderr, flush=True)
+            print(f"  {total.values / args.values:6.1%}  {_rate(total, save())}", file=sys.stderr, flush=True)
 
 
 def _look_after(crew: Crew, total: Tally, silence: float) -> None:

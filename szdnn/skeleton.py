@@ -260,7 +260,10 @@ def text_dtype(text: Json) -> np.dtype[Any]:
     """The inverse of `dtype_text`. Raises ValueError or TypeError for anything else."""
     if not isinstance(text, str) or len(text) > 40:
         raise ValueError("a dtype")
-    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, text, None) or text)
+    try:
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, text, None) or text)
+    except SyntaxError:  # so NumPy, of texts such as "08a"
+        raise ValueError(f"the dtype {text!r}") from None
     if dtype.hasobject or dtype.fields or dtype.subdtype:
         raise ValueError(f"the dtype {text!r}")
     return dtype

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import pages
-from .errors import ArchiveError, CorruptFrame
+from .errors import ArchiveError, CorruptFrame, Error
 from .skeleton import decode_state, specs_of, text_dtype
 from .source import Array, Json, TensorSpec, take
 from .state import StateSource
@@ -202,7 +202,12 @@ def write_torch(file: BinaryIO, skeleton: dict[str, Json], tensors: Any) -> None
     specs = specs_of(skeleton)
     stubs = _Stubs(specs)
     pickled = io.BytesIO()
-    _Pickler(pickled, protocol=2).dump(decode_state(_plain_scalars(skeleton.get("state")), stubs.leaf))
+    try:
+        _Pickler(pickled, protocol=2).dump(decode_state(_plain_scalars(skeleton.get("state")), stubs.leaf))
+    except Error:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"the skeleton is damaged: {error!r}") from None
     with zipfile.ZipFile(file, "w") as archive:
         _record(archive, file, "data.pkl", pickled.getvalue())
         _record(archive, file, ".format_version", b"1")

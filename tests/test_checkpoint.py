@@ -365,12 +365,20 @@ def test_a_forged_skeleton_is_an_error_at_worst(tmp_path, name, make):
     forge()
 
 
+@pytest.mark.parametrize("scalar", ["08a", "", 3, "nope", "O", "x" * 100])
+def test_a_forged_scalar_is_an_error_in_a_torch_file_too(scalar):
+    forged = {"tensors": [], "state": {"tuple": [{"scalar": scalar, "bytes": "00"}]}}
+    with pytest.raises(ArchiveError, match="damaged"):
+        source_writer({"kind": "torch"})(io.BytesIO(), forged, {})
+
+
 @pytest.mark.parametrize(
     "tree",
     [
         {}, {"tuple": 3}, {"dict": [1]}, {"dict": [[[], 1]]}, {"dict": [[{"tensor": "x"}, 1]]}, {"float": "x"},
         {"bytes": "é"}, {"ordered": []}, {"scalar": "<f4", "bytes": "00"}, {"scalar": "|O", "bytes": "00112233"},
-        {"npdtype": "nope"}, {"set": [[1]]}, {"counter": 3}, {"complex": ["00"]},
+        {"npdtype": "nope"}, {"npdtype": "08a"}, {"scalar": "08a", "bytes": ""},
+        {"set": [[1]]}, {"counter": 3}, {"complex": ["00"]},
     ],
 )  # fmt: skip
 def test_a_forged_tree_is_an_error(tree):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 
 LIMIT = 1 << 22
+
+
+@functools.cache
+def folder() -> str:
+    """Where restored files go, in memory if there is such a place."""
+    memory = Path("/dev/shm")
+    made = tempfile.mkdtemp(prefix="szdnn-fuzz-", dir=memory if memory.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def open_archive(raw: bytes) -> None:
@@ -25,6 +38,8 @@ def open_archive(raw: bytes) -> None:
                 archive.info(name)
                 archive.read(name, ...)
             archive.check_digest()
+            restored = Path(folder()) / "restored"
+            szdnn.files.decompress_frames(archive, restored, max_bytes=LIMIT)
         szdnn.loads(made, max_bytes=LIMIT, framework="numpy", threads=1)
     except szdnn.Error:
         return
@@ -35,7 +50,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["szdnn"]):
-        import szdnn.archive  # noqa: F401
+        import szdnn.files  # noqa: F401
     atheris.Setup(sys.argv, open_archive)
     atheris.Fuzz()
 
