@@ -74,6 +74,8 @@ def test_specifications():
     assert base.method(f"{name}:level=3,way=text") == Raw(3, "text")
     with pytest.raises(ArgumentError, match="level, way"):
         base.method(f"{name}:speed=3")
+    with pytest.raises(ArgumentError, match="level is a number"):
+        base.method(f"{name}:level=high")
     with pytest.raises(ArgumentError, match="name=value"):
         base.method(f"{name}:fast")
     with pytest.raises(ArgumentError, match="there are"):
