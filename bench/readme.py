@@ -254,10 +254,8 @@ def seeds_table() -> str:
         )
     titles = ["network, method", "kept %", "bytes", "ratio after each stage", "the paper's", "weight layers alone"]
     titles += ["dense layers alone", "error %", "the paper's"]
-    note = (
-        "Ratio: bytes of all tensors / of the whole artefact, pruned, then shared or quantised, then coded; errors of"
-    )
-    note += f" the official test images, of what the bytes decode to ({_machine(records)})."
+    note = "Ratio: bytes of all tensors / of the whole artefact, pruned, then shared or quantised, then coded; errors"
+    note += f" of the official test images, of what the bytes decode to ({_machine(records)})."
     return _markdown(titles, lines, note)
 
 

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench import records
 from bench.seeds_papers import EXPERIMENTS, SHAPES, Experiment
 from szdnn.baselines import masks
-from szdnn.baselines.base import Artefact, Context, State, weight_names
+from szdnn.baselines.base import Artefact, Context, Stage, State, weight_names
 from szdnn.baselines.prune import Pruning
 from szdnn.nets.downloads import cache_folder
 
@@ -70,95 +70,81 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the experiments, print a table as it comes."""
+    chosen = [one for one in EXPERIMENTS if args.only in one.name and (not args.network or one.network in args.network)]
+    if args.fresh:
+        forget(chosen)
     table: list[Row] = []
-    for one in EXPERIMENTS:
-        if args.only in one.name and (not args.network or one.network in args.network):
-            rows = experiment(one, args.fresh)
-            show(rows)
-            table += rows
+    for one in chosen:
+        rows = experiment(one)
+        show(rows)
+        table += rows
     records.save(args, table)
     return 0
 
 
-def experiment(one: Experiment, fresh: bool = False) -> list[Row]:
+def forget(experiments: list[Experiment]) -> None:
+    """Remove what is kept of these."""
+    from szdnn import nets
+
+    for one in experiments:
+        rows_file(one).unlink(missing_ok=True)
+        if one.network not in SHAPES:
+            pruned_file(one, nets.load(one.network).baseline()).unlink(missing_ok=True)
+
+
+def experiment(one: Experiment) -> list[Row]:
     """The rows of one experiment, made now or kept from before."""
-    kept = _kept(f"rows-{_digest(one.name, one.network, repr(one.method))}.json")
-    if kept.exists() and not fresh:
+    kept = rows_file(one)
+    if kept.exists():
         return [Row(**row) for row in json.loads(kept.read_text())]
-    rows = list(synthetic_rows(one) if one.network in SHAPES else trained_rows(one, fresh))
+    rows = synthetic(one) if one.network in SHAPES else trained(one)
     _write(kept, json.dumps([asdict(row) for row in rows]).encode())
     return rows
 
 
-def trained_rows(one: Experiment, fresh: bool) -> Iterator[Row]:
-    """Train, compress, decode, score: a row a stage."""
+def trained(one: Experiment) -> list[Row]:
+    """Train, compress, decode, score."""
     from szdnn import nets
 
     start = time.monotonic()
     task = nets.load(one.network)
     state = task.baseline()
     context = Context(task=task, say=lambda line: print(f"  {line}", flush=True))
-
-    def error(of: State) -> float:
-        return 100 * (1 - context.evaluate(of, "test"))
-
-    sparse, kept = pruned(one, state, context, fresh)
-    made = one.method.quantised(state, sparse, kept, context)
-    decoded = one.method.decode(made.data)
-    before = error(state)
-    raw = sum(value.nbytes for value in state.values())
-    ratios = dict(one.paper.ratios)
-    base = Row(one.name, one.network, "uncompressed", raw, 1.0, error=before, paper_error=one.paper.error_before)
-    yield base
-    for stage in made.stages:
-        yield replace(
-            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, error=error(stage.state),
-            error_before=before, paper_ratio=ratios.get(stage.name), paper_error=None,
-        )  # fmt: skip
-    yield replace(
-        base,
-        stage="coded",
-        bytes=len(made.data),
-        ratio=raw / len(made.data),
-        layer_ratio=_layer_ratio(state, made),
-        dense_ratio=_layer_ratio(state, made, dense=True),
-        density=masks.density(kept),
-        error=error(decoded),
-        error_before=before,
-        paper_ratio=ratios.get("coded"),
-        paper_error=one.paper.error_after,
-        paper_error_before=one.paper.error_before,
-        minutes=(time.monotonic() - start) / 60,
-        note=_note(made),
-    )
+    made = one.method.quantised(state, *pruned(one, state, context), context)
+    rows = _rows(one, state, made, lambda of: 100 * (1 - context.evaluate(of, "test")))
+    return [*rows[:-1], replace(rows[-1], note=_note(made), minutes=(time.monotonic() - start) / 60)]
 
 
-def synthetic_rows(one: Experiment) -> Iterator[Row]:
+def synthetic(one: Experiment) -> list[Row]:
     """Sizes of a network that has only its layers' true shapes."""
     start = time.monotonic()
     state = SHAPES[one.network].state()
-    context = Context()
-    made = one.method.fit(state, context)
-    raw = sum(value.nbytes for value in state.values())
-    ratios = dict(one.paper.ratios)
+    rows = _rows(one, state, one.method.fit(state, Context()), None)
     note = "synthetic weights: the sizes count, no accuracy"
-    base = Row(one.name, one.network, "uncompressed", raw, 1.0, note=note)
-    yield base
-    for stage in made.stages:
-        yield replace(
-            base, stage=stage.name, bytes=stage.bytes, ratio=raw / stage.bytes, paper_ratio=ratios.get(stage.name)
-        )
-    yield replace(
-        base,
-        stage="coded",
-        bytes=len(made.data),
-        ratio=raw / len(made.data),
+    return [*rows[:-1], replace(rows[-1], note=note, minutes=(time.monotonic() - start) / 60)]
+
+
+def _rows(one: Experiment, state: State, made: Artefact, error: Callable[[State], float] | None) -> list[Row]:
+    """A row a stage; the last is of what the artefact's bytes decode to."""
+    coded = Stage("coded", len(made.data), one.method.decode(made.data))
+    raw = sum(value.nbytes for value in state.values())
+    before = error(state) if error else None
+    first = Row(one.name, one.network, "uncompressed", raw, 1.0, error=before, paper_error=one.paper.error_before)
+    rows = [first]
+    for stage in (*made.stages, coded):
+        ratio, paper = raw / stage.bytes, dict(one.paper.ratios).get(stage.name)
+        found = error(stage.state) if error else None
+        rows.append(Row(one.name, one.network, stage.name, stage.bytes, ratio, error=found, paper_ratio=paper))
+    rows[-1] = replace(
+        rows[-1],
         layer_ratio=_layer_ratio(state, made),
         dense_ratio=_layer_ratio(state, made, dense=True),
         density=made.details["density"],
-        paper_ratio=ratios.get("coded"),
-        minutes=(time.monotonic() - start) / 60,
+        error_before=before,
+        paper_error=one.paper.error_after,
+        paper_error_before=one.paper.error_before,
     )
+    return rows
 
 
 def _note(made: Artefact) -> str:
@@ -171,12 +157,10 @@ def _layer_ratio(state: State, made: Artefact, dense: bool = False) -> float:
     return sum(state[name].nbytes for name in names) / sum(made.layer_bytes[name] for name in names)
 
 
-def pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tuple[State, masks.Masks]:
+def pruned(one: Experiment, state: State, context: Context) -> tuple[State, masks.Masks]:
     """The pruned and retrained network, kept by its settings: several experiments start from one."""
-    settings = {name: getattr(one.method, name) for name in (field.name for field in fields(Pruning))}
-    kept = _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
-    names = weight_names(state)
-    if kept.exists() and not fresh:
+    kept, names = pruned_file(one, state), weight_names(state)
+    if kept.exists():
         with np.load(kept) as file:
             return {name: file[name] for name in state}, {name: file[f"mask:{name}"] for name in names}
     sparse, found = one.method.pruned(state, context)
@@ -186,6 +170,17 @@ def pruned(one: Experiment, state: State, context: Context, fresh: bool) -> tupl
     np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
     part.replace(kept)
     return sparse, found
+
+
+def rows_file(one: Experiment) -> Path:
+    """Where an experiment's rows are kept."""
+    return _kept(f"rows-{_digest(one.name, one.network, repr(one.method))}.json")
+
+
+def pruned_file(one: Experiment, state: State) -> Path:
+    """Where the pruned network is kept that an experiment starts from."""
+    settings = {field.name: getattr(one.method, field.name) for field in fields(Pruning)}
+    return _kept(f"pruned-{_digest(one.network, json.dumps(settings, sort_keys=True), _state_digest(state))}.npz")
 
 
 def _kept(name: str) -> Path:

@@ -67,8 +67,8 @@ def _compressed() -> State:
     task = nets.load(NETWORK)
     state = task.baseline()
     context = Context(task=task)
-    pruned, kept = seeds.pruned(one, state, context, fresh=False)
-    return one.method.decode(one.method.quantised(state, pruned, kept, context).data)
+    made = one.method.quantised(state, *seeds.pruned(one, state, context), context)
+    return one.method.decode(made.data)
 
 
 def _row(start: str, examples: int, original: State, compressed: State, count: int, epochs: float) -> Row:

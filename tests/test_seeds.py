@@ -57,6 +57,8 @@ def test_rows_of_a_small_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (rows[0].paper_error, rows[-1].paper_error) == (2, 3)
         assert rows == seeds.experiment(one)  # kept from before
     assert len(list(tmp_path.glob("seeds/pruned-*.npz"))) == 1  # both start from one pruned network
+    seeds.forget([one])
+    assert not list(tmp_path.glob("seeds/pruned-*.npz"))
 
 
 def rows_between(method: DeepCompression | Universal) -> list[str]:
