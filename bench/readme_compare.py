@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bench.readme import Record, _machine, _markdown, _records
 
-_TASKS = {"mnist/lenet-300-100": "LeNet-300-100, MNIST", "imagenet-sample/efficientnet-lite0": "EfficientNet-lite0"}
+_TASKS = {"mnist/lenet-300-100": "LeNet-300-100", "imagenet-sample/efficientnet-lite0": "EfficientNet-lite0"}
 
 
 def compare_table() -> str:
@@ -17,7 +17,7 @@ def compare_table() -> str:
     tasks = [task for task in _TASKS if any(r["task"] == task for r in records)]
     found = {(r["task"], r["method"]): r for r in records}
     methods = list(dict.fromkeys(r["method"] for r in records if not _is_curve(r["method"])))
-    methods.sort(key=lambda name: _ratio(found, tasks, name))
+    methods.sort(key=lambda name: _ratio(found, tasks, name))  # smallest files last
     lines = []
     for name in methods:
         cells: list[str] = []

@@ -53,7 +53,7 @@ _FIRST = DeepCompression(
 )
 _SECOND = DeepCompression(
     rates="0.66/0.12/0.08/0.19", bits="8/5", epochs=2, last=3, rate=1e-3, decay=1e-4, batch=256, bfloat16=True,
-    half=True, tune_epochs=1, tune_rate=1e-4,
+    tune_epochs=1, tune_rate=1e-4,
 )  # fmt: skip
 _SPARSER_300: dict[str, Any] = {
     "rates": "0.055/0.09/0.26", "steps": 4, "epochs": 5, "last": 8, "rate": 1e-3, "decay": 1e-4, "batch": 256,
@@ -63,6 +63,7 @@ _SPARSER_5: dict[str, Any] = {
     "rates": "0.45/0.09/0.025/0.12", "steps": 4, "epochs": 2, "last": 3, "rate": 1e-3, "decay": 1e-4, "batch": 256,
     "augment": True, "bfloat16": True, "half": True,
 }  # fmt: skip
+_UNIVERSAL_5: dict[str, Any] = {"step": 0.45, "coder": "zstd", "tune_epochs": 1, "tune_rate": 1e-3}
 _RESIDUAL: dict[str, Any] = {
     "density": 0.125, "steps": 2, "epochs": 0.25, "last": 0.8, "rate": 0.02, "optimizer": "sgd", "decay": 1e-4,
     "augment": True, "bfloat16": True, "half": True,
@@ -74,9 +75,11 @@ EXPERIMENTS = [
     Experiment(SPARSER, "mnist/lenet-300-100", DeepCompression(bits=5, **_SPARSER_300), _LENET_300),
     Experiment("universal, Z", "mnist/lenet-300-100", Universal(step=0.8, **_SPARSER_300), Published("")),
     Experiment(PAPERS, "mnist/lenet-5", _SECOND, _LENET_5),
-    Experiment(SPARSER, "mnist/lenet-5", DeepCompression(bits="5/4", **_SPARSER_5), _LENET_5),
-    Experiment("universal, Z", "mnist/lenet-5", Universal(step=0.8, **_SPARSER_5), _choi(124.8)),
-    Experiment("universal, E8", "mnist/lenet-5", Universal(step=0.8, lattice="E8", **_SPARSER_5), _choi(124.8)),
+    Experiment(
+        SPARSER, "mnist/lenet-5", DeepCompression(bits="6/5", tune_epochs=1, tune_rate=3e-4, **_SPARSER_5), _LENET_5
+    ),
+    Experiment("universal, Z", "mnist/lenet-5", Universal(**_UNIVERSAL_5, **_SPARSER_5), _choi(124.8)),
+    Experiment("universal, E8", "mnist/lenet-5", Universal(lattice="E8", **_UNIVERSAL_5, **_SPARSER_5), _choi(124.8)),
     Experiment("universal", "cifar10/resnet-32", Universal(step=0.8, tune_epochs=0.2, **_RESIDUAL), _choi(47.1)),
     Experiment(PAPERS, "alexnet", DeepCompression(bits="8/5", **_synthetic(ALEXNET)), _han(None, None, 9, 27, 35)),
     Experiment("universal, Z", "alexnet", Universal(step=0.6, **_synthetic(ALEXNET)), _choi(42.5)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ try:
     import torch
     from sklearn.datasets import load_digits
     from torch import nn
+
+    from .nets.lenet import lenet_8x8
+    from .nets.training import one_thread
 except ImportError as error:
     raise ArchiveError(f"the demo needs {error.name}; install it with: pip install 'szdnn[all]'") from None
 
@@ -53,20 +56,11 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
     return images[order], torch.from_numpy(digits.target).long()[order]
 
 
-def lenet() -> nn.Sequential:
-    """A LeNet for 8x8 images: two convolutions and three dense layers, 62,000 weights."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 84), nn.ReLU(), nn.Linear(84, 10),
-    )  # fmt: skip
-
-
 def train(images: torch.Tensor, labels: torch.Tensor) -> nn.Sequential:
     """A LeNet trained with Adam from a fixed seed; the caller's random state is left alone."""
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(0)
-        model = lenet()
+        model = lenet_8x8()
         optimizer: Any = torch.optim.Adam(model.parameters(), lr=2e-3)
         for _ in range(_EPOCHS):
             order = torch.randperm(len(images))
@@ -77,17 +71,6 @@ def train(images: torch.Tensor, labels: torch.Tensor) -> nn.Sequential:
                 loss.backward()
                 optimizer.step()
     return model
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: layers this small take many times longer on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
@@ -103,7 +86,7 @@ def _row(checkpoint: Path, bound: Bound, test: tuple[torch.Tensor, torch.Tensor]
         saved = files.compress_source(source, archive, bound)
     with files.open_frames(archive) as frames:
         files.decompress_frames(frames, restored)
-    model = lenet()
+    model = lenet_8x8()
     model.load_state_dict(torch.load(restored, weights_only=True))
     return [
         report.format_bound(bound),

@@ -1,5 +1,6 @@
 """The interface of baseline methods: artefacts hold the whole checkpoint, specifications, damage."""
 
+import os
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -74,6 +75,8 @@ def test_specifications():
     assert base.method(f"{name}:level=3,way=text") == Raw(3, "text")
     with pytest.raises(ArgumentError, match="level, way"):
         base.method(f"{name}:speed=3")
+    with pytest.raises(ArgumentError, match="level is a number"):
+        base.method(f"{name}:level=high")
     with pytest.raises(ArgumentError, match="name=value"):
         base.method(f"{name}:fast")
     with pytest.raises(ArgumentError, match="there are"):
@@ -229,3 +232,36 @@ class TestOnDigits:
         (stage,) = found.stages
         assert abs(stage.bytes - len(found.data)) < 100  # biases changed, losslessly kept
         assert context.evaluate(method.decode(found.data), "report") > context.evaluate(stage.state, "report") + 0.02
+
+
+@pytest.mark.parametrize(("spec", "package"), [("sz3:std=0.1", "pysz"), ("zfp:std=0.1", "zfpy"), ("zipnn", "zipnn")])
+def test_peers_where_they_are_installed(spec, package):
+    pytest.importorskip(package)
+    state = {name: value for name, value in checkpoint().items() if value.dtype != np.float64}
+    method = base.method(spec)
+    found = method.fit(state, base.Context())
+    decoded = method.decode(found.data)
+    assert same({name: decoded[name] for name in state}, state) == (spec == "zipnn")
+    for name in base.weight_names(state):
+        assert (decoded[name].dtype, decoded[name].shape) == (state[name].dtype, state[name].shape)
+        value = state[name].astype(np.float64)
+        allowed = 2 * 0.1 * value.std() + 2.0**-8 * np.abs(value).max()  # ZFP passes its tolerance at times; bfloat16
+        assert np.abs(decoded[name].astype(np.float64) - value).max() <= allowed
+    state["conv.weight"][0, 0, 0, 0] = np.nan
+    if spec != "zipnn":
+        with pytest.raises(base.Unavailable, match=r"conv\.weight holds NaN"):
+            method.fit(state, base.Context())
+
+
+@pytest.mark.skipif(
+    "SZDNN_NNCODEC_PYTHON" not in os.environ, reason="SZDNN_NNCODEC_PYTHON names no Python with nncodec"
+)
+def test_nncodec_where_it_is_installed():
+    state = checkpoint()
+    method = base.method("nncodec:qp=-32")
+    found = method.fit(state, base.Context())
+    decoded = method.decode(found.data)
+    for name in base.weight_names(state):
+        assert 0 < np.abs(decoded[name].astype(np.float64) - state[name].astype(np.float64)).max() < 0.05
+    others = [name for name in state if name not in found.layer_bytes]
+    assert same({name: decoded[name] for name in others}, {name: state[name] for name in others})

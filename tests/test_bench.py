@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 import hypothesis.extra.numpy as arrays
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import entropy, exact, instructions, measure, records, sparse, threads
+from bench.__main__ import main
 from bench.rivals.base import Array, Rival
 from bench.rivals.pointwise import Logarithms
 
@@ -224,3 +226,17 @@ def test_rivals_of_differences():
     links = deltas.coded([{"x": before}, {"x": x}] * 6, {"x": 1e-3}, deltas.qd_entropy)
     alone = [i for i, (size, _) in enumerate(links) if size > 0.6 * links[0][0]]
     assert alone == [0, 9]
+
+
+def test_bench_compare_writes_and_replaces_rows(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("torch")
+    monkeypatch.setenv("SZDNN_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "compare.csv"
+    for methods in ("fp16,gzip", "int8,fp16"):
+        assert main(["compare", "--tasks", "digits", "--methods", methods, "--limit", "50", "--csv", str(path)]) == 0
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["gzip", "int8", "fp16"]
+    assert all(row["task"] == "digits/lenet" and row["examples"] == "50" for row in rows)
+    assert all(row["decoded_ok"] == "True" and float(row["bytes"]) > 0 for row in rows)

@@ -95,9 +95,10 @@ def test_interval_holds_the_difference_and_is_nothing_for_equal_outputs():
     low, high = task.interval(outputs, worse, examples.targets, draws=200)
     assert low <= task.score_of(worse, examples.targets) - task.score_of(outputs, examples.targets) <= high < 0
     assert task.interval(outputs, outputs, examples.targets, draws=10) == (0, 0)
-    general = Task.interval(task, outputs, worse, examples.targets, draws=1000)  # by drawing the examples themselves
-    quick = task.interval(outputs, worse, examples.targets, draws=1000)
-    assert np.allclose(general, quick, atol=0.006)
+    arguments = outputs, worse, examples.targets, 1000, 0
+    general = Task.differences(task, *arguments)  # by drawing the examples themselves
+    quick = task.differences(*arguments)
+    assert np.allclose([quick.mean(), quick.std()], [general.mean(), general.std()], atol=0.002)
 
 
 @needs_data
@@ -136,3 +137,34 @@ def test_downloads_are_checked(tmp_path, monkeypatch):
     with pytest.raises(ArchiveError, match="SZDNN_DATA"):
         downloads.fetch(downloads.Download(url + "x", "sha256:" + digest))
     assert {path.name for path in (tmp_path / "cache" / "downloads").iterdir()} == {"home.bin"}
+
+
+def test_minilm_is_the_bert_that_its_checkpoint_is_for():
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers, the reference for MiniLM, is not installed"
+    )
+    from szdnn.nets import minilm
+
+    torch.manual_seed(0)
+    own = minilm.MiniLM().eval()
+    config = transformers.BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, hidden_act="gelu"
+    )
+    reference = transformers.BertModel(config).eval()
+    state = own.state_dict()
+    state.pop("embeddings.position_ids")
+    missing, unexpected = reference.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all("position_ids" in name or "token_type_ids" in name for name in missing)
+    ids = torch.randint(1, 30_000, (3, 2, 12))
+    ids[0, 0, 5:] = 0
+    ids[2, 1, 9:] = 0
+    flat = ids.view(6, 12)
+    with torch.no_grad():
+        hidden = reference(input_ids=flat, attention_mask=(flat != 0).long()).last_hidden_state
+        mask = (flat != 0).unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        expected = torch.nn.functional.normalize(mean, dim=-1).view(3, 2, 384)
+        assert torch.allclose(own(ids), expected, atol=1e-5)
+        trimmed = own(ids[:, :, :5])
+    assert torch.allclose(trimmed[0, 0], expected[0, 0], atol=1e-5)  # padding changes nothing

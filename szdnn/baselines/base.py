@@ -47,7 +47,7 @@ import os
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -288,12 +288,14 @@ def method(spec: str) -> Method:
     else:
         raise ArgumentError(f"no method {name!r}; there are {', '.join(known)}")
     values = dict(_setting(spec, item) for item in settings.split(",") if item)
-    try:
-        return make(**values)
-    except TypeError:
-        inner = make.func if isinstance(make, functools.partial) else make
-        allowed = [item.name for item in fields(inner)]  # type: ignore[arg-type]
-        raise ArgumentError(f"{spec}: {name} has the settings {', '.join(allowed) or 'none'}") from None
+    inner = make.func if isinstance(make, functools.partial) else make
+    known_fields = {item.name: item.default for item in fields(inner)} if is_dataclass(inner) else {}
+    for key, value in values.items():
+        if key not in known_fields:
+            raise ArgumentError(f"{spec}: {name} has the settings {', '.join(known_fields) or 'none'}")
+        if isinstance(known_fields[key], int | float) and not isinstance(value, int | float | None):
+            raise ArgumentError(f"{spec}: {key} is a number, not {value!r}")
+    return make(**values)
 
 
 def _imported(module: str, rest: str) -> tuple[Callable[..., Method], str]:

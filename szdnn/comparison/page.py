@@ -202,7 +202,8 @@ def _method_cells(found: Comparison, row: Row) -> list[_Cell]:
         cells += [(interval, row.interval[0] if row.interval else None, "")]
     cells += [_number(row.largest, ".3g"), _relative(row.relative), _number(row.rmse, ".3g")]
     cells += [_number(row.encode_seconds, ".2f"), _number(row.decode_seconds, ".2f")]
-    cells.append(("exactly", "1", "") if row.decoded_ok else ("no", "0", "bad"))
+    checked: dict[bool | None, _Cell] = {True: ("exactly", "1", ""), False: ("no", "0", "bad"), None: ("–", None, "")}
+    cells.append(checked[row.decoded_ok])
     return cells
 
 

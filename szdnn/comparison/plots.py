@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,11 +58,10 @@ class Plot:
         if self.line is not None:
             y = y_axis.place(self.line)
             parts.append(f'<line class="base" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        taken: list[tuple[float, float, float, float]] = []
+        places = [(dot, x_axis.place(dot.x), y_axis.place(self._shown(dot.y))) for dot in self.dots]
+        taken = [(x - 5, y - 5, x + 5, y + 5) for _, x, y in places]
         for trace in self.traces:
             parts += self._trace(trace, x_axis, y_axis, taken, width)
-        places = [(dot, x_axis.place(dot.x), y_axis.place(self._shown(dot.y))) for dot in self.dots]
-        taken += [(x - 5, y - 5, x + 5, y + 5) for _, x, y in places]
         parts += [self._dot(dot, x, y) for dot, x, y in places]
         parts += [_label(dot, x, y, taken, width) for dot, x, y in places if dot.label]
         title = escape(f"{self.y_title} against {self.x_title}")
@@ -111,15 +111,8 @@ class Plot:
         places = [(x_axis.place(x), y_axis.place(self._shown(y))) for x, y in trace.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         line = f'<polyline class="curve" style="stroke:{trace.paint}" points="{path}"/>'
-        x, y = places[len(places) // 2]
-        half = _TEXT * len(trace.text) / 2
-        x = min(max(x, _LEFT + half), width - _RIGHT - half)
-        for offset in (-10, 18, -24, 32):
-            box = (x - half, y + offset - 10, x + half, y + offset + 3)
-            if not _overlaps(box, taken):
-                break
-        taken.append(box)
-        where = f'x="{x:.1f}" y="{y + offset:.1f}" text-anchor="middle"'
+        x, y = _room(trace.text, places, taken, width)
+        where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="middle"'
         text = f'<text {where} style="fill:{trace.paint}">{escape(trace.text)}</text>'
         return [line, text]
 
@@ -179,6 +172,29 @@ class Axis:
 def _overlaps(box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> bool:
     x0, y0, x1, y1 = box
     return any(x0 < right and left < x1 and y0 < bottom and top < y1 for left, top, right, bottom in taken)
+
+
+def _room(
+    text: str, places: list[tuple[float, float]], taken: list[tuple[float, float, float, float]], width: int
+) -> tuple[float, float]:
+    """Where a line's name stands (its middle and base): beside one of its points, over nothing else if that can be."""
+    half = _TEXT * len(text) / 2
+    free = []
+    for x, y in places[len(places) // 2 :] + places[: len(places) // 2]:
+        for side, base in ((half + 8, 4), (-half - 8, 4), (0, -12), (0, 20)):
+            middle = min(max(x + side, _LEFT + half), width - _RIGHT - half)
+            box = (middle - half, y + base - 10, middle + half, y + base + 3)
+            on_line = any(box[0] - 2 < px < box[2] + 2 and box[1] < py < box[3] for px, py in _dense(places))
+            free.append((_overlaps(box, taken) * 2 + on_line, box))
+    _, box = min(free, key=lambda item: item[0])
+    taken.append(box)
+    return (box[0] + box[2]) / 2, box[3] - 3
+
+
+def _dense(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points along a line, ten a piece."""
+    pairs = list(itertools.pairwise(places)) or [(places[0], places[0])]
+    return [(x0 + (x1 - x0) * i / 10, y0 + (y1 - y0) * i / 10) for (x0, y0), (x1, y1) in pairs for i in range(11)]
 
 
 def _label(dot: Dot, x: float, y: float, taken: list[tuple[float, float, float, float]], width: int) -> str:

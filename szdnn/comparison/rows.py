@@ -69,8 +69,8 @@ class Row:
     bits: bits a weight of the weight layers. Errors are those of the weight layers. score_before, score: of the
     checkpoint and of what the bytes decode to, on the report examples; interval: of their difference, paired, 95%.
     seconds: CPU time; encoding includes search and training. decoded_ok: a fresh process decoded the bytes to exactly
-    what was scored, with all names, shapes and dtypes of the checkpoint. exact: every bit came back. stages: (name,
-    bytes, score) on the method's way. problem: why there are no figures.
+    what was scored, with all names, shapes and dtypes of the checkpoint; None: not tried yet. exact: every bit came
+    back. stages: (name, bytes, score) on the method's way. problem: why there are no figures.
     """
 
     method: str

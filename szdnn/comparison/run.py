@@ -55,6 +55,10 @@ class Scorer:
         assert self._reference is not None
         return task.score_of(outputs, targets), task.interval(self._reference, outputs, targets)
 
+    def same(self, before: float | None) -> Scored:
+        """What `after` would say of the very checkpoint that was scored."""
+        return before, (0.0, 0.0) if self._context.task is not None else None
+
     def _targets(self, task: Task) -> torch.Tensor:
         return task.examples("report", self._limit).targets
 
@@ -200,7 +204,7 @@ def compare(
         context.say("decoding everything in a fresh process")
         for (_, file), sha in zip(jobs, digests(Path(folder), jobs), strict=True):
             row = found.rows[int(file)]
-            ok = bool(row.decoded_ok) and sha == expected[int(file)]
+            ok = sha == expected[int(file)]
             problem = row.problem if ok or len(sha) == 64 else f"decoding elsewhere: {sha}"
             found.rows[int(file)] = dataclasses.replace(row, decoded_ok=ok, problem=problem)
     yield found
@@ -218,7 +222,8 @@ def _one(
     if not same_kind(state, decoded):
         problem = "decoded to other names, shapes or dtypes than the checkpoint's"
         return Row(*names, bytes=len(artefact.data), decoded_ok=False, problem=problem), None, ""
-    score, interval = scorer.after(decoded)
+    exact = is_exact(state, decoded)
+    score, interval = scorer.same(before) if exact else scorer.after(decoded)
     layers = layer_rows(sources, state, decoded, artefact.layer_bytes)
     errors = whole(layers)
     layers_ratio, bits = _of_layers(state, artefact)
@@ -236,8 +241,7 @@ def _one(
         interval=interval,
         encode_seconds=encode,
         decode_seconds=decode,
-        decoded_ok=True,
-        exact=is_exact(state, decoded),
+        exact=exact,
         layers=layers,
         stages=tuple(
             (s.name, s.bytes, scorer.after(s.state)[0] if scorer.available else None) for s in artefact.stages

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -108,26 +109,16 @@ class ImageTask(Task):
         """Top-1 accuracy, 0 to 1."""
         return float((outputs.argmax(-1) == targets).double().mean())
 
-    def interval(
-        self,
-        reference: torch.Tensor,
-        outputs: torch.Tensor,
-        targets: torch.Tensor,
-        *,
-        level: float = 0.95,
-        draws: int = 1000,
-        seed: int = 0,
-    ) -> tuple[float, float]:
+    def differences(
+        self, reference: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor, draws: int, seed: int
+    ) -> NDArray[np.float64]:
         """As Task's. An example counts 1, 0 or -1, so that drawing examples anew is drawing how many there are of
         each.
         """
         right, was_right = ((o.argmax(-1) == targets).int() for o in (outputs, reference))
         counts = torch.bincount(right - was_right + 1, minlength=3).numpy()
-        generator = np.random.default_rng(seed)
-        drawn = generator.multinomial(len(targets), counts / len(targets), size=draws)
-        tail = 50 * (1 - level)
-        low, high = np.percentile((drawn[:, 2] - drawn[:, 0]) / len(targets), [tail, 100 - tail])
-        return float(low), float(high)
+        drawn = np.random.default_rng(seed).multinomial(len(targets), counts / len(targets), size=draws)
+        return (drawn[:, 2] - drawn[:, 0]) / len(targets)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,15 +157,22 @@ class Task(ABC):
         seed: int = 0,
     ) -> tuple[float, float]:
         """A paired bootstrap interval of score(outputs) - score(reference) over the same examples (percentiles)."""
-        generator = np.random.default_rng(seed)
-        score: Callable[[torch.Tensor, torch.Tensor], float] = self.score_of
-        differences = []
-        for _ in range(draws):
-            which = torch.from_numpy(generator.integers(0, len(targets), len(targets)))
-            differences.append(score(outputs[which], targets[which]) - score(reference[which], targets[which]))
+        differences = self.differences(reference, outputs, targets, draws, seed)
         tail = 50 * (1 - level)
         low, high = np.percentile(differences, [tail, 100 - tail])
         return float(low), float(high)
+
+    def differences(
+        self, reference: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor, draws: int, seed: int
+    ) -> NDArray[np.float64]:
+        """score(outputs) - score(reference) [draws], each time on as many examples drawn anew from these."""
+        generator = np.random.default_rng(seed)
+        found = []
+        for _ in range(draws):
+            which = torch.from_numpy(generator.integers(0, len(targets), len(targets)))
+            before = self.score_of(reference[which], targets[which])
+            found.append(self.score_of(outputs[which], targets[which]) - before)
+        return np.array(found)
 
 
 def state_of(model: nn.Module) -> State:
