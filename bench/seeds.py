@@ -64,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     choices = sorted({one.network for one in EXPERIMENTS})
     parser.add_argument("--network", choices=choices, action="append", help="only these; all without it")
     parser.add_argument("--only", metavar="TEXT", default="", help="only experiments whose name has this")
+    parser.add_argument("--kept", action="store_true", help="only experiments that are kept from earlier runs")
     parser.add_argument("--fresh", action="store_true", help="train anew what is kept from earlier runs")
     records.add_output_options(parser)
 
@@ -71,6 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the experiments, print a table as it comes."""
     chosen = [one for one in EXPERIMENTS if args.only in one.name and (not args.network or one.network in args.network)]
+    if args.kept:
+        chosen = [one for one in chosen if rows_file(one).exists()]
     if args.fresh:
         forget(chosen)
     table: list[Row] = []
@@ -78,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
         rows = experiment(one)
         show(rows)
         table += rows
-    records.save(args, table)
+    if table:
+        records.save(args, table)
     return 0
 
 

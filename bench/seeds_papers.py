@@ -63,7 +63,8 @@ _SPARSER_5: dict[str, Any] = {
     "rates": "0.45/0.09/0.025/0.12", "steps": 4, "epochs": 2, "last": 3, "rate": 1e-3, "decay": 1e-4, "batch": 256,
     "augment": True, "bfloat16": True, "half": True,
 }  # fmt: skip
-_UNIVERSAL_5: dict[str, Any] = {"step": 0.45, "coder": "zstd", "tune_epochs": 1, "tune_rate": 1e-3}
+_UNIVERSAL_LENET: dict[str, Any] = {"step": 0.45, "coder": "zstd", "tune_epochs": 1, "tune_rate": 1e-3}
+_UNIVERSAL_32: dict[str, Any] = {"step": 0.6, "coder": "zstd", "tune_epochs": 0.12, "tune_rate": 1e-3}
 _RESIDUAL: dict[str, Any] = {
     "density": 0.125, "steps": 2, "epochs": 0.25, "last": 0.8, "rate": 0.02, "optimizer": "sgd", "decay": 1e-4,
     "augment": True, "bfloat16": True, "half": True,
@@ -72,15 +73,15 @@ PAPERS = "Deep Compression, the paper's rates and bits"
 SPARSER = "Deep Compression, sparser"
 EXPERIMENTS = [
     Experiment(PAPERS, "mnist/lenet-300-100", _FIRST, _LENET_300),
-    Experiment(SPARSER, "mnist/lenet-300-100", DeepCompression(bits=5, **_SPARSER_300), _LENET_300),
-    Experiment("universal, Z", "mnist/lenet-300-100", Universal(step=0.8, **_SPARSER_300), Published("")),
+    Experiment(SPARSER, "mnist/lenet-300-100", DeepCompression(bits=5, tune_epochs=1.0, **_SPARSER_300), _LENET_300),
+    Experiment("universal, Z", "mnist/lenet-300-100", Universal(**_UNIVERSAL_LENET, **_SPARSER_300), Published("")),
     Experiment(PAPERS, "mnist/lenet-5", _SECOND, _LENET_5),
     Experiment(
-        SPARSER, "mnist/lenet-5", DeepCompression(bits="6/5", tune_epochs=1, tune_rate=3e-4, **_SPARSER_5), _LENET_5
+        SPARSER, "mnist/lenet-5", DeepCompression(bits="8/6", tune_epochs=1, tune_rate=1e-4, **_SPARSER_5), _LENET_5
     ),
-    Experiment("universal, Z", "mnist/lenet-5", Universal(**_UNIVERSAL_5, **_SPARSER_5), _choi(124.8)),
-    Experiment("universal, E8", "mnist/lenet-5", Universal(lattice="E8", **_UNIVERSAL_5, **_SPARSER_5), _choi(124.8)),
-    Experiment("universal", "cifar10/resnet-32", Universal(step=0.8, tune_epochs=0.2, **_RESIDUAL), _choi(47.1)),
+    Experiment("universal, Z", "mnist/lenet-5", Universal(**_UNIVERSAL_LENET, **_SPARSER_5), _choi(124.8)),
+    Experiment("universal, E8", "mnist/lenet-5", Universal(lattice="E8", **_UNIVERSAL_LENET, **_SPARSER_5), _choi(124.8)),
+    Experiment("universal, Z", "cifar10/resnet-32", Universal(**_UNIVERSAL_32, **_RESIDUAL), _choi(47.1)),
     Experiment(PAPERS, "alexnet", DeepCompression(bits="8/5", **_synthetic(ALEXNET)), _han(None, None, 9, 27, 35)),
     Experiment("universal, Z", "alexnet", Universal(step=0.6, **_synthetic(ALEXNET)), _choi(42.5)),
     Experiment(PAPERS, "vgg-16", DeepCompression(bits="8/5", **_synthetic(VGG_16)), _han(None, None, 13, 31, 49)),
