@@ -180,10 +180,10 @@ class TaskBench:
             _, low, high = UNIFORM[method]
             return [float(k) for k in np.geomspace(low, high, UNIFORM_POINTS)]
         if method == "nncodec":
-            return [float(qp) for qp in range(-38, -19, 3)]
+            return [float(qp) for qp in range(-36, -19, 4)]
         levels = LEVELS[self.distance.kind]
-        low, high = (levels[0] / 4, levels[-1] * 2) if method == "deepsz" else (levels[0] / 2, levels[-1] * 8)
-        return [float(k) for k in np.geomspace(low, high, 5)]
+        low, high = (levels[0] / 4, levels[-1] * 2) if method == "deepsz" else (levels[0] / 2, levels[-1] * 4)
+        return [float(k) for k in np.geomspace(low, high, 4)]
 
     def point(self, method: str, knob: float) -> Point:
         """Measure one point."""
