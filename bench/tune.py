@@ -180,10 +180,10 @@ class TaskBench:
             _, low, high = UNIFORM[method]
             return [float(k) for k in np.geomspace(low, high, UNIFORM_POINTS)]
         if method == "nncodec":
-            return [float(qp) for qp in range(-38, -19, 3)]
+            return [float(qp) for qp in range(-36, -19, 4)]
         levels = LEVELS[self.distance.kind]
-        low, high = (levels[0] / 4, levels[-1] * 2) if method == "deepsz" else (levels[0] / 2, levels[-1] * 8)
-        return [float(k) for k in np.geomspace(low, high, 5)]
+        low, high = (levels[0] / 4, levels[-1] * 2) if method == "deepsz" else (levels[0] / 2, levels[-1] * 4)
+        return [float(k) for k in np.geomspace(low, high, 4)]
 
     def point(self, method: str, knob: float) -> Point:
         """Measure one point."""
@@ -295,6 +295,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", default=",".join(SETTINGS), help=f"of {', '.join(SETTINGS)}")
     parser.add_argument("--methods", default="", help='only these, with ";" between')
     parser.add_argument("--fresh", action="store_true", help="measure all points anew")
+    parser.add_argument("--known", action="store_true", help="only points of earlier runs; measure none")
     parser.add_argument("--csv", type=Path, default=None, help=f"write the results, such as {RESULTS.name}")
 
 
@@ -311,11 +312,13 @@ def points_of(args: argparse.Namespace, name: str) -> Iterator[Point]:
     bench = TaskBench(SETTINGS[name])
     methods = args.methods.split(";") if args.methods else [*UNIFORM, *REFINED, "nncodec", "deepsz"]
     for method in methods:
-        if method == "nncodec" and not os.environ.get(NNCODEC_PYTHON):
+        if method == "nncodec" and not args.known and not os.environ.get(NNCODEC_PYTHON):
             print(f"nncodec: absent, ${NNCODEC_PYTHON} names no Python that has it", file=sys.stderr)
             continue
         for knob in bench.knobs(method):
             key = f"{method} {knob:.6g}"
+            if key not in known and args.known:
+                continue
             if key not in known:
                 known[key] = asdict(bench.point(method, knob))
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ class Allocation:
         for axis in (0, 1):
             rest = tuple(a for a in range(array.ndim) if a != axis)
             means = found.mean(axis=rest, dtype=np.float64)
-            if axis == 0 and (self.normed or not means.all()):
+            if not means.any() or (axis == 0 and (self.normed or not means.all())):
                 continue
             relative = relative_bounds(means)
             saved = float(np.log2(relative).mean()) * array.size / 8 - AXIS_BYTES * relative.size
