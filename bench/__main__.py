@@ -17,6 +17,7 @@ COMMANDS = {
     "fields": "size and speed on scientific arrays, against the rivals",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "resume": "training resumed from lossy checkpoints against exact ones",
+    "learned": "bounds learned by gradient descent against the default method of szdnn.tune, weights frozen",
     "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
