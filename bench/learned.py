@@ -108,13 +108,13 @@ class _Score:
 
     def __call__(self, model: torch.nn.Module) -> torch.Tensor:
         with torch.no_grad():
-            outputs = torch.cat([model(part) for part in self.inputs.split(BATCH)])
+            outputs = torch.cat([model(part) for part in torch.split(self.inputs, BATCH)])
         return (outputs.argmax(-1) == self.targets).float()
 
 
 def _calibration(task: Task) -> list[tuple[torch.Tensor]]:
     inputs = task.prepare(task.examples("calibration", CALIBRATION).inputs)
-    return [(part,) for part in inputs.split(BATCH)]
+    return [(part,) for part in torch.split(inputs, BATCH)]
 
 
 def _at_equal_divergence(first: TuneResult, second: TuneResult) -> list[float]:
