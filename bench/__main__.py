@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": "training resumed from lossy checkpoints against exact ones",
     "learned": "bounds learned by gradient descent against the default method of szdnn.tune, weights frozen",
     "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
+    "tune": "tuned plans against one bound for all, DeepSZ and NNCodec, at equal distance of the outputs",
     "soak": "random and adversarial arrays, each value checked against its bound",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",

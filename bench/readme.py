@@ -227,6 +227,64 @@ def fields_table() -> str:
     return _markdown(["rel 0.001", *names], lines, f"Bits a value ({_machine(records)}).")
 
 
+_TUNE_METHODS = {
+    "uniform Abs": "one `Abs` for all",
+    "uniform Rel": "one `Rel` for all",
+    "uniform Std": "one `Std` for all",
+    "nncodec": "NNCodec, trellis",
+    "deepsz": "DeepSZ's search",
+    "sensitivity": "**sensitivity**",
+    "sensitivity, corrected": "**+ correct**",
+    "sensitivity, compensated": "**+ compensate**",
+    "sensitivity, both": "**+ both**",
+}
+
+
+def tune_table() -> str:
+    """Kilobytes at equal distance of the outputs, and savings with their intervals."""
+    records = _records("tune.csv")
+    columns = list(dict.fromkeys((r["network"], r["level"], r["distance"]) for r in records))
+    found = {(r["network"], r["level"], r["method"]): r for r in records}
+    methods = [m for m in _TUNE_METHODS if any(r["method"] == m for r in records)]
+    lines = [[_TUNE_METHODS[m], *(_tune_cell(found.get((n, v, m))) for n, v, _ in columns)] for m in methods]
+    header = ["kB of the archive", *(f"{n}, {v if v.startswith('half') else 'at ' + v}" for n, v, _ in columns)]
+    examples = ", ".join(f"{n} {found[n, v, m]['examples']}" for n, v, m in {k[0]: k for k in found}.values())
+    note = (
+        "Archives at equal mean distance of the outputs from the original's on the report split (KL in nats; MiniLM: "
+        "cosine), or where the score has fallen by half a point; in brackets how much smaller than the best uniform, "
+        f"with the 95% paired bootstrap interval. Examples: {examples} "
+        f"(`python -m bench tune`, {_machine(records)})."
+    )
+    return _markdown(header, lines, note)
+
+
+def _tune_cell(record: Record | None) -> str:
+    if record is None or record["bytes"] in ("", "nan"):
+        return "-"
+    size = f"{float(record['bytes']) / 1e3:.1f}"
+    saving = record.get("saving_uniform", "")
+    if saving in ("", "nan"):
+        return size
+    low, high = (f"{float(record[f'{end}_uniform']):.0%}" for end in ("low", "high"))
+    return f"{size} ({float(saving):.0%}, {low} to {high})"
+
+
+def tune_cost_table() -> str:
+    """Evaluations against layers."""
+    records = _records("tune-cost.csv")
+    layers = list(dict.fromkeys(r["layers"] for r in records))
+    found = {(r["layers"], r["method"]): r["evaluations"] for r in records}
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = [[m, *(found.get((n, m), "-") for n in layers)] for m in methods]
+    lines.append(["2L + 30", *(r["limit"] for n in layers for r in _first(records, n))])
+    note = f"Evaluations of a search for half a point (`python -m bench tune cost`, {_machine(records)})."
+    return _markdown(["weight layers", *layers], lines, note)
+
+
+def _first(records: list[Record], layers: str) -> list[Record]:
+    return [r for r in records if r["layers"] == layers][:1]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "weights": weights_table,
     "speed": speed_table,
@@ -235,4 +293,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "pointwise": pointwise_table,
     "threads": threads_table,
     "fields": fields_table,
+    "tune": tune_table,
+    "tune-cost": tune_cost_table,
 }

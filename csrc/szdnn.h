@@ -177,4 +177,10 @@ int szd_mix_encode(const int32_t *residuals, size_t n, size_t width, size_t phas
 int szd_mix_decode(const uint8_t *data, size_t size, size_t width, size_t phase, uint8_t *scratch, int32_t *out,
                    size_t n);
 
+/* Huffman's code by itself, at most 12 bits a symbol, for comparing methods: n bytes, which the caller knows when it
+ * decodes. szd_huffman_encode never needs more than szd_huffman_bound bytes of output; n < 2^32. */
+size_t szd_huffman_bound(size_t n);
+int szd_huffman_encode(const uint8_t *symbols, size_t n, uint8_t *out, size_t capacity, size_t *size);
+int szd_huffman_decode(const uint8_t *data, size_t size, uint8_t *out, size_t n);
+
 #endif

@@ -267,3 +267,20 @@ def mix_decode(data: bytes, n: int, width: int, phase: int) -> NDArray[np.int32]
     residuals = ffi.cast("int32_t *", out.ctypes.data)
     check(lib.szd_mix_decode(pointer(coded), coded.size, width, phase, pointer(scratch), residuals, n), "residuals")
     return out
+
+
+def huffman_encode(symbols: Bytes) -> bytes:
+    """Huffman codes of uint8 symbols with their table; how many there are is not stored."""
+    out = np.empty(lib.szd_huffman_bound(symbols.size), np.uint8)
+    size = ffi.new("size_t *")
+    symbols = np.ascontiguousarray(symbols)
+    check(lib.szd_huffman_encode(pointer(symbols), symbols.size, pointer(out), out.size, size), "symbols")
+    return out[: size[0]].tobytes()
+
+
+def huffman_decode(data: bytes, n: int) -> Bytes:
+    """The n symbols that huffman_encode was given. Raises CorruptFrame."""
+    out = np.empty(n, np.uint8)
+    coded = as_bytes(data)
+    check(lib.szd_huffman_decode(pointer(coded), coded.size, pointer(out), n), "symbols")
+    return out

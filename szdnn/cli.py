@@ -1,4 +1,4 @@
-"""The command line: `szdnn compress | decompress | info | test | diff | demo`.
+"""The command line: `szdnn compress | decompress | info | test | diff | compare | demo`.
 
 Exit codes: 0 done (diff: identical), 1 damaged data, a bound not met, or trouble reading and writing (diff: different),
 2 wrong usage, 130 interrupted.
@@ -24,6 +24,7 @@ from . import diff as diff_files
 from .archive import Archive, FrameReader
 from .bounds import Bound
 from .checkpoint import open_source
+from .cli_compare import compare
 from .cli_files import (
     FilePath,
     archive_path,
@@ -447,3 +448,4 @@ def demo(keep: Path | None) -> None:
 
 
 main.add_command(tune)
+main.add_command(compare)

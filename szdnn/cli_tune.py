@@ -17,12 +17,12 @@ import click
 from . import report
 from .atomic import atomic_file
 from .cli_files import FilePath, check_target
+from .errors import ArgumentError
 from .tune.budget import Budget, MaxBits, MaxBytes, MaxDrop
+from .tune.methods import METHODS
 
 if TYPE_CHECKING:
     from .tune.result import TuneResult
-
-METHODS = ("sensitivity", "uniform", "deepsz", "learned", "train")
 
 
 class _Status:
@@ -74,12 +74,15 @@ def _imported(text: str, option: str) -> Any:
 
 def _budget(max_drop: float | None, max_bytes: int | None, max_bits: float | None) -> Budget:
     given: list[Budget] = []
-    if max_drop is not None:
-        given.append(MaxDrop(max_drop))
-    if max_bytes is not None:
-        given.append(MaxBytes(max_bytes))
-    if max_bits is not None:
-        given.append(MaxBits(max_bits))
+    try:
+        if max_drop is not None:
+            given.append(MaxDrop(max_drop))
+        if max_bytes is not None:
+            given.append(MaxBytes(max_bytes))
+        if max_bits is not None:
+            given.append(MaxBits(max_bits))
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
     if len(given) != 1:
         raise click.UsageError("give exactly one budget of --max-drop --max-bytes --max-bits")
     return given[0]
@@ -114,7 +117,9 @@ def _executor(jobs: int, cluster: str | None) -> Iterator[Executor | None]:
 @click.option("--max-drop", metavar="D", type=float, help="The score may fall by D (of a task: points).")
 @click.option("--max-bytes", metavar="N", type=int, help="The archive has at most N bytes.")
 @click.option("--max-bits", metavar="B", type=float, help="The archive has at most B bits a value.")
-@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="How to search.")
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), default="sensitivity", show_default=True, help="How to search."
+)
 @click.option("--correct", is_flag=True, help="Correct channels' means and variances in biases and norms.")
 @click.option("--compensate", is_flag=True, help="Round with error feedback inside the bounds.")
 @click.option("--curve", "curves", metavar="FILE", multiple=True, type=click.Path(path_type=Path),

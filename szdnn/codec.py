@@ -308,9 +308,14 @@ def compare(original: Any, decoded: Any, frame_info: FrameInfo) -> Comparison:
     bound = frame_info.bound
     if frame_info.kind != "lossless" and isinstance(bound, Abs) and bound.axis is not None:
         return _compare_axis(code, x, y, bound)
-    unit = power_of_two_near(frame_info.eps or 1.0)
-    found = _native.compare(code, x, y, frame_info.eps or 0.0, frame_info.pointwise or 0.0, unit)
-    return _comparison([found], found.unequal if frame_info.kind == "lossless" else found.violations, unit)
+    eps = frame_info.eps or 0.0
+    exact = frame_info.kind == "lossless"
+    if exact and isinstance(bound, Abs) and bound.axis is None:
+        # Kept losslessly since that was smaller; values may have been moved within the bound beforehand.
+        eps, exact = float(bound.eps), False  # type: ignore[arg-type]
+    unit = power_of_two_near(eps or 1.0)
+    found = _native.compare(code, x, y, eps, frame_info.pointwise or 0.0, unit)
+    return _comparison([found], found.unequal if exact else found.violations, unit)
 
 
 def _comparison(found: list[Any], violations: int, unit: float = 1.0) -> Comparison:

@@ -43,10 +43,10 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import pkgutil
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 """A checkpoint: name -> array."""
+
+
+_Candidate = TypeVar("_Candidate")
 
 
 class Unavailable(Error):
@@ -105,9 +108,10 @@ class Artefact:
 class Context:
     """What a method may use besides the checkpoint.
 
-    task: network, data and score; None when only sizes and errors are compared. budget: the score that may be lost,
-    in the task's units (0.5: half a point of accuracy). seed: of all randomness. effort: multiplies the epochs of
-    fine-tuning (a table of minutes: 1; a test: 0.05). say: is told what happens.
+    task: network, data and score; None when only sizes and errors are compared. budget: the score that may be lost, in
+    the task's units (0.5: half a point of accuracy). seed: of all randomness. effort: multiplies the epochs of
+    fine-tuning (a table of minutes: 1; a test: 0.05). say: is told what happens. score: instead of a task, a function
+    of a checkpoint and a split that gives a score; methods that train cannot run with that alone.
     """
 
     task: Task | None = None
@@ -115,6 +119,7 @@ class Context:
     seed: int = 0
     effort: float = 1.0
     say: Callable[[str], object] = lambda line: None
+    score: Callable[[State, str], float] | None = None
 
     def need_task(self) -> Task:
         """The task. Raises Unavailable without one."""
@@ -127,8 +132,15 @@ class Context:
         return self.need_task().model(state)
 
     def evaluate(self, state: Mapping[str, NDArray[Any]], split: str = "search", limit: int | None = None) -> float:
-        """The score of a checkpoint on a split; higher is better. For choosing: "search"."""
-        task = self.need_task()
+        """The score of a checkpoint on a split; higher is better. For choosing: "search".
+
+        Raises Unavailable where nothing can be scored.
+        """
+        if self.task is None and self.score is not None:
+            return self.score(dict(state), split)
+        if self.task is None:
+            raise Unavailable("needs a --task or --eval: it chooses by the score")
+        task = self.task
         return task.evaluate(task.model(state), split, limit)
 
     def train(self, model: nn.Module, recipe: Recipe, **hooks: Any) -> nn.Module:
@@ -144,9 +156,30 @@ class Context:
         """Random numbers that depend on the seed and a salt alone."""
         return np.random.default_rng([self.seed, salt])
 
+    def coarsest(
+        self, before: State, candidates: Sequence[_Candidate], make: Callable[[_Candidate], State]
+    ) -> _Candidate:
+        """Of candidates from the finest to the coarsest, the coarsest whose checkpoint keeps the budget on "search".
+
+        By bisection: scores are taken to fall as candidates get coarser. Raises Unavailable if not even the finest
+        keeps it, or without a task.
+        """
+        score = self.evaluate(before)
+        good, bad = -1, len(candidates)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if self.within_budget(self.evaluate(make(candidates[middle])), score):
+                good = middle
+            else:
+                bad = middle
+        if good < 0:
+            raise Unavailable(f"even {candidates[0]} loses more than the budget of {self.budget:g}")
+        return candidates[good]
+
     def within_budget(self, score: float, before: float) -> bool:
         """Whether a score keeps the budget, beside that of the uncompressed checkpoint on the same examples."""
-        return before - score <= self.budget * self.need_task().unit + 1e-12
+        unit = self.task.unit if self.task is not None else 0.01
+        return before - score <= self.budget * unit + 1e-12
 
 
 class Method(ABC):
@@ -174,13 +207,17 @@ class Method(ABC):
             raise Unavailable(f"needs {', '.join(missing)}, not installed")
 
     def timed(self, state: State, context: Context) -> tuple[Artefact, float, State, float]:
-        """fit and decode, and the CPU seconds of this process that each took."""
+        """fit and decode, and the CPU seconds of this process and its children that each took."""
         self.check()
-        start = time.process_time()
+        start = _cpu_seconds()
         found = self.fit(state, context)
-        middle = time.process_time()
+        middle = _cpu_seconds()
         decoded = self.decode(found.data)
-        return found, middle - start, decoded, time.process_time() - middle
+        return found, middle - start, decoded, _cpu_seconds() - middle
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])
 
 
 def _missing(name: str) -> bool:
@@ -223,12 +260,17 @@ def register(name: str, summary: str, make: Callable[..., Method] | None = None,
     return enter if make is None else enter(make)
 
 
+_WITHOUT_METHODS = ("base", "retrain")
+"""Modules of this folder that need not be imported for their methods; retrain takes torch along."""
+
+
 def methods() -> dict[str, Entry]:
     """Every method by name, of all modules in this folder."""
     from .. import baselines
 
     for module in pkgutil.iter_modules(baselines.__path__):
-        importlib.import_module(f"{baselines.__name__}.{module.name}")
+        if module.name not in _WITHOUT_METHODS:
+            importlib.import_module(f"{baselines.__name__}.{module.name}")
     return dict(_ENTRIES)
 
 
@@ -321,11 +363,13 @@ def artefact(
     rest: Mapping[str, NDArray[Any]] | None = None,
     stages: Iterable[Stage] = (),
     details: Mapping[str, Any] | None = None,
+    pack: Callable[[State], bytes] | None = None,
 ) -> Artefact:
     """An artefact of the standard container: a blob for each compressed layer, everything else of the state losslessly.
 
     rest: other values for tensors outside `layers`, where a method changed them (fine-tuned biases); they keep name
     and shape, and may have another dtype that holds them (float16), which decoding then returns.
+    pack: how the rest becomes bytes, where it is not `pack_rest`.
     """
     others = {name: value for name, value in state.items() if name not in layers} | dict(rest or {})
     others = {name: others[name] for name in state if name not in layers}
@@ -335,7 +379,7 @@ def artefact(
         "meta": dict(meta or {}),
     }
     packed = _json_zstd(header)
-    body = b"".join([*layers.values(), pack_rest(others)])
+    body = b"".join([*layers.values(), (pack or pack_rest)(others)])
     data = _MAGIC + len(packed).to_bytes(4, "little") + packed + body
     sizes = {name: len(blob) for name, blob in layers.items()}
     return Artefact(data, sizes, tuple(stages), dict(details or {}))
@@ -346,8 +390,8 @@ def _json_zstd(value: Any) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress(text)
 
 
-def unpack(data: bytes) -> Parts:
-    """The parts of an `artefact`. Raises CorruptFrame for other bytes."""
+def unpack(data: bytes, unpack: Callable[[bytes], State] | None = None) -> Parts:
+    """The parts of an `artefact`; `unpack` undoes its `pack`. Raises CorruptFrame for other bytes."""
     if data[:4] != _MAGIC:
         raise CorruptFrame("not an artefact of a baseline method")
     end = 8 + int.from_bytes(data[4:8], "little")
@@ -361,7 +405,8 @@ def unpack(data: bytes) -> Parts:
         dtypes = {name: item[1] for name, item in header["layers"].items()}
     except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
         raise CorruptFrame(f"the artefact's header is damaged: {error}") from None
-    return Parts(layers, shapes, dtypes, unpack_rest(data[end:]), header["meta"], tuple(header["order"]))
+    rest = (unpack or unpack_rest)(data[end:])
+    return Parts(layers, shapes, dtypes, rest, header["meta"], tuple(header["order"]))
 
 
 def pack_rest(tensors: Mapping[str, NDArray[Any]]) -> bytes:

@@ -9,6 +9,8 @@ while every value stays within its bound of the original, by construction; it is
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +26,10 @@ from .problem import Problem
 DAMPING = 0.01
 """Of the Hessian's mean diagonal, added to it."""
 BLOCK = 128
+WORTH = 0.05
+"""The part of a layer's error that feedback must take back on inputs it has not seen."""
+LEAST_GAIN = 0.02
+"""No layer counts as better than that: its error is also one of the layers behind it."""
 POSITIONS = 4096
 """Positions of a call's examples that a layer's Hessian is taken from, at most."""
 
@@ -58,19 +64,35 @@ def feedback_rounding(weights: Tensor, steps: Tensor, factor: Tensor, order: Ten
     return torch.empty_like(chosen).scatter_(2, index, chosen)
 
 
-def inverse_factor(hessian: Tensor) -> tuple[Tensor, Tensor]:
+def inverse_factor(hessian: Tensor, positions: float = math.inf) -> tuple[Tensor, Tensor]:
     """The upper Cholesky factor of the damped Hessian's inverse, columns by falling diagonal, and that order.
 
     hessian: (groups, columns, columns), float64. Inputs that are always zero count as if they were small.
+    positions: how many it is the mean of. With few for its columns, what it says of their correlations is mostly
+        chance, and feedback by it would spoil unseen inputs: they are shrunk by columns / (columns + positions).
     """
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(dim=1).clamp_min(1e-12)
-    damped = hessian + torch.diag_embed((DAMPING * mean)[:, None].expand_as(diagonal))
+    kept = 1 / (1 + hessian.shape[1] / positions)
+    added = (1 - kept) * diagonal + (DAMPING * mean)[:, None]
+    damped = kept * hessian + torch.diag_embed(added)
     order = diagonal.argsort(dim=1, descending=True)
     rows = damped.gather(1, order[:, :, None].expand_as(damped))
     sorted_ = rows.gather(2, order[:, None, :].expand_as(damped))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(sorted_))
     return torch.linalg.cholesky(inverse, upper=True).float(), order
+
+
+class Hessian:
+    """The sum of x x^T of some positions, (groups, inputs, inputs), float64; only its proportions matter."""
+
+    def __init__(self) -> None:
+        self.sum, self.positions = torch.zeros(1, 1, 1, dtype=torch.float64), 0
+
+    def add(self, rows: Tensor) -> None:
+        """Rows: (groups, positions, inputs); equal ones count once."""
+        self.sum = self.sum + (rows.transpose(1, 2) @ rows).double()
+        self.positions += len(torch.unique(rows[0].double().sum(1)))
 
 
 class Compensator:
@@ -82,20 +104,21 @@ class Compensator:
         self._problem = problem
         self._layers = {weight_name(name): layer for name, layer in matrix_layers(problem.model).items()}
         problem.say("Hessians")
-        self._hessians = self._collect()
+        self._halves = self._collect()
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
+        self._useless: set[str] = set()
 
-    def _collect(self) -> dict[str, Tensor]:
-        """Of each layer the mean of x x^T over positions of the calibration inputs, (groups, inputs, inputs)."""
-        sums: dict[str, Tensor] = {}
+    def _collect(self) -> dict[str, list[Hessian]]:
+        """Of each layer the mean of x x^T over positions of the calibration inputs, in two halves."""
+        sums: dict[str, list[Hessian]] = {}
         generator = torch.Generator().manual_seed(self._problem.seed)
         most = max(64, POSITIONS // len(self._problem.calls))
 
         def watch(name: str, layer: nn.Module) -> None:
             def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
                 x = inputs_of(module, args[0], most, generator)
-                found = (x.transpose(1, 2) @ x).double() / x.shape[1]
-                sums[name] = sums[name] + found if name in sums else found
+                for half, rows in enumerate((x[:, ::2], x[:, 1::2]) if alone else (x,)):
+                    sums.setdefault(name, [Hessian(), Hessian()])[(half + turn) % 2].add(rows)
 
             handles.append(layer.register_forward_pre_hook(see))
 
@@ -103,30 +126,61 @@ class Compensator:
         for name, layer in self._layers.items():
             if name in self._problem.weights:
                 watch(name, layer)
+        alone = len(self._problem.calls) == 1
         with hooks(handles), torch.no_grad():
-            for args, kwargs in self._problem.calls:
+            for turn, (args, kwargs) in enumerate(self._problem.calls):  # noqa: B007  # the hooks see it
                 self._problem.model(*args, **kwargs)
         return sums
 
     def moved(self, name: str, bound: Abs) -> tuple[Array, Abs] | None:
         """A weight moved onto lattice points within the bound, and the bound with that lattice; None for a tensor that
-        is no such layer's weight, or that the calibration inputs did not reach."""
-        hessian = self._hessians.get(name)
-        if hessian is None:
+        is no such layer's weight, that the calibration inputs did not reach, or that feedback does not help."""
+        if name not in self._halves or name in self._useless:
             return None
         array = self._problem.tensors[name]
-        if name not in self._factors:
-            self._factors[name] = inverse_factor(hessian)
-        # float32 numbers, so that the frame's step is exactly the bound.
-        eps = np.asarray(bound.eps, dtype=np.float32).astype(np.float64)
+        # Six digits: a frame that is lossless after all keeps no more of its bound, and shall still tell the truth.
+        eps = np.array([float(f"{e:.6g}") for e in np.atleast_1d(bound.eps)]).reshape(np.shape(bound.eps))
         fine = Abs(eps if bound.axis is not None else float(eps), bound.axis, fineness=2)
         steps = _along(eps, bound.axis, array.ndim)
-        whole = torch.from_numpy(np.broadcast_to(steps, array.shape).copy())
-        grouped = groups_of(self._layers[name]), -1, hessian.shape[1]
-        values = torch.from_numpy(array.astype(np.float64)).reshape(grouped)
-        counts = feedback_rounding(values, whole.reshape(grouped), *self._factors[name])
+        counts = self._counts(name, np.broadcast_to(steps, array.shape))
         target = (counts.reshape(array.shape).numpy() * steps).astype(array.dtype)
         return within_bound(array, target, fine), fine
+
+    def _grouped(self, name: str) -> Tensor:
+        """A weight as matrices, float64 (groups, rows, columns)."""
+        shape = groups_of(self._layers[name]), -1, self._halves[name][0].sum.shape[1]
+        return torch.from_numpy(self._problem.tensors[name].astype(np.float64)).reshape(shape)
+
+    def _counts(self, name: str, steps: NDArray[np.float64]) -> Tensor:
+        """A weight's lattice integers with feedback, as matrices. steps: of the weight's shape."""
+        if name not in self._factors:
+            first, second = self._halves[name]
+            self._factors[name] = inverse_factor(first.sum + second.sum, first.positions + second.positions)
+        values = self._grouped(name)
+        return feedback_rounding(values, torch.from_numpy(steps.copy()).reshape(values.shape), *self._factors[name])
+
+    def gain(self, name: str, step: float) -> float:
+        """The squared error of a layer's outputs with feedback over that of plain rounding: feedback by one half of the
+        calibration inputs, errors on the other.
+
+        1 for a tensor that is not compensated, and from now on for one that gains less than `WORTH`.
+        """
+        if name not in self._halves or name in self._useless:
+            return 1.0
+        values, (first, second) = self._grouped(name), self._halves[name]
+        factor = inverse_factor(first.sum, first.positions)
+        counts = feedback_rounding(values, torch.full((1, 1, 1), step, dtype=torch.float64), *factor)
+
+        def error(integers: Tensor) -> float:
+            moved = integers * step - values
+            return float(((moved @ second.sum) * moved).sum())
+
+        plain = error((values / step).round())
+        found = error(counts) / plain if plain > 0 else 1.0
+        if found > 1 - WORTH:
+            self._useless.add(name)
+            return 1.0
+        return max(found, LEAST_GAIN)
 
 
 def within_bound(original: Array, target: Array, bound: Abs) -> Array:

@@ -73,18 +73,22 @@ def combine(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str,
 
 
 class Assessment:
-    """The options of every weight tensor, measured one bound at a time, all tensors at once."""
+    """The options of every weight tensor, measured one bound at a time, all tensors at once.
 
-    def __init__(self, problem: Problem, budget: float) -> None:
+    budget: the drop that assessment stops at. significant: the drop that marks a decade; None: as the paper has it.
+    """
+
+    def __init__(self, problem: Problem, budget: float, significant: float | None = None) -> None:
         self.problem, self.budget = problem, budget
         self.options: dict[str, list[Option]] = {name: [] for name in problem.weights}
-        significant = abs(problem.baseline or 0.0) * SIGNIFICANT
+        if significant is None:
+            significant = abs(problem.baseline or 0.0) * SIGNIFICANT
         self._steps(self._decades(significant))
 
     def _drops(self, bounds: Mapping[str, float], what: str) -> dict[str, float]:
         """The drop of each tensor at its bound, alone."""
         plans = [lossless_but({name: Abs(eps)}) for name, eps in bounds.items()]
-        found = self.problem.measure_parts(plans, score=True, what=what)
+        found = self.problem.measure_parts([(plan, {}) for plan in plans], score=True, what=what)
         baseline = self.problem.baseline or 0.0
         return {name: baseline - (m.score or 0.0) for name, m in zip(bounds, found, strict=True)}
 

@@ -30,6 +30,7 @@ from .evaluator import Evaluator
 from .rates import RateCurve
 from .worker import Call, Evaluate, Job, Measured, put
 
+PARTS = 3
 Transform = Callable[["Problem", Plan], tuple[Plan, dict[str, Array]]]
 """From a method's plan to the plan and the tensors that are really compressed: correction, compensation."""
 
@@ -129,12 +130,16 @@ class Problem:
         assert found.bytes is not None
         return Candidate(plan, changed, knob, found.bytes, found.score, found.divergence, found.examples)
 
-    def measure_parts(self, plans: Sequence[Plan], *, score: bool, what: str) -> list[Measured]:
+    def measure_parts(
+        self, parts: Sequence[tuple[Plan, Mapping[str, Array]]], *, score: bool, what: str
+    ) -> list[Measured]:
         """Measure plans without making archives, on the executor at once: assessments of single tensors.
 
-        score: whether to run `evaluate` (True) or to take the divergence (False).
+        parts: plans, each with the tensors it changes. score: whether to run `evaluate`, or else take the divergence
+        of a third of the calibration calls.
         """
-        jobs = [Job(plan, exact=False, score=score, divergence=not score) for plan in plans]
+        some = max(1, len(self.calls) // PARTS)
+        jobs = [Job(plan, changed, False, score, not score, some) for plan, changed in parts]
         return list(self.evaluator.run_all(jobs, what))
 
 

@@ -27,8 +27,7 @@ class Refinement:
         changed: dict[str, Array] = {}
         told: dict[str, Json] = {}
         if self.compensate:
-            self._compensator = self._compensator or Compensator(problem)
-            plan, moved = self._compensated(problem, plan, self._compensator)
+            plan, moved = self.compensated(problem, plan)
             changed.update(moved)
             told["compensated"] = sorted(moved)
         if self.correct:
@@ -42,8 +41,17 @@ class Refinement:
             told["not_the_original"] = dict.fromkeys(sorted(corrected), "corrected")
         return Plan(plan.default, plan.rules, {**plan.provenance, **told}), changed
 
-    def _compensated(self, problem: Problem, plan: Plan, compensator: Compensator) -> tuple[Plan, dict[str, Array]]:
+    def _compensator_of(self, problem: Problem) -> Compensator:
+        self._compensator = self._compensator or Compensator(problem)
+        return self._compensator
+
+    def gain(self, problem: Problem, name: str, step: float) -> float:
+        """What part of a tensor's error at a step feedback leaves; 1 for tensors that are not compensated."""
+        return self._compensator_of(problem).gain(name, step)
+
+    def compensated(self, problem: Problem, plan: Plan) -> tuple[Plan, dict[str, Array]]:
         """Bounds are lattice steps here: weights are moved within them, all else is rounded, within half of them."""
+        compensator = self._compensator_of(problem)
         rules: dict[str, Rule] = {}
         moved: dict[str, Array] = {}
         for name, array in problem.tensors.items():

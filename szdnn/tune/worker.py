@@ -40,7 +40,7 @@ class Job:
     """What is to be measured.
 
     plan, changed: as of `Candidate`. With `exact` false, tensors are compressed one by one and no archive is made.
-    score, divergence: what to run.
+    score, divergence: what to run. calls: of how many of the calibration calls the divergence is taken; None: all.
     """
 
     plan: Plan
@@ -48,10 +48,13 @@ class Job:
     exact: bool = True
     score: bool = True
     divergence: bool = True
+    calls: int | None = None
 
     def digest(self) -> str:
         """Equal for jobs that measure the same."""
-        hashed = hashlib.sha256(pickle.dumps((self.plan.to_json(), self.exact, self.score, self.divergence), 4))
+        hashed = hashlib.sha256(
+            pickle.dumps((self.plan.to_json(), self.exact, self.score, self.divergence, self.calls), 4)
+        )
         for name in sorted(self.changed):
             array = np.ascontiguousarray(self.changed[name])
             hashed.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
@@ -125,10 +128,10 @@ class Worker:
             self._reference = self.outputs()
         return self._reference
 
-    def outputs(self) -> list[Tensor]:
-        """The outputs of the network as it now stands on the calibration inputs."""
+    def outputs(self, calls: int | None = None) -> list[Tensor]:
+        """The outputs of the network as it now stands on the calibration inputs, or on those of some first calls."""
         with torch.inference_mode():
-            return [main_output(self.model.eval()(*args, **kwargs)) for args, kwargs in self.calls]
+            return [main_output(self.model.eval()(*args, **kwargs)) for args, kwargs in self.calls[:calls]]
 
     def _load(self, wanted: Mapping[str, tuple[Any, Array]]) -> None:
         """Put tensors into the network that it does not hold; each comes with a key that tells."""
@@ -166,7 +169,7 @@ class Worker:
             with torch.no_grad():
                 score, examples = scored(self.evaluate(self.model.eval()))
         if reference is not None and self.distance is not None:
-            pairs = zip(reference, self.outputs(), strict=True)
+            pairs = zip(reference[: job.calls], self.outputs(job.calls), strict=True)
             distances = tuple(torch.cat([self.distance(x, y) for x, y in pairs]).tolist())
         divergence = float(np.mean(distances)) if distances is not None else None
         return Measured(size, score, examples, divergence, distances)
