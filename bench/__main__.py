@@ -18,6 +18,7 @@ COMMANDS = {
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "deltas": "a chain of checkpoints and a fine-tuned model as differences, against the rivals",
     "resume": "training resumed from lossy checkpoints against exact ones",
+    "learned": "bounds learned by gradient descent against the default method of szdnn.tune, weights frozen",
     "train": "networks trained for size by szdnn.tune: ratio of the whole archive at the error allowed",
     "tune": "tuned plans against one bound for all, DeepSZ and NNCodec, at equal distance of the outputs",
     "soak": "random and adversarial arrays, each value checked against its bound",

@@ -7,8 +7,9 @@ distance is that of the outputs from the original's on the calibration inputs, w
 comes through the compression layer, along the rounding error that is really made; that of the bytes from real frames of
 the tensor at steps half an octave apart.
 
-The multiplier is not given but steered, so that the distance comes to what the budget's search asks for. Learning
-starts from the allocation of `sensitivity`, whose bounds small tensors and statistics keep.
+The multiplier is not given: it is the ratio of the sums of both derivatives, so that the rule moves bounds against each
+other, and together they are moved until the distance is what the budget's search asks for. Learning starts from the
+allocation of `sensitivity`, which small tensors and statistics keep.
 """
 
 from __future__ import annotations
@@ -34,12 +35,21 @@ from .problem import Problem
 from .sensitivity import SMALL_BYTES, START, Allocation
 from .worker import Call, rounded
 
-STEPS = 48
+STARTS = (1, 2, 4)
+"""How much coarser than the allocation's bounds learning starts, one after the other."""
+STEPS = 64
 """Gradient steps for each knob that the search tries."""
 RATE = 0.1
-"""How far, in the logarithm of a bound, a step goes at most."""
-MEMORY = 0.9
-"""Of the running means of distances and their derivatives."""
+"""How far, in the logarithm of a bound, a step goes at most; it falls to a tenth while one distance is learned."""
+REST = 1 / 16
+"""The part of the distance by which tensors that are not learned are allocated: a bit a value of them, which is little,
+shall not use up what the others live on."""
+SLOPE_MEMORY, DISTANCE_MEMORY = 0.9, 0.7
+"""Of the running means of the distance's derivatives and of the distance."""
+
+
+def _clipped(value: float) -> float:
+    return min(max(value, -1.0), 1.0)
 
 
 def size_slope(curve: Curve, log_step: float) -> tuple[float, float]:
@@ -98,6 +108,29 @@ class Learner:
         assert self.problem.distance is not None
         return self.problem.distance(reference, main_output(self.model(*args, **kwargs))).mean()
 
+    def settle(self) -> None:
+        """Learn from the allocation and from coarser bounds, and keep what has the fewest bytes at the same distance.
+
+        Below about two bits a value the bytes are no longer convex in the distance, and several allocations are
+        stationary.
+        """
+        first = {name: lattice.log_eps.item() for name, lattice in self.lattices.items()}
+        found: list[tuple[float, dict[str, float]]] = []
+        for coarser in STARTS if self.lattices else ():
+            self._set({name: value + math.log(coarser) for name, value in first.items()})
+            self._slopes, self._distance = {}, math.nan
+            self.learn(START)
+            size = sum(size_slope(self.allocation.curves[n], self._log_step(n))[0] for n in self.lattices)
+            too_far = max(self._distance / START / 1.25, 1.0)
+            found.append((size * too_far, {name: lattice.log_eps.item() for name, lattice in self.lattices.items()}))
+        if found:
+            self._set(min(found, key=lambda one: one[0])[1])
+
+    def _set(self, log_eps: dict[str, float]) -> None:
+        with torch.no_grad():
+            for name, value in log_eps.items():
+                self.lattices[name].log_eps.fill_(value)
+
     def learn(self, distance: float) -> dict[str, Bound]:
         """Learn bounds whose distance is the one given, and return all tensors' bounds.
 
@@ -105,26 +138,19 @@ class Learner:
         proportional to the square root of the distance. The result is the mean over the second half of the steps.
         """
         moved = math.log(distance / self._aim)
-        self.multiplier *= math.exp(moved)
         self._distance *= math.exp(moved)
         self._slopes = {name: slope * math.exp(moved) for name, slope in self._slopes.items()}
         self._aim = distance
-        with torch.no_grad():
-            for lattice in self.lattices.values():
-                lattice.log_eps.add_(moved / 2)
-        base = self.allocation.bounds(min(distance, START) / 4)  # cheap tensors shall not spoil what the others learn
+        self._set({name: lattice.log_eps.item() + moved / 2 for name, lattice in self.lattices.items()})
+        base = self.allocation.bounds(min(distance, START) * REST)
         self._put_rest(base)
         seen: list[list[float]] = []
-        is_first = not self._slopes
-        for _ in range(self.steps * (1 + is_first) if self.lattices else 0):  # the first time the way is longest
-            self._step(distance)
+        for step in range(self.steps if self.lattices else 0):
+            self._step(distance, self.rate * (1 - 0.9 * step / self.steps))
             seen.append([lattice.log_eps.item() for lattice in self.lattices.values()])
         means = np.mean(seen[len(seen) // 2 :], axis=0) if seen else []
-        for (name, lattice), mean in zip(self.lattices.items(), means, strict=True):
-            with torch.no_grad():
-                lattice.log_eps.fill_(float(mean))
-            base[name] = lattice.bound
-        return base
+        self._set(dict(zip(self.lattices, map(float, means), strict=False)))
+        return base | {name: lattice.bound for name, lattice in self.lattices.items()}
 
     def _put_rest(self, bounds: dict[str, Bound]) -> None:
         """Round what is not learned as its bound says."""
@@ -135,26 +161,24 @@ class Learner:
                     values = rounded(self.problem.tensors[name], bound)
                     state[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
 
-    def _step(self, distance: float) -> None:
+    def _step(self, distance: float, rate: float) -> None:
         """One step of the rule for all bounds."""
         loss = self._loss(*next(self._batches))
         parameters = [lattice.log_eps for lattice in self.lattices.values()]
         gradients = torch.autograd.grad(loss, parameters)
         slopes = {name: float(g) for name, g in zip(self.lattices, gradients, strict=True)}
         is_first = not self._slopes
-        keep = 0.0 if is_first else MEMORY
+        keep, hold = (0.0, 0.0) if is_first else (SLOPE_MEMORY, DISTANCE_MEMORY)
         for name, slope in slopes.items():
             self._slopes[name] = keep * self._slopes.get(name, 0.0) + (1 - keep) * slope
-        self._distance = loss.item() if is_first else MEMORY * self._distance + (1 - MEMORY) * loss.item()
+        self._distance = (hold * self._distance if hold else 0.0) + (1 - hold) * loss.item()
         by_size = {n: size_slope(self.allocation.curves[n], self._log_step(n))[1] for n in self.lattices}
-        if is_first:
-            self.multiplier = max(sum(self._slopes.values()), 1e-12) / max(-sum(by_size.values()), 1e-12)
-        excess = math.log(max(self._distance, 1e-12) / distance)
-        self.multiplier *= math.exp(-0.1 * min(max(excess, -1.0), 1.0))
+        self.multiplier = max(sum(self._slopes.values()), 1e-12) / max(-sum(by_size.values()), 1e-9)
+        excess = _clipped(math.log(max(self._distance, 1e-12) / distance))
         with torch.no_grad():
             for name, lattice in self.lattices.items():
                 cost = self.multiplier * max(-by_size[name], 1e-9)
-                lattice.log_eps.sub_(self.rate * min(max(self._slopes[name] / cost - 1, -1.0), 1.0))
+                lattice.log_eps.sub_(rate * (_clipped(self._slopes[name] / cost - 1) + excess))
 
     def _log_step(self, name: str) -> float:
         return self.lattices[name].log_eps.item() + math.log(2)
@@ -169,4 +193,6 @@ def search(problem: Problem, *, rate: float = RATE, steps: int = STEPS) -> Itera
     if problem.compensate:
         raise ArgumentError("learned: bounds are learned for plain rounding; compensate is not for it")
     learner = Learner(problem, Allocation(problem), rate, steps)
+    problem.say("first bounds")
+    learner.settle()
     yield from search_knob(problem, learner.plan, START, power=1)

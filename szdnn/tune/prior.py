@@ -100,8 +100,8 @@ class _Sums:
     """Derivatives of the bits by the prior's parameters, summed over chunks."""
 
     def __init__(self, components: int, u: Tensor) -> None:
-        self.by_weight, self.by_log_inverse = torch.zeros(components), torch.zeros(components)
-        self.by_row, self.by_column = torch.zeros(u.shape[0], 1), torch.zeros(1, u.shape[1])
+        self.by_weight, self.by_log_inverse = u.new_zeros(components), u.new_zeros(components)
+        self.by_row, self.by_column = u.new_zeros(u.shape[0], 1), u.new_zeros(1, u.shape[1])
 
 
 def _slope(u: Tensor, inverses: list[Tensor], weights: Tensor) -> Tensor:

@@ -137,10 +137,10 @@ class Training:
             plain, _, rest = name.partition("parametrizations.")
             attribute, _, inner = rest.partition(".")
             if not rest:
-                state[name] = np.array(value, order="C")
+                state[name] = np.array(value.numpy(), order="C")
             elif inner == "original":
                 module = self.model.get_submodule(plain.rstrip("."))
-                state[plain + attribute] = np.array(getattr(module, attribute).detach(), order="C")
+                state[plain + attribute] = np.array(getattr(module, attribute).numpy(), order="C")
         return state
 
     def plan(self) -> Plan:
