@@ -70,23 +70,29 @@ static void quantize_part(const lattice *l, const uint8_t *values, uint64_t firs
         }
 }
 
-/* Short runs spread over the tile. */
+enum { SAMPLE_RUN = 32, SAMPLE_TRIES = 16 };
+
+static bool all_equal(const int32_t *q, size_t n) { return memcmp(q, q + 1, (n - 1) * sizeof *q) == 0; }
+
+/* Short runs spread over the tile; where all in them is the same, others. */
 static size_t quantize_sample(const lattice *l, const uint8_t *values, uint64_t first, size_t n,
                               int32_t sample[TOKEN_SAMPLE])
 {
-    enum { RUN = 32 };
     unsigned bytes = dtype_of(l->dtype).element_bytes;
-    uint8_t bad[RUN];
-    uint32_t low[RUN];
-    size_t parts = n < TOKEN_SAMPLE ? n / RUN : TOKEN_SAMPLE / RUN;
-    for (size_t k = 0; k < parts; k++) {
-        size_t at = parts > 1 ? (n - RUN) * k / (parts - 1) : 0;
-        lattice_quantize(l, values + at * bytes, first + at, RUN, sample + k * RUN, low, bad);
+    uint8_t bad[SAMPLE_RUN];
+    uint32_t low[SAMPLE_RUN];
+    size_t parts = (n < TOKEN_SAMPLE ? n : TOKEN_SAMPLE) / SAMPLE_RUN, count = parts * SAMPLE_RUN;
+    if (!parts) {
+        lattice_quantize(l, values, first, n, sample, low, bad);
+        return n;
     }
-    if (parts)
-        return parts * RUN;
-    lattice_quantize(l, values, first, n, sample, low, bad);
-    return n;
+    for (size_t t = 0; t < SAMPLE_TRIES && (t == 0 || all_equal(sample, count)); t++)
+        for (size_t k = 0; k < parts; k++) {
+            size_t place = t ? (n - SAMPLE_RUN) / SAMPLE_TRIES * t / parts : 0;
+            size_t at = parts > 1 ? (n - SAMPLE_RUN) * k / (parts - (t == 0)) + place : 0;
+            lattice_quantize(l, values + at * bytes, first + at, SAMPLE_RUN, sample + k * SAMPLE_RUN, low, bad);
+        }
+    return count;
 }
 
 typedef struct lattice_job {
