@@ -273,6 +273,11 @@ void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, 
         (isa >= SZD_ISA_AVX512 ? split_avx512 : classes_split_shuffle)(m, symbols, sorted, at, scratch);
         return;
     }
+#elif defined(__aarch64__)
+    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+        classes_split_shuffle(m, symbols, sorted, at, scratch);
+        return;
+    }
 #endif
     (void)isa;
     split_scalar(m, symbols, sorted, at, scratch);
@@ -285,6 +290,11 @@ void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, 
 #if defined(__x86_64__)
     if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= SHUFFLED_LEVELS)) {
         (isa >= SZD_ISA_AVX512 ? merge_avx512 : classes_merge_shuffle)(m, sorted, at, symbols, scratch);
+        return;
+    }
+#elif defined(__aarch64__)
+    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+        classes_merge_shuffle(m, sorted, at, symbols, scratch);
         return;
     }
 #endif

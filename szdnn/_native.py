@@ -16,7 +16,7 @@ from .errors import ArgumentError, CorruptFrame, UnsupportedFrame
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
 PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2}
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
-ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
+ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
 BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
