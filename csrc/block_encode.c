@@ -98,24 +98,34 @@ static void subtract_reference(const lattice_job *j, size_t from, size_t n, size
         q[j->outliers.positions[found] - from] = 0;
 }
 
-/* Short runs spread over the tile. */
+enum { SAMPLE_RUN = 32, SAMPLE_TRIES = 16 };
+
+static bool all_equal(const int32_t *q, size_t n) { return memcmp(q, q + 1, (n - 1) * sizeof *q) == 0; }
+
+static void quantize_run(const lattice_job *j, size_t at, size_t n, int32_t *q)
+{
+    uint8_t bad[SAMPLE_RUN];
+    uint32_t low[SAMPLE_RUN];
+    lattice_quantize(j->l, j->values + at * j->h->element_bytes, j->first + at, n, q, low, bad);
+    subtract_reference(j, at, n, j->outliers.count, q, low);
+}
+
+/* Short runs spread over the tile; where all in them is the same, others. */
 static size_t quantize_sample(const lattice_job *j, int32_t sample[TOKEN_SAMPLE])
 {
-    enum { RUN = 32 };
-    unsigned bytes = j->h->element_bytes;
-    uint8_t bad[TOKEN_SAMPLE];
-    uint32_t low[TOKEN_SAMPLE];
-    size_t n = (size_t)j->t->count, parts = n < TOKEN_SAMPLE ? n / RUN : TOKEN_SAMPLE / RUN, run = RUN;
+    size_t n = (size_t)j->t->count, parts = (n < TOKEN_SAMPLE ? n : TOKEN_SAMPLE) / SAMPLE_RUN;
     if (!parts) {
-        parts = 1;
-        run = n;
+        quantize_run(j, 0, n, sample);
+        return n;
     }
-    for (size_t k = 0; k < parts; k++) {
-        size_t at = parts > 1 ? (n - RUN) * k / (parts - 1) : 0;
-        lattice_quantize(j->l, j->values + at * bytes, j->first + at, run, sample + k * RUN, low, bad);
-        subtract_reference(j, at, run, j->outliers.count, sample + k * RUN, low);
-    }
-    return parts * run;
+    size_t count = parts * SAMPLE_RUN;
+    for (size_t t = 0; t < SAMPLE_TRIES && (t == 0 || all_equal(sample, count)); t++)
+        for (size_t k = 0; k < parts; k++) {
+            size_t place = t ? (n - SAMPLE_RUN) / SAMPLE_TRIES * t / parts : 0;
+            size_t at = parts > 1 ? (n - SAMPLE_RUN) * k / (parts - (t == 0)) + place : 0;
+            quantize_run(j, at, SAMPLE_RUN, sample + k * SAMPLE_RUN);
+        }
+    return count;
 }
 
 static bool hopeless(const lattice_job *j) { return j->outliers.count > j->t->count / 2 && j->outliers.count > 16; }

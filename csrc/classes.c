@@ -260,16 +260,22 @@ TARGET_AVX512 static void merge_avx512(const class_map *m, const uint8_t *sorted
 }
 #endif
 
-/* Columns in order, or masks of 64, or shuffles of 16. */
-size_t classes_scratch(size_t width) { return width * 4 + (width + 63) / 64 * 4 * MAX_LEVELS * 17; }
+/* Columns in order, or masks of 64, or shuffles of 16 for at most SHUFFLED_LEVELS, which is all our encoder makes. */
+enum { SHUFFLED_LEVELS = 4 };
+size_t classes_scratch(size_t width) { return width * 4 + (width + 63) / 64 * MAX_LEVELS * 16; }
 
 void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, uint32_t isa, void *scratch)
 {
     size_t at[MAX_CLASSES];
     class_starts(m, at);
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX2) {
+    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= SHUFFLED_LEVELS)) {
         (isa >= SZD_ISA_AVX512 ? split_avx512 : classes_split_shuffle)(m, symbols, sorted, at, scratch);
+        return;
+    }
+#elif defined(__aarch64__)
+    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+        classes_split_shuffle(m, symbols, sorted, at, scratch);
         return;
     }
 #endif
@@ -282,8 +288,13 @@ void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, 
     size_t at[MAX_CLASSES];
     class_starts(m, at);
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX2) {
+    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= SHUFFLED_LEVELS)) {
         (isa >= SZD_ISA_AVX512 ? merge_avx512 : classes_merge_shuffle)(m, sorted, at, symbols, scratch);
+        return;
+    }
+#elif defined(__aarch64__)
+    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+        classes_merge_shuffle(m, sorted, at, symbols, scratch);
         return;
     }
 #endif

@@ -10,6 +10,15 @@ TARGET_SHUFFLE INLINE void store(uint8_t *p, bytes16 v) { _mm_storeu_si128((__m1
 /* Byte order[i] of v at place i; 0 for an order of 128. */
 TARGET_SHUFFLE INLINE bytes16 shuffle(bytes16 v, bytes16 order) { return _mm_shuffle_epi8(v, order); }
 TARGET_SHUFFLE INLINE bytes16 either(bytes16 a, bytes16 b) { return _mm_or_si128(a, b); }
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define TARGET_SHUFFLE
+typedef uint8x16_t bytes16;
+
+INLINE bytes16 load(const uint8_t *p) { return vld1q_u8(p); }
+INLINE void store(uint8_t *p, bytes16 v) { vst1q_u8(p, v); }
+INLINE bytes16 shuffle(bytes16 v, bytes16 order) { return vqtbl1q_u8(v, order); }
+INLINE bytes16 either(bytes16 a, bytes16 b) { return vorrq_u8(a, b); }
 #endif
 
 #ifdef TARGET_SHUFFLE

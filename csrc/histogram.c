@@ -3,6 +3,10 @@
 #include "internal.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define COUNT_BY_VECTORS SZD_ISA_AVX2
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define COUNT_BY_VECTORS SZD_ISA_NEON
 #endif
 
 static void count_scalar(const uint8_t *symbols, size_t n, uint32_t counts[256])
@@ -22,7 +26,7 @@ static void count_scalar(const uint8_t *symbols, size_t n, uint32_t counts[256])
             counts[s] += part[k][s];
 }
 
-#if defined(__x86_64__)
+#ifdef COUNT_BY_VECTORS
 enum { GROUP = 8, MOST_GROUPS = 5, LEAST = 1024, SAMPLE = 256 };
 
 /* Groups of GROUP neighbouring values, from *first on, that hold what a sample holds. */
@@ -40,6 +44,8 @@ static unsigned common_groups(const uint8_t *symbols, size_t n, uint8_t *first)
     return groups;
 }
 
+#if defined(__x86_64__)
+enum { VECTOR = 32 };
 TARGET_AVX2 INLINE __m256i load_32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 
 /* How often each of GROUP values occurs in at most 255 vectors: their counts stay below 256 in each byte. */
@@ -75,20 +81,51 @@ TARGET_AVX2 static void count_others(const uint8_t *symbols, size_t vectors, uin
     }
 }
 
-TARGET_AVX2 static void count_avx2(const uint8_t *symbols, size_t n, uint8_t first, unsigned groups,
-                                   uint32_t counts[256])
+#else
+enum { VECTOR = 16 };
+
+static void count_group(const uint8_t *symbols, size_t vectors, uint8_t first, uint32_t counts[256])
+{
+    uint8x16_t value[GROUP], count[GROUP];
+    for (unsigned k = 0; k < GROUP; k++) {
+        value[k] = vdupq_n_u8((uint8_t)(first + k));
+        count[k] = vdupq_n_u8(0);
+    }
+    for (size_t i = 0; i < vectors; i++) {
+        uint8x16_t v = vld1q_u8(symbols + 16 * i);
+        for (unsigned k = 0; k < GROUP; k++)
+            count[k] = vsubq_u8(count[k], vceqq_u8(v, value[k]));
+    }
+    for (unsigned k = 0; k < GROUP && first + k < 256; k++)
+        counts[first + k] += vaddlvq_u8(count[k]);
+}
+
+static void count_others(const uint8_t *symbols, size_t vectors, uint8_t first, uint8_t span, uint32_t counts[256])
+{
+    const uint8x16_t low = vdupq_n_u8(first), most = vdupq_n_u8(span);
+    for (size_t i = 0; i < vectors; i++) {
+        uint8x16_t others = vcgtq_u8(vsubq_u8(vld1q_u8(symbols + 16 * i), low), most);
+        if (vmaxvq_u8(others))
+            for (size_t j = 16 * i; j < 16 * i + 16; j++)
+                counts[symbols[j]] += (uint8_t)(symbols[j] - first) > span;
+    }
+}
+#endif
+
+TARGET_AVX2 static void count_by_vectors(const uint8_t *symbols, size_t n, uint8_t first, unsigned groups,
+                                         uint32_t counts[256])
 {
     enum { STEP = 255 };
     const unsigned most = 255u - first, span = groups * GROUP - 1 < most ? groups * GROUP - 1 : most;
-    for (size_t left = n / 32; left;) {
+    for (size_t left = n / VECTOR; left;) {
         size_t vectors = left < STEP ? left : STEP;
         for (unsigned k = 0; k <= span; k += GROUP)
             count_group(symbols, vectors, (uint8_t)(first + k), counts);
         count_others(symbols, vectors, first, (uint8_t)span, counts);
-        symbols += 32 * vectors;
+        symbols += VECTOR * vectors;
         left -= vectors;
     }
-    for (size_t i = 0; i < n % 32; i++)
+    for (size_t i = 0; i < n % VECTOR; i++)
         counts[symbols[i]]++;
 }
 #endif
@@ -96,11 +133,11 @@ TARGET_AVX2 static void count_avx2(const uint8_t *symbols, size_t n, uint8_t fir
 void histogram_u8(const uint8_t *symbols, size_t n, uint32_t isa, uint32_t counts[256])
 {
     memset(counts, 0, 256 * sizeof *counts);
-#if defined(__x86_64__)
+#ifdef COUNT_BY_VECTORS
     uint8_t first = 0;
-    unsigned groups = isa >= SZD_ISA_AVX2 && n >= LEAST ? common_groups(symbols, n, &first) : MOST_GROUPS + 1;
+    unsigned groups = isa >= COUNT_BY_VECTORS && n >= LEAST ? common_groups(symbols, n, &first) : MOST_GROUPS + 1;
     if (groups <= MOST_GROUPS) {
-        count_avx2(symbols, n, first, groups, counts);
+        count_by_vectors(symbols, n, first, groups, counts);
         return;
     }
 #endif

@@ -226,6 +226,8 @@ typedef struct token_encoder {
     int32_t dominant_value;
     uint8_t *flags; /* 1: not the dominant value */
     size_t flagged;
+    int32_t *others;
+    bool may_number;
     unsigned k;
     int32_t base;
     size_t n, escapes;

@@ -1,8 +1,9 @@
 /* Which lossless form a block takes, and the lower bound that follows from that choice.
  *
  * The choice is made in steps, the first of which is cheap: where the lowest bits that are in use look random, they are
- * stored raw, and only the split form and the raw one are considered. planes_floor rests on this rule: what passes the
- * test is at least as large as its raw bits. Otherwise the forms compete by their estimated cost on a sample. */
+ * stored raw, and of many elements only the split form and the raw one are considered. planes_floor rests on this rule:
+ * what passes the test is at least as large as its raw bits. Otherwise the forms compete by their estimated cost on a
+ * sample. */
 #include "planes.h"
 
 enum { TINY = 16 };           /* elements that are not worth a table */

@@ -42,6 +42,8 @@ uint32_t szd_isa_available(void)
         return SZD_ISA_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"))
         return SZD_ISA_AVX2;
+#elif defined(__aarch64__)
+    return SZD_ISA_NEON;
 #endif
     return SZD_ISA_SCALAR;
 }

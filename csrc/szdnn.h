@@ -66,7 +66,7 @@ enum szd_coder {
     SZD_CODER_CLASSES = 4,
     SZD_CODER_MIXING = 5
 };
-enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3 };
+enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3, SZD_ISA_NEON = 4 };
 
 /* What a frame's header says (FORMAT.md, section 2). Filled by the caller before encoding, by szd_header_read before
  * decoding. axis_eps points at shape[axis] little-endian binary64 numbers, reference_digests at `blocks` little-endian

@@ -8,15 +8,15 @@
 
 size_t tokens_scratch(size_t n)
 {
-    return 2 * n + 4 * n + 3 * n + 16 + sizeof(token_palette) + symbols_scratch(n) + 7 * 64;
+    return 2 * n + 4 * n + 4 * n + 3 * n + 16 + sizeof(token_palette) + symbols_scratch(n) + 8 * 64;
 }
 
-enum { WINDOW = 256, ORDER_SAMPLE = 32, LEAST_SPREAD = 3 };
+enum { WINDOW = 256, ORDER_SAMPLE = 32, LEAST_SPREAD = 3, OTHERS_SAMPLE = 4096 };
 
-/* By the bytes of their distance from the least, from the lowest on (radix sort); n <= WINDOW. */
+/* By the bytes of their distance from the least, from the lowest on (radix sort); n <= OTHERS_SAMPLE. */
 static void sort(int32_t *v, size_t n)
 {
-    uint32_t d[WINDOW], other[WINDOW], most = 0, *from = d, *to = other;
+    uint32_t d[OTHERS_SAMPLE], other[OTHERS_SAMPLE], most = 0, *from = d, *to = other;
     int32_t least = n ? v[0] : 0;
     for (size_t i = 1; i < n; i++)
         least = v[i] < least ? v[i] : least;
@@ -50,17 +50,22 @@ static unsigned choose_k(uint32_t deviation)
     return k;
 }
 
-/* By quartiles, so that a few wild residuals do not move anything. The window of symbols 1 ... 255 is put about the
- * sample's range where it holds that, about its centre otherwise. */
+/* The window of symbols 1 ... 255 is put about the sample's range where it holds that, about its centre otherwise. */
+static int32_t window_base(const int32_t *sorted, size_t count, unsigned k)
+{
+    int64_t low = sorted[0] >> k, high = sorted[count - 1] >> k, middle = sorted[count / 2] >> k;
+    if (high - low < WINDOW - 2)
+        middle = low + (high - low) / 2;
+    middle -= WINDOW / 2;
+    return middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
+}
+
+/* By quartiles, so that a few wild residuals do not move anything. */
 static void place_window(token_encoder *e, const int32_t *sorted, size_t count)
 {
     int64_t spread = (int64_t)sorted[count - 1 - count / 4] - sorted[count / 4];
     e->k = choose_k((uint32_t)(spread / 2));
-    int64_t low = sorted[0] >> e->k, high = sorted[count - 1] >> e->k, middle = sorted[count / 2] >> e->k;
-    if (high - low < WINDOW - 2)
-        middle = low + (high - low) / 2;
-    middle -= WINDOW / 2;
-    e->base = middle < INT32_MIN ? INT32_MIN : (int32_t)middle;
+    e->base = window_base(sorted, count, e->k);
 }
 
 typedef struct repeats {
@@ -82,16 +87,6 @@ static repeats repeats_of(const int32_t *sorted, size_t count)
     return r;
 }
 
-static size_t without(int32_t *sample, size_t count, int32_t value)
-{
-    size_t left = 0;
-    for (size_t i = 0; i < count; i++) {
-        sample[left] = sample[i];
-        left += sample[i] != value;
-    }
-    return left;
-}
-
 /* Only where raw bits would be wasted on it, or where it leaves many others too few of the 4096 frequencies. */
 static bool stands_out(const token_encoder *e, repeats r, const int32_t *sorted, size_t count)
 {
@@ -100,26 +95,27 @@ static bool stands_out(const token_encoder *e, repeats r, const int32_t *sorted,
     return r.most < count && ((e->k && r.most > count / 8) || (span > MANY_OTHERS && r.most > count - count / 8));
 }
 
+static bool few_values(const token_encoder *e, repeats r, size_t count)
+{
+    return e->may_number && count >= 32 && r.distinct <= count / 4;
+}
+
 void tokens_begin_encoding(token_encoder *e, const int32_t *sample, size_t count, size_t n, bool palette,
                            uint8_t *scratch)
 {
     int32_t sorted[TOKEN_SAMPLE];
     memcpy(sorted, sample, count * sizeof *sorted);
-    *e = (token_encoder){.form = FORM_DIRECT};
+    *e = (token_encoder){.form = FORM_DIRECT, .may_number = palette};
     sort(sorted, count);
     place_window(e, sorted, count);
     repeats r = repeats_of(sorted, count);
-    if (stands_out(e, r, sorted, count)) {
-        e->dominant = true;
-        e->dominant_value = r.value;
-        count = without(sorted, count, r.value);
-        place_window(e, sorted, count);
-        r = repeats_of(sorted, count);
-    }
-    if (palette && e->k && count >= 32 && r.distinct <= count / 4)
+    e->dominant = stands_out(e, r, sorted, count);
+    e->dominant_value = r.value;
+    if (!e->dominant && e->k && few_values(e, r, count))
         e->form = FORM_PALETTE;
     e->symbols = take(&scratch, n);
     e->flags = take(&scratch, e->dominant ? n : 0);
+    e->others = take(&scratch, e->dominant ? 4 * n + 4 : 0);
     e->escaped = take(&scratch, 4 * n);
     e->low = e->low_at = take(&scratch, 3 * n + 16);
     e->palette = take(&scratch, sizeof *e->palette);
@@ -199,27 +195,43 @@ static bool add_numbered(token_encoder *e, const int32_t *r, size_t n)
     return true;
 }
 
-/* n <= CHUNK */
-bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+/* The values that are not the dominant one, after those found before. */
+static void set_apart(token_encoder *e, const int32_t *r, size_t n)
 {
-    int32_t others[CHUNK + 1];
-    if (e->dominant) {
-        uint8_t *flags = e->flags + e->flagged;
-        size_t m = 0;
-        for (size_t i = 0; i < n; i++) {
-            flags[i] = r[i] != e->dominant_value;
-            others[m] = r[i];
-            m += flags[i];
+    enum { STEP = 8 };
+    uint8_t *flags = e->flags + e->flagged;
+    size_t m = e->n;
+    for (size_t i = 0; i < n; i++)
+        flags[i] = r[i] != e->dominant_value;
+    for (size_t i = 0, end; i < n; i = end) {
+        end = n - i < STEP ? n : i + STEP;
+        if (end - i == STEP && load_u64(flags + i) == 0)
+            continue;
+        for (size_t j = i; j < end; j++) {
+            e->others[m] = r[j];
+            m += flags[j];
         }
-        e->flagged += n;
-        r = others;
-        n = m;
     }
+    e->flagged += n;
+    e->n = m;
+}
+
+static bool add_symbols(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+{
     if (e->form == FORM_PALETTE && !add_numbered(e, r, n))
         return false;
     if (e->form == FORM_DIRECT)
         add_direct(e, r, n, isa);
     e->n += n;
+    return true;
+}
+
+/* n <= CHUNK */
+bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
+{
+    if (!e->dominant)
+        return add_symbols(e, r, n, isa);
+    set_apart(e, r, n);
     return true;
 }
 
@@ -366,6 +378,80 @@ static void finish_palette(token_encoder *e, size_t width, uint32_t coder, uint3
     symbols_encode_counted(&counts, coder, isa, e->rest, w);
 }
 
+/* The bits, in 1/65536, that n residuals distributed as the sample take, with k raw low bits or numbered: the sample's
+ * entropy and what a larger one's would be more (Miller 1955), tables and escapes. */
+static uint64_t cost_of(const int32_t *sorted, size_t count, size_t n, unsigned k, bool numbered)
+{
+    enum { ESCAPE_BITS = 24, SYMBOL_BITS = 4, STEP_BITS = 2, MILLER = 47274 /* 65536 / (2 ln 2) */ };
+    const int64_t base = numbered ? (int64_t)sorted[0] - 1 : window_base(sorted, count, k);
+    const uint32_t whole = log2_q16((uint32_t)count);
+    uint64_t bits = (uint64_t)count * k << 16, table = 0, used = 0;
+    int64_t previous = 0;
+    for (size_t i = 0, end; i < count; i = end) {
+        int64_t symbol = (sorted[i] >> k) - base;
+        for (end = i + 1; end < count && (sorted[end] >> k) - base == symbol;)
+            end++;
+        if (!numbered && (symbol < 1 || symbol >= WINDOW)) {
+            bits += (uint64_t)(end - i) * (ESCAPE_BITS << 16);
+            continue;
+        }
+        uint64_t step = (uint64_t)(symbol - previous);
+        bits += (end - i) * (uint64_t)(whole - log2_q16((uint32_t)(end - i)));
+        table += SYMBOL_BITS + (numbered ? STEP_BITS + bit_length(step) : used ? step - 1 : 0);
+        previous = symbol;
+        used++;
+    }
+    return bits / count * n + used * MILLER * (n - count) / count + (table << 16);
+}
+
+/* Others than a dominant value often lie on both sides of it, in two humps or more that quartiles say nothing about:
+ * of the numbers of raw low bits the cheapest, or numbers where these are cheaper. */
+static void place_by_cost(token_encoder *e, const int32_t *sorted, size_t count)
+{
+    place_window(e, sorted, count);
+    const unsigned most = e->k + 2 < MAX_K ? e->k + 2 : MAX_K;
+    uint64_t least = UINT64_MAX;
+    for (unsigned k = 0; k <= most; k++) {
+        uint64_t cost = cost_of(sorted, count, e->n, k, false);
+        if (cost < least) {
+            least = cost;
+            e->k = k;
+        }
+    }
+    e->base = window_base(sorted, count, e->k);
+    if (few_values(e, repeats_of(sorted, count), count) && cost_of(sorted, count, e->n, 0, true) < least)
+        e->form = FORM_PALETTE;
+}
+
+static bool code_others(token_encoder *e, uint32_t isa)
+{
+    size_t n = e->n;
+    e->n = 0;
+    for (size_t done = 0; done < n; done += CHUNK)
+        if (!add_symbols(e, e->others + done, n - done < CHUNK ? n - done : CHUNK, isa))
+            return false;
+    return true;
+}
+
+/* What has been set apart is known as a whole only now. */
+static void finish_others(token_encoder *e, uint32_t isa)
+{
+    int32_t sorted[OTHERS_SAMPLE];
+    size_t n = e->n, count = n < OTHERS_SAMPLE ? n : OTHERS_SAMPLE;
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = e->others[i * n / count];
+    sort(sorted, count);
+    place_by_cost(e, sorted, count);
+    if (e->form == FORM_PALETTE) {
+        memset(e->palette, 0, sizeof *e->palette);
+        if (code_others(e, isa))
+            return;
+        e->form = FORM_DIRECT;
+        e->n = n;
+    }
+    code_others(e, isa);
+}
+
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
     if (e->dominant) {
@@ -375,6 +461,8 @@ void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa,
         write_varint(w, e->n);
         symbols_encode(e->flags, e->flagged, counts, coder, isa, e->rest, w);
         width = 0;
+        if (e->n)
+            finish_others(e, isa);
     }
     if (e->n == 0)
         return;

@@ -18,7 +18,7 @@ PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2, "interpolation": 4}
 """Those that need nothing but the tensor."""
 REFERENCE = 3
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
-ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3}
+ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
 BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY

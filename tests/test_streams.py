@@ -502,3 +502,28 @@ def test_composite_streams_are_for_residuals_only():
         reference_decoder.decode(frame)
     with pytest.raises(szdnn.CorruptFrame):
         szdnn.decompress(frame)
+
+
+@pytest.mark.parametrize("zeros", [0.9, 0.99])
+@pytest.mark.parametrize("rel", [1e-2, 1e-3])
+def test_what_pruning_leaves_takes_little_more_than_its_entropy(zeros, rel):
+    """It lies in two humps, on both sides of zero, and where nearly all is zero a small sample holds none of it."""
+    x = np.random.default_rng(20).normal(0, 0.02, (512, 512)).astype(np.float32)
+    x[np.abs(x) < np.quantile(np.abs(x), zeros)] = 0
+    eps = rel * float(x.max() - x.min())
+    _, counts = np.unique(np.rint(x / (2 * eps)), return_counts=True)
+    ideal = float(np.sum(counts * np.log2(x.size / counts))) / 8
+    frame = szdnn.compress(x, szdnn.Abs(eps))
+    assert len(frame) <= 1.04 * ideal
+    decoded_alike(frame)
+
+
+def test_a_block_whose_sample_is_all_zero():
+    """What few values there are lies where no run of the sample does."""
+    x = np.zeros(1 << 18, np.float32)
+    rng = np.random.default_rng(21)
+    places = rng.choice(x.size, 300, replace=False)
+    x[places] = rng.normal(0, 1, 300)
+    frame = szdnn.compress(x, szdnn.Abs(1e-4))
+    assert len(frame) < 1200
+    np.testing.assert_allclose(szdnn.decompress(frame), x, atol=1e-4, rtol=0)
