@@ -280,10 +280,10 @@ static int decode_stage(interp_reader *d, const stage_head *head)
     const interp_kernels *k = d->walk.k;
     const uint8_t *from[INTERP_GROUPS];
     const double step = interp_step(&d->plan, &d->walk, s->level, d->h->step);
-    uint64_t predicted[INTERP_SEGMENT];
+    uint64_t predicted[INTERP_SEGMENT + 8];
     int32_t q[INTERP_SEGMENT];
     uint8_t *p = (uint8_t *)predicted;
-    interp_row row;
+    interp_row row, weighed;
     interp_classes(&d->walk, step, d->classes);
     if (d->masked)
         skip_zeros(d);
@@ -293,12 +293,12 @@ static int decode_stage(interp_reader *d, const stage_head *head)
         interp_row_at(&d->walk, r, &row);
         for (size_t at = 0, n; at < s->width; at += n) {
             n = interp_part(s, at);
-            interp_weigh(&row, head->weights[interp_is_border(s, r, at)]);
+            interp_weigh(&row, head->weights[interp_is_border(s, r, at)], &weighed);
             uint8_t *v = interp_coming(&d->walk, r) + at * k->bytes;
             int status = residuals(d, head, d->classes + r * s->width + at, n, from, q);
             if (status)
                 return status;
-            k->predict(&row, at, n, p);
+            k->predict(&weighed, at, n, p);
             k->reconstruct(p, q, n, step, v);
             if (d->masked)
                 zero_out(d, interp_first_of_row(s, r) + at * s->spacing[INTERP_LAST], n, v);

@@ -69,14 +69,16 @@ static size_t load_tile(interp_job *j)
     double last = 0;
     j->walk.k->load(j->h->dtype, j->values, n, j->x);
     memset(j->refused, 0, n);
+    if (!j->walk.k->survey(j->x, n, &zeros))
+        return zeros;
     for (size_t i = 0; i < n; i++) {
         double v = j->walk.k->at(j->x, i);
         if (!(v - v == 0)) {
             j->walk.k->put(j->x, i, last);
             j->refused[i] = NOT_FINITE;
+            zeros += last == 0;
             v = last;
         }
-        zeros += v == 0;
         last = v;
     }
     return zeros;
@@ -110,7 +112,7 @@ static void skip_zeros(interp_job *j, const uint8_t *x, size_t n, int32_t *q, ui
 static void code_segment(interp_job *j, const interp_row *row, size_t number, size_t from, size_t n,
                          const double *steps, int32_t *q, uint8_t *classes)
 {
-    uint64_t picked[INTERP_SEGMENT], predicted[INTERP_SEGMENT];
+    uint64_t picked[INTERP_SEGMENT], predicted[INTERP_SEGMENT + 8];
     const interp_stage *s = &j->walk.s;
     const interp_kernels *k = j->walk.k;
     size_t spacing = s->spacing[INTERP_LAST], first = interp_first_of_row(s, number) + from * spacing;
@@ -128,7 +130,7 @@ static void code_segment(interp_job *j, const interp_row *row, size_t number, si
 static void code_stage(interp_job *j, stage_plan *plan, int32_t *q, uint8_t *classes)
 {
     const interp_stage *s = &j->walk.s;
-    interp_row row;
+    interp_row row, weighed;
     interp_default_weights(s, plan->weights[0]);
     plan->fitted[0] = interp_fit(&j->walk, j->x, j->steps[0], false, plan->weights[0], j->rest);
     memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
@@ -139,8 +141,8 @@ static void code_stage(interp_job *j, stage_plan *plan, int32_t *q, uint8_t *cla
         for (size_t from = 0, n; from < s->width; from += n) {
             size_t at = r * s->width + from;
             n = interp_part(s, from);
-            interp_weigh(&row, plan->weights[interp_is_border(s, r, from)]);
-            code_segment(j, &row, r, from, n, j->steps, q + at, classes + at);
+            interp_weigh(&row, plan->weights[interp_is_border(s, r, from)], &weighed);
+            code_segment(j, &weighed, r, from, n, j->steps, q + at, classes + at);
         }
     }
 }
