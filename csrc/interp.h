@@ -16,6 +16,8 @@ enum {
     INTERP_MOST = 1 << 14, /* of a weight, in those */
     INTERP_CLASSES = 64,   /* of activity, two an octave */
     INTERP_SKIPPED = 64,   /* the class of values that the zero mask gives */
+    INTERP_NO_GROUP = 255, /* of those */
+    INTERP_GAP = 64,       /* bytes between the groups' symbols */
     INTERP_GROUPS = 16,    /* of neighbouring classes, that share a table */
     INTERP_TABLES = 250,
     INTERP_FACTOR = 64,    /* a level's step is a multiple of 1/64 of the frame's */
@@ -68,6 +70,7 @@ typedef struct interp_kernels {
     void (*load)(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *out);
     void (*store)(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values);
     size_t (*survey)(const uint8_t *x, size_t n, size_t *zeros); /* how many are not finite, and zero */
+    void (*find_zeros)(const uint8_t *x, size_t n, uint8_t *zeros);
     void (*pick)(const uint8_t *from, size_t spacing, size_t n, uint8_t *out);
     void (*mean)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
     void (*extend)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
@@ -135,6 +138,15 @@ void interp_classes(interp_walk *w, double step, uint8_t *classes);
 void interp_end_stage(interp_walk *w);
 /* A row of the known values, an array of those extents after interp_end_stage. */
 const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);
+
+/* interp_groups.c: symbols sorted by group; to[] and from[] move on. Vectors write and read up to INTERP_GAP bytes
+ * beyond a group's last symbol. */
+void interp_groups_map(const uint8_t *classes, size_t n, const uint8_t table[INTERP_CLASSES], uint32_t isa,
+                       uint8_t *groups);
+void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,
+                         uint8_t *to[INTERP_GROUPS]);
+void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,
+                         const uint8_t *from[INTERP_GROUPS], uint8_t *symbols);
 
 /* interp_fit.c: x: the original values of the whole tile in the work type. */
 /* False, and the weights as they were, where there is too little to fit or to win. */

@@ -54,6 +54,11 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
  * What is not finite counts as 0 from then on. */
 #define BODIES(T, name, ROUND, LIMIT, MOST)                                                                            \
     INLINE T magnitude_##name(T v) { return v < 0 ? -v : v; }                                                          \
+    INLINE void find_zeros_##name##_body(const T *x, size_t n, uint8_t *zeros)                                         \
+    {                                                                                                                  \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            zeros[i] = x[i] == 0;                                                                                      \
+    }                                                                                                                  \
     INLINE size_t survey_##name##_body(const T *x, size_t n, size_t *zeros)                                            \
     {                                                                                                                  \
         size_t strange = 0, none = 0;                                                                                  \
@@ -225,6 +230,10 @@ BODIES(double, double, 6755399441055744.0, 1073741823.0, DBL_MAX)
     {                                                                                                                \
         store_##name##_body(dtype, (const T *)(const void *)v, n, values);                                           \
     }                                                                                                                \
+    target static void find_zeros_##name##_##isa(const uint8_t *x, size_t n, uint8_t *zeros)                         \
+    {                                                                                                                \
+        find_zeros_##name##_body((const T *)(const void *)x, n, zeros);                                              \
+    }                                                                                                                \
     target static size_t survey_##name##_##isa(const uint8_t *x, size_t n, size_t *zeros)                            \
     {                                                                                                                \
         return survey_##name##_body((const T *)(const void *)x, n, zeros);                                           \
@@ -283,6 +292,7 @@ SET(double, double, avx512, TARGET_AVX512)
      .put = put_##name,                         \
      .load = load_##name##_##isa,               \
      .store = store_##name##_##isa,             \
+     .find_zeros = find_zeros_##name##_##isa,   \
      .survey = survey_##name##_##isa,           \
      .pick = pick_##name##_##isa,               \
      .mean = mean_##name##_##isa,               \
