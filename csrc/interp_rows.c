@@ -50,6 +50,40 @@ INLINE double stored_double(uint32_t dtype, double v)
 
 INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v); }
 
+/* By patterns, which loops of vectors take where float comparisons stop them. 0 for what is not finite. */
+INLINE float finite_single(float v)
+{
+    uint32_t u = f32_bits(v);
+    return f32_from_bits((u & 0x7fffffff) < 0x7f800000 ? u : 0);
+}
+
+INLINE uint64_t f64_bits(double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, 8);
+    return u;
+}
+
+INLINE double finite_double(double v)
+{
+    uint64_t u = f64_bits(v), kept = (u & 0x7fffffffffffffff) < 0x7ff0000000000000 ? u : 0;
+    memcpy(&v, &kept, 8);
+    return v;
+}
+
+/* Not strictly within eps, NaN too; or a zero that is none any more. */
+INLINE uint32_t refused_single(float x, float stored, float eps)
+{
+    uint32_t far = (f32_bits(x - stored) & 0x7fffffff) >= f32_bits(eps);
+    return far | ((f32_bits(x) << 1 == 0) & (f32_bits(stored) << 1 != 0));
+}
+
+INLINE uint32_t refused_double(double x, double stored, double eps)
+{
+    uint64_t far = (f64_bits(x - stored) & 0x7fffffffffffffff) >= f64_bits(eps);
+    return (uint32_t)(far | ((f64_bits(x) << 1 == 0) & (f64_bits(stored) << 1 != 0)));
+}
+
 /* The bodies for one work type T. LIMIT: integers up to it are exact when ROUND, 1.5 times a power of two, is added.
  * What is not finite counts as 0 from then on. */
 #define BODIES(T, name, ROUND, LIMIT, MOST)                                                                            \
@@ -159,8 +193,7 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
     {                                                                                                                  \
         const T s = (T)step;                                                                                           \
         for (size_t i = 0; i < n; i++) {                                                                               \
-            T y = p[i] + (T)q[i] * s;                                                                                  \
-            v[i] = magnitude_##name(y) <= (T)MOST ? y : 0;                                                             \
+            v[i] = finite_##name(p[i] + (T)q[i] * s);                                                                  \
         }                                                                                                              \
     }                                                                                                                  \
     INLINE uint32_t quantize_##name##_of(uint32_t dtype, const T *x, const T *p, size_t n, const double *steps,        \
@@ -173,12 +206,10 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
             t = t < (T)LIMIT ? t : (T)LIMIT; /* NaN too */                                                             \
             t = t > -(T)LIMIT ? t : -(T)LIMIT;                                                                         \
             t = (t + (T)ROUND) - (T)ROUND;                                                                             \
-            T y = p[i] + t * s;                                                                                        \
-            y = magnitude_##name(y) <= (T)MOST ? y : 0;                                                                \
-            T stored = stored_##name(dtype, y);                                                                        \
+            T y = finite_##name(p[i] + t * s), stored = stored_##name(dtype, y);                                       \
             q[i] = (int32_t)t;                                                                                         \
             v[i] = y;                                                                                                  \
-            worst |= (magnitude_##name(x[i] - stored) < eps ? 0u : 1u) | (x[i] == 0 && stored != 0 ? 1u : 0u);         \
+            worst |= refused_##name(x[i], stored, eps);                                                                \
         }                                                                                                              \
         return worst;                                                                                                  \
     }                                                                                                                  \
