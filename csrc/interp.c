@@ -88,7 +88,8 @@ static interp_rooms rooms_of(const uint64_t *extent, unsigned rank)
     for (unsigned a = 0; a < rank; a++)
         n *= (size_t)extent[a];
     size_t lines = n / last;
-    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 16, n / 2 + 2 * lines + 16, n / 2 + lines + 16, last + 16};
+    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 16, n / 2 + 2 * lines + 16, n / 2 + lines + 16,
+                          lines > 1 ? last + 16 : 16}; /* a single row never needs rows beyond the ends */
 }
 
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes)
