@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from bench import options, records
 from bench.exact import relative_eps
 from bench.measure import Job
+from bench.real_fields import REAL_FIELDS
 from bench.rivals.base import Rival
-from bench.synthetic import FIELDS
+from bench.synthetic import FIELDS as SYNTHETIC
+
+FIELDS = {**SYNTHETIC, **REAL_FIELDS}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

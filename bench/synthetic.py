@@ -81,10 +81,22 @@ def turbulence(edge: int = 160, slope: float = 11 / 6) -> Array:
     return _float32(field / field.std())
 
 
+def noise(exponent: float, edge: int = 1024) -> Array:
+    """A 2-D random field whose power falls as 1/f^exponent."""
+    rng = np.random.default_rng(5)
+    spectrum = np.fft.rfft2(rng.standard_normal((edge, edge)))
+    f = np.sqrt(np.fft.fftfreq(edge)[:, None] ** 2 + np.fft.rfftfreq(edge)[None, :] ** 2)
+    f[0, 0] = np.inf
+    return _float32(np.fft.irfft2(spectrum * f ** (-exponent / 2), s=(edge, edge)))
+
+
 FIELDS: dict[str, Callable[[], Array]] = {
     "smooth3d": smooth3d,
     "series": series,
     "image": image,
     "waves4d": waves4d,
     "turbulence": turbulence,
+    "noise-f1": lambda: noise(1.0),
+    "noise-f2": lambda: noise(2.0),
+    "noise-f3": lambda: noise(3.0),
 }

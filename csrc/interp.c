@@ -74,6 +74,8 @@ double interp_step(const interp_plan *plan, const interp_walk *w, unsigned level
     return w->k->bytes == 8 ? of_level : (double)(float)of_level;
 }
 
+static void list_taps(const interp_stage *s, interp_taps_list *l);
+
 /* Rooms for any tile within `extent`, whatever the order: at most two thirds of the values are known before the last
  * stage that has any to come, but for a tile of one value; short rows have more padding than values. */
 typedef struct interp_rooms {
@@ -86,7 +88,8 @@ static interp_rooms rooms_of(const uint64_t *extent, unsigned rank)
     for (unsigned a = 0; a < rank; a++)
         n *= (size_t)extent[a];
     size_t lines = n / last;
-    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 16, n / 2 + 2 * lines + 16, n / 2 + lines + 16, last + 16};
+    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 16, n / 2 + 2 * lines + 16, n / 2 + lines + 16,
+                          lines > 1 ? last + 16 : 16}; /* a single row never needs rows beyond the ends */
 }
 
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes)
@@ -187,6 +190,9 @@ static void sides_of(interp_walk *w, const place *p, const uint8_t *side[4])
 void interp_begin_stage(interp_walk *w, const interp_stage *s)
 {
     w->s = *s;
+    for (unsigned a = 0; a < INTERP_LAST; a++)
+        w->between[a] = rows_between(s->extent, a);
+    list_taps(s, &w->taps);
     for (size_t r = 0; r < s->rows; r++) {
         const uint8_t *side[4];
         place p = place_of(s, r);
@@ -199,120 +205,95 @@ void interp_begin_stage(interp_walk *w, const interp_stage *s)
     }
 }
 
-/* The mean's row one step along an axis, in its own row at the array's ends. */
-typedef struct around {
-    size_t row;
-    const place *at;
-    const interp_walk *w;
-} around;
-
-static const uint8_t *mean_beside(const around *o, unsigned a, int da, unsigned b, int db)
-{
-    ptrdiff_t row = (ptrdiff_t)o->row, shift = 0;
-    const unsigned axes[2] = {a, b};
-    const int steps[2] = {da, db};
-    for (unsigned i = 0; i < 2; i++) {
-        if (axes[i] == INTERP_LAST) {
-            shift += steps[i];
-            continue;
-        }
-        ptrdiff_t at = (ptrdiff_t)o->at->at[axes[i]] + steps[i];
-        if (at >= 0 && at < (ptrdiff_t)o->w->s.extent[axes[i]])
-            row += steps[i] * (ptrdiff_t)rows_between(o->w->s.extent, axes[i]);
-    }
-    return mean_row(o->w, (size_t)row) + shift * (ptrdiff_t)o->w->k->bytes;
-}
-
-/* Collects taps; a tap without a place is counted and left out. */
-typedef struct tap_list {
-    interp_row *row; /* NULL: only counted */
-    unsigned number;
-    const around *around;
-} tap_list;
-
-static void add_tap(tap_list *l, enum interp_kind kind, bool there, const uint8_t *const at[4])
-{
-    if (l->row && there) {
-        interp_tap *t = l->row->taps + l->row->count++;
-        *t = (interp_tap){kind, l->number, 0, {at[0], at[1], at[2], at[3]}};
-        l->row->pairs += kind == TAP_PAIR;
-    }
-    l->number++;
-}
-
-static void add_pair(tap_list *l, unsigned a)
-{
-    const around *o = l->around;
-    if (!l->row) {
-        l->number++;
-        return;
-    }
-    const uint8_t *at[4] = {mean_beside(o, a, -1, a, 0), mean_beside(o, a, 1, a, 0)};
-    add_tap(l, TAP_PAIR, true, at);
-}
-
-static void add_quad(tap_list *l, unsigned a, unsigned b)
-{
-    const around *o = l->around;
-    if (!l->row) {
-        l->number++;
-        return;
-    }
-    const uint8_t *at[4] = {mean_beside(o, a, -1, b, -1), mean_beside(o, a, -1, b, 1), mean_beside(o, a, 1, b, -1),
-                            mean_beside(o, a, 1, b, 1)};
-    add_tap(l, TAP_QUAD, true, at);
-}
-
-/* The coming values' row -da along a and db along b from here, which is before it, with its means. */
-static void add_causal(tap_list *l, unsigned a, int da, unsigned b, int db)
-{
-    const around *o = l->around;
-    if (!l->row) {
-        l->number++;
-        return;
-    }
-    const interp_stage *s = &o->w->s;
-    ptrdiff_t at_b = (ptrdiff_t)o->at->at[b] + db;
-    bool there = (ptrdiff_t)o->at->at[a] >= da && at_b >= 0 && at_b < (ptrdiff_t)s->extent[b];
-    ptrdiff_t row =
-        (ptrdiff_t)o->row - da * (ptrdiff_t)rows_between(s->extent, a) + db * (ptrdiff_t)rows_between(s->extent, b);
-    const uint8_t *at[4] = {NULL};
-    if (there) {
-        at[0] = interp_coming(o->w, (size_t)row);
-        at[1] = mean_row(o->w, (size_t)row);
-    }
-    add_tap(l, TAP_CAUSAL, there, at);
-}
-
 static bool crosses(const interp_stage *s, unsigned a) { return a != s->axis && s->extent[a] > 1; }
 
-static void list_taps(const interp_stage *s, tap_list *l)
+static void list_tap(interp_taps_list *l, enum interp_kind kind, unsigned a, unsigned b, int da, int db)
 {
+    l->taps[l->count++] = (interp_tap_place){kind, (uint8_t)a, (uint8_t)b, (int8_t)da, (int8_t)db};
+}
+
+static void list_taps(const interp_stage *s, interp_taps_list *l)
+{
+    l->count = 0;
+    list_tap(l, TAP_PAIR, s->axis, s->axis, 0, 0);
     for (unsigned a = 0; a < INTERP_AXES; a++)
         if (crosses(s, a))
-            add_pair(l, a);
+            list_tap(l, TAP_PAIR, a, a, 1, 0);
     for (unsigned a = 0; a < INTERP_AXES; a++)
         for (unsigned b = a + 1; b < INTERP_AXES; b++)
             if (crosses(s, a) && crosses(s, b))
-                add_quad(l, a, b);
+                list_tap(l, TAP_QUAD, a, b, 1, 1);
     for (unsigned a = 0; a < INTERP_LAST; a++)
         if (crosses(s, a)) {
-            add_causal(l, a, 1, a, 0);
-            add_causal(l, a, 2, a, 0);
+            list_tap(l, TAP_CAUSAL, a, a, -1, 0);
+            list_tap(l, TAP_CAUSAL, a, a, -2, 0);
         }
     for (unsigned a = 0; a < INTERP_LAST; a++)
         for (unsigned b = a + 1; b < INTERP_LAST; b++)
             if (crosses(s, a) && crosses(s, b)) {
-                add_causal(l, a, 1, b, -1);
-                add_causal(l, a, 1, b, 1);
+                list_tap(l, TAP_CAUSAL, a, b, -1, -1);
+                list_tap(l, TAP_CAUSAL, a, b, -1, 1);
             }
 }
 
 unsigned interp_taps(const interp_stage *s)
 {
-    tap_list l = {NULL, 1, NULL};
+    interp_taps_list l;
     list_taps(s, &l);
-    return l.number;
+    return l.count;
+}
+
+/* How far, in rows' bytes, the means one step back and on along each axis are; 0 at the array's ends. */
+typedef struct around {
+    const place *at;
+    ptrdiff_t back[INTERP_AXES], on[INTERP_AXES];
+} around;
+
+static void look_around(const interp_walk *w, const place *p, around *o)
+{
+    ptrdiff_t pitch = (ptrdiff_t)((w->s.width + 2) * w->k->bytes);
+    o->at = p;
+    for (unsigned a = 0; a < INTERP_LAST; a++) {
+        ptrdiff_t step = (ptrdiff_t)w->between[a] * pitch;
+        o->back[a] = p->at[a] ? -step : 0;
+        o->on[a] = p->at[a] + 1 < w->s.extent[a] ? step : 0;
+    }
+    o->back[INTERP_LAST] = -(ptrdiff_t)w->k->bytes;
+    o->on[INTERP_LAST] = (ptrdiff_t)w->k->bytes;
+}
+
+/* False where there is no such row. */
+static bool causal_row(const interp_walk *w, const place *p, const interp_tap_place *t, ptrdiff_t *rows)
+{
+    ptrdiff_t a = (ptrdiff_t)p->at[t->a] + t->da, b = (ptrdiff_t)p->at[t->b] + t->db;
+    *rows = t->da * (ptrdiff_t)w->between[t->a] + t->db * (ptrdiff_t)w->between[t->b];
+    return a >= 0 && b >= 0 && b < (ptrdiff_t)w->s.extent[t->b];
+}
+
+static void place_tap(const interp_walk *w, size_t row, const around *o, const interp_tap_place *t, unsigned number,
+                      interp_row *out)
+{
+    const uint8_t *m = out->mean;
+    interp_tap *to = out->taps + out->count;
+    to->kind = t->kind;
+    to->number = number;
+    if (t->kind == TAP_PAIR) {
+        to->at[0] = m + o->back[t->a];
+        to->at[1] = m + o->on[t->a];
+        out->pairs++;
+    } else if (t->kind == TAP_QUAD) {
+        to->at[0] = m + o->back[t->a] + o->back[t->b];
+        to->at[1] = m + o->back[t->a] + o->on[t->b];
+        to->at[2] = m + o->on[t->a] + o->back[t->b];
+        to->at[3] = m + o->on[t->a] + o->on[t->b];
+    } else {
+        ptrdiff_t rows;
+        if (!causal_row(w, o->at, t, &rows))
+            return;
+        to->at[0] = interp_coming(w, row + (size_t)rows);
+        to->at[1] = mean_row(w, row + (size_t)rows);
+    }
+    out->count++;
 }
 
 /* Cubic: -1, 9, 9, -1 sixteenths. */
@@ -344,25 +325,35 @@ size_t interp_part(const interp_stage *s, size_t at)
     return rest < INTERP_SEGMENT ? rest : INTERP_SEGMENT;
 }
 
-void interp_weigh(interp_row *row, const int16_t *weights)
+void interp_weigh(const interp_row *row, const int16_t *weights, interp_row *out)
 {
-    for (unsigned k = 0; k < row->count; k++)
-        row->taps[k].weight = weights[row->taps[k].number];
+    unsigned count = 0;
+    out->mean = row->mean;
+    for (unsigned k = 0; k < row->count; k++) {
+        int32_t w = weights[row->taps[k].number];
+        if (!w)
+            continue;
+        out->taps[count] = row->taps[k];
+        out->taps[count].weight_single = (float)w * (1.0f / INTERP_UNIT);
+        out->taps[count++].weight_double = w * (1.0 / INTERP_UNIT);
+    }
+    out->count = count;
 }
 
 void interp_row_at(interp_walk *w, size_t row, interp_row *out)
 {
     const uint8_t *side[4];
     place p = place_of(&w->s, row);
-    around o = {row, &p, w};
-    tap_list l = {out, 0, &o};
+    around o;
     sides_of(w, &p, side);
+    look_around(w, &p, &o);
     out->left = side[1];
     out->right = side[2];
     out->mean = mean_row(w, row);
-    out->count = out->pairs = 0;
-    add_tap(&l, TAP_PAIR, true, (const uint8_t *const[4]){side[0], side[3]});
-    list_taps(&w->s, &l);
+    out->count = out->pairs = 1;
+    out->taps[0] = (interp_tap){.kind = TAP_PAIR, .number = 0, .at = {side[0], side[3]}};
+    for (unsigned k = 1; k < w->taps.count; k++)
+        place_tap(w, row, &o, w->taps.taps + k, k, out);
 }
 
 /* How much known values differ around each coming one, in steps. */
@@ -379,18 +370,9 @@ void interp_classes(interp_walk *w, double step, uint8_t *classes)
     }
 }
 
-static void pad_row(const interp_kernels *k, uint8_t *row, size_t n)
-{
-    size_t b = k->bytes;
-    uint8_t *end = row + n * b;
-    k->extend(row, n > 1 ? row + b : row, 1, row - b);
-    k->extend(end - b, n > 1 ? end - 2 * b : end - b, 1, end);
-    k->extend(end, end - b, 1, end + b);
-}
-
 uint8_t *interp_anchor(const interp_walk *w) { return w->known + PAD_BEFORE * w->k->bytes; }
 
-void interp_begin_values(interp_walk *w) { pad_row(w->k, interp_anchor(w), 1); }
+void interp_begin_values(interp_walk *w) { w->k->pad(interp_anchor(w), 1); }
 
 /* Known and coming values become the next stage's known ones. */
 void interp_end_stage(interp_walk *w)
@@ -412,7 +394,7 @@ void interp_end_stage(interp_walk *w)
                                          : known_row(w, (above * s->known[s->axis] + at / 2) * outer + inner);
             memcpy(to, from, n * bytes);
         }
-        pad_row(w->k, to, n);
+        w->k->pad(to, n);
     }
     uint8_t *spare = w->known;
     w->known = w->next;

@@ -16,6 +16,8 @@ enum {
     INTERP_MOST = 1 << 14, /* of a weight, in those */
     INTERP_CLASSES = 64,   /* of activity, two an octave */
     INTERP_SKIPPED = 64,   /* the class of values that the zero mask gives */
+    INTERP_NO_GROUP = 255, /* of those */
+    INTERP_GAP = 64,       /* bytes between the groups' symbols */
     INTERP_GROUPS = 16,    /* of neighbouring classes, that share a table */
     INTERP_TABLES = 250,
     INTERP_FACTOR = 64,    /* a level's step is a multiple of 1/64 of the frame's */
@@ -38,9 +40,22 @@ enum interp_kind { TAP_PAIR, TAP_QUAD, TAP_CAUSAL };
 typedef struct interp_tap {
     enum interp_kind kind;
     unsigned number; /* among the stage's taps */
-    int32_t weight;
+    int32_t weight;  /* taps with weight 0 are left out */
+    float weight_single;
+    double weight_double;
     const uint8_t *at[4];
 } interp_tap;
+
+/* The same for all rows: axes and steps along them. */
+typedef struct interp_tap_place {
+    enum interp_kind kind;
+    uint8_t a, b;
+    int8_t da, db;
+} interp_tap_place;
+typedef struct interp_taps_list {
+    unsigned count;
+    interp_tap_place taps[INTERP_TAPS];
+} interp_taps_list;
 
 /* What is known around a row of coming values, in the work type. */
 typedef struct interp_row {
@@ -54,9 +69,12 @@ typedef struct interp_kernels {
     unsigned bytes;
     void (*load)(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *out);
     void (*store)(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values);
+    size_t (*survey)(const uint8_t *x, size_t n, size_t *zeros); /* how many are not finite, and zero */
+    void (*find_zeros)(const uint8_t *x, size_t n, uint8_t *zeros);
     void (*pick)(const uint8_t *from, size_t spacing, size_t n, uint8_t *out);
     void (*mean)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
     void (*extend)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
+    void (*pad)(uint8_t *row, size_t n); /* one value before and two behind, on straight lines */
     void (*weave)(const uint8_t *even, const uint8_t *odd, size_t n, uint8_t *out);
     void (*classify)(const interp_row *row, size_t n, double inverse, uint8_t *classes);
     void (*predict)(const interp_row *row, size_t from, size_t n, uint8_t *p);
@@ -78,8 +96,10 @@ typedef struct interp_walk {
     const interp_kernels *k;
     size_t extent[INTERP_AXES];
     interp_stage s;
-    uint8_t *known, *next; /* compact arrays whose rows have room for 1 value before and 2 behind */
-    uint8_t *mean;         /* of both neighbours of each coming value; room for 1 before and behind each row */
+    interp_taps_list taps;
+    size_t between[INTERP_LAST]; /* rows from one place to the next along an axis */
+    uint8_t *known, *next;       /* compact arrays whose rows have room for 1 value before and 2 behind */
+    uint8_t *mean;               /* of both neighbours of each coming value; room for 1 before and behind each row */
     uint8_t *coming;
     uint8_t *spare[3]; /* a row each */
 } interp_walk;
@@ -109,7 +129,8 @@ bool interp_is_border(const interp_stage *s, size_t row, size_t at);
 size_t interp_border_row(const interp_stage *s, size_t i);
 size_t interp_part(const interp_stage *s, size_t at);
 void interp_row_at(interp_walk *w, size_t row, interp_row *out);
-void interp_weigh(interp_row *row, const int16_t *weights);
+/* The taps whose weights are not 0, with these. */
+void interp_weigh(const interp_row *row, const int16_t *weights, interp_row *out);
 void interp_default_weights(const interp_stage *s, int16_t *weights);
 uint8_t *interp_coming(const interp_walk *w, size_t row);
 size_t interp_first_of_row(const interp_stage *s, size_t row);
@@ -117,6 +138,15 @@ void interp_classes(interp_walk *w, double step, uint8_t *classes);
 void interp_end_stage(interp_walk *w);
 /* A row of the known values, an array of those extents after interp_end_stage. */
 const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);
+
+/* interp_groups.c: symbols sorted by group; to[] and from[] move on. Vectors write and read up to INTERP_GAP bytes
+ * beyond a group's last symbol. */
+void interp_groups_map(const uint8_t *classes, size_t n, const uint8_t table[INTERP_CLASSES], uint32_t isa,
+                       uint8_t *groups);
+void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,
+                         uint8_t *to[INTERP_GROUPS]);
+void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,
+                         const uint8_t *from[INTERP_GROUPS], uint8_t *symbols);
 
 /* interp_fit.c: x: the original values of the whole tile in the work type. */
 /* False, and the weights as they were, where there is too little to fit or to win. */

@@ -2,7 +2,7 @@
 #include "interp_decode.h"
 #include "interp.h"
 
-enum { SKIPPED = 255, MOST_K = 24 };
+enum { MOST_K = 24 };
 
 typedef struct stage_group {
     uint8_t first, k, constant;
@@ -12,6 +12,7 @@ typedef struct stage_group {
 typedef struct stage_head {
     int16_t weights[2][INTERP_TAPS]; /* the border's last */
     unsigned groups;
+    bool low_bits; /* of any group */
     stage_group group[INTERP_GROUPS];
 } stage_head;
 
@@ -41,7 +42,7 @@ static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 size_t interp_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
-    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 3 * n +
+    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 3 * n + INTERP_GAP +
            symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + 10 * 64;
 }
 
@@ -99,8 +100,11 @@ static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_h
         if (head->group[g].first <= head->group[g - 1].first || head->group[g].first >= INTERP_CLASSES)
             return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
     }
-    for (unsigned g = 0; status == SZD_OK && g < head->groups; g++)
+    head->low_bits = false;
+    for (unsigned g = 0; status == SZD_OK && g < head->groups; g++) {
         status = read_group(d, r, head->group + g);
+        head->low_bits = head->low_bits || head->group[g].k;
+    }
     return status;
 }
 
@@ -166,7 +170,7 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     interp_walk_begin(&d->walk, t, is_double(h), d->isa, scratch);
     d->mask = take(scratch, n);
     d->classes = take(scratch, n);
-    d->symbols = take(scratch, n);
+    d->symbols = take(scratch, n + INTERP_GAP);
     d->values = take(scratch, CHUNK * 8);
     unsigned flags = read_u8(r), order = read_u8(r);
     if (r->failed)
@@ -205,14 +209,12 @@ static void skip_zeros(interp_reader *d)
 /* Classes become groups; each group's symbols are drawn. */
 static bool draw_symbols(interp_reader *d, const stage_head *head, const uint8_t *from[INTERP_GROUPS])
 {
-    uint8_t group_of[INTERP_SKIPPED + 1];
+    uint8_t group_of[INTERP_CLASSES];
     uint32_t counts[256];
     size_t n = d->walk.s.count, at = 0;
     for (unsigned g = 0; g < head->groups; g++)
         memset(group_of + head->group[g].first, (int)g, INTERP_CLASSES - head->group[g].first);
-    group_of[INTERP_SKIPPED] = SKIPPED;
-    for (size_t i = 0; i < n; i++)
-        d->classes[i] = group_of[d->classes[i]];
+    interp_groups_map(d->classes, n, group_of, d->isa, d->classes);
     histogram_u8(d->classes, n, d->isa, counts);
     for (unsigned g = 0; g < head->groups; g++) {
         const stage_group *group = head->group + g;
@@ -241,30 +243,41 @@ static int next_escape(interp_reader *d, int32_t *h)
     return SZD_OK;
 }
 
-/* The residuals of n values from their groups' symbols. */
-static int residuals(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n,
-                     const uint8_t *from[INTERP_GROUPS], int32_t *q)
+/* High parts beyond the symbols: those of symbol 0. */
+static int use_escapes(interp_reader *d, const uint8_t *symbols, size_t n, int32_t *q)
+{
+    const uint8_t *at = symbols, *end = symbols + n;
+    while ((at = memchr(at, 0, (size_t)(end - at)))) {
+        int status = next_escape(d, q + (at - symbols));
+        if (status)
+            return status;
+        at++;
+    }
+    return SZD_OK;
+}
+
+static int add_low_bits(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n, int32_t *q)
 {
     for (size_t i = 0; i < n; i++) {
-        unsigned g = groups[i];
-        if (g == SKIPPED) {
-            q[i] = 0;
-            continue;
-        }
-        unsigned symbol = *from[g]++, k = head->group[g].k;
-        int32_t high = (int32_t)symbol - INTERP_CENTRE;
-        if (!symbol) {
-            int status = next_escape(d, &high);
-            if (status)
-                return status;
-        }
-        q[i] = high;
+        unsigned k = groups[i] == INTERP_NO_GROUP ? 0 : head->group[groups[i]].k;
         if (k) {
-            uint32_t v = (uint32_t)high << k | (uint32_t)get_bits(&d->low, k);
+            uint32_t v = (uint32_t)q[i] << k | (uint32_t)get_bits(&d->low, k);
             q[i] = (int32_t)(v - (1u << (k - 1)));
         }
     }
     return d->low.failed ? SZD_BLOCK_NUMBERS : SZD_OK;
+}
+
+/* The residuals of n values from their groups' symbols. */
+static int residuals(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n,
+                     const uint8_t *from[INTERP_GROUPS], int32_t *q)
+{
+    uint8_t symbols[INTERP_SEGMENT];
+    interp_groups_merge(groups, n, head->groups, d->isa, from, symbols);
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int32_t)symbols[i] - INTERP_CENTRE;
+    int status = use_escapes(d, symbols, n, q);
+    return status == SZD_OK && head->low_bits ? add_low_bits(d, head, groups, n, q) : status;
 }
 
 static void zero_out(interp_reader *d, size_t first, size_t n, uint8_t *v)
@@ -280,10 +293,10 @@ static int decode_stage(interp_reader *d, const stage_head *head)
     const interp_kernels *k = d->walk.k;
     const uint8_t *from[INTERP_GROUPS];
     const double step = interp_step(&d->plan, &d->walk, s->level, d->h->step);
-    uint64_t predicted[INTERP_SEGMENT];
+    uint64_t predicted[INTERP_SEGMENT + 8];
     int32_t q[INTERP_SEGMENT];
     uint8_t *p = (uint8_t *)predicted;
-    interp_row row;
+    interp_row row, weighed;
     interp_classes(&d->walk, step, d->classes);
     if (d->masked)
         skip_zeros(d);
@@ -293,12 +306,12 @@ static int decode_stage(interp_reader *d, const stage_head *head)
         interp_row_at(&d->walk, r, &row);
         for (size_t at = 0, n; at < s->width; at += n) {
             n = interp_part(s, at);
-            interp_weigh(&row, head->weights[interp_is_border(s, r, at)]);
+            interp_weigh(&row, head->weights[interp_is_border(s, r, at)], &weighed);
             uint8_t *v = interp_coming(&d->walk, r) + at * k->bytes;
             int status = residuals(d, head, d->classes + r * s->width + at, n, from, q);
             if (status)
                 return status;
-            k->predict(&row, at, n, p);
+            k->predict(&weighed, at, n, p);
             k->reconstruct(p, q, n, step, v);
             if (d->masked)
                 zero_out(d, interp_first_of_row(s, r) + at * s->spacing[INTERP_LAST], n, v);

@@ -20,6 +20,7 @@ typedef struct group {
     unsigned tag;     /* as stored */
     unsigned constant;
     const freq_table *table;
+    bool has_place[256]; /* of each symbol, in what it is coded by */
 } group;
 
 struct interp_job {
@@ -55,9 +56,10 @@ static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 size_t interp_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
-    size_t tables = INTERP_CLASSES * 256 * 4 + INTERP_TABLES * sizeof(freq_table) +
+    size_t tables = (INTERP_CLASSES + 1) * 256 * 4 + INTERP_TABLES * sizeof(freq_table) +
                     INTERP_STAGES * INTERP_GROUPS * sizeof(rans_segment);
-    size_t coding = n + 4 * n + 4 * n + 16 + tables + 2 * n + 1024 + symbols_scratch(n / 8 + 1) + n / 8 + 1;
+    size_t coding = n + (INTERP_STAGES * INTERP_GROUPS + 1) * INTERP_GAP + 4 * n + 4 * n + 16 + tables + 2 * n + 1024 +
+                    symbols_scratch(n / 8 + 1) + n / 8 + 1 + n;
     return sizeof(interp_job) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + n * (bytes + 1 + 4 + 1) +
            interp_fit_scratch() + coding + 20 * 64;
 }
@@ -69,14 +71,16 @@ static size_t load_tile(interp_job *j)
     double last = 0;
     j->walk.k->load(j->h->dtype, j->values, n, j->x);
     memset(j->refused, 0, n);
+    if (!j->walk.k->survey(j->x, n, &zeros))
+        return zeros;
     for (size_t i = 0; i < n; i++) {
         double v = j->walk.k->at(j->x, i);
         if (!(v - v == 0)) {
             j->walk.k->put(j->x, i, last);
             j->refused[i] = NOT_FINITE;
+            zeros += last == 0;
             v = last;
         }
-        zeros += v == 0;
         last = v;
     }
     return zeros;
@@ -98,8 +102,10 @@ static void settle(interp_job *j, size_t element, double step, const uint8_t *p,
 
 static void skip_zeros(interp_job *j, const uint8_t *x, size_t n, int32_t *q, uint8_t *v, uint8_t *classes)
 {
+    uint8_t zero[INTERP_SEGMENT];
+    j->walk.k->find_zeros(x, n, zero);
     for (size_t i = 0; i < n; i++)
-        if (j->walk.k->at(x, i) == 0) {
+        if (zero[i]) {
             q[i] = 0;
             j->walk.k->put(v, i, 0);
             classes[i] = INTERP_SKIPPED;
@@ -110,7 +116,7 @@ static void skip_zeros(interp_job *j, const uint8_t *x, size_t n, int32_t *q, ui
 static void code_segment(interp_job *j, const interp_row *row, size_t number, size_t from, size_t n,
                          const double *steps, int32_t *q, uint8_t *classes)
 {
-    uint64_t picked[INTERP_SEGMENT], predicted[INTERP_SEGMENT];
+    uint64_t picked[INTERP_SEGMENT], predicted[INTERP_SEGMENT + 8];
     const interp_stage *s = &j->walk.s;
     const interp_kernels *k = j->walk.k;
     size_t spacing = s->spacing[INTERP_LAST], first = interp_first_of_row(s, number) + from * spacing;
@@ -128,7 +134,7 @@ static void code_segment(interp_job *j, const interp_row *row, size_t number, si
 static void code_stage(interp_job *j, stage_plan *plan, int32_t *q, uint8_t *classes)
 {
     const interp_stage *s = &j->walk.s;
-    interp_row row;
+    interp_row row, weighed;
     interp_default_weights(s, plan->weights[0]);
     plan->fitted[0] = interp_fit(&j->walk, j->x, j->steps[0], false, plan->weights[0], j->rest);
     memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
@@ -139,8 +145,8 @@ static void code_stage(interp_job *j, stage_plan *plan, int32_t *q, uint8_t *cla
         for (size_t from = 0, n; from < s->width; from += n) {
             size_t at = r * s->width + from;
             n = interp_part(s, from);
-            interp_weigh(&row, plan->weights[interp_is_border(s, r, from)]);
-            code_segment(j, &row, r, from, n, j->steps, q + at, classes + at);
+            interp_weigh(&row, plan->weights[interp_is_border(s, r, from)], &weighed);
+            code_segment(j, &weighed, r, from, n, j->steps, q + at, classes + at);
         }
     }
 }
@@ -271,30 +277,72 @@ static uint64_t group_cost(const uint32_t counts[256], uint64_t n)
     return cost + ((uint64_t)(used > 1 ? 20 + 5 * used : 16) << 16);
 }
 
-/* Every class that occurs, or all as one group, with its own low bits, and what occurs in it. */
-static unsigned find_groups(interp_job *j, const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                            group *groups)
+static void make_group(interp_job *j, unsigned c, uint64_t n, unsigned k, group *groups, unsigned *count)
+{
+    groups[*count] = (group){.first = c, .last = c, .k = k, .n = n};
+    groups[*count].cost = group_cost(j->counts[*count], n);
+    (*count)++;
+}
+
+/* Every class that occurs, or all as one group, and what occurs in it; false where one is wide enough for low bits. */
+static bool count_narrow(interp_job *j, const int32_t *q, const uint8_t *classes, size_t n, bool single, group *groups,
+                         unsigned *count)
+{
+    memset(j->counts, 0, (INTERP_CLASSES + 1) * sizeof *j->counts);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
+        j->counts[single ? classes[i] & INTERP_SKIPPED : classes[i]][s < 256 ? s : 0]++;
+    }
+    *count = 0;
+    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
+        uint64_t sum = 0, all = 0;
+        for (unsigned s = 0; s < 256; s++) {
+            unsigned magnitude = s < INTERP_CENTRE ? INTERP_CENTRE - s : s - INTERP_CENTRE;
+            all += j->counts[c][s];
+            sum += (uint64_t)j->counts[c][s] * (s ? magnitude : 2 * INTERP_CENTRE);
+        }
+        if (!all)
+            continue;
+        if (low_bits_for(sum, all))
+            return false;
+        memmove(j->counts[*count], j->counts[c], sizeof *j->counts);
+        make_group(j, c, all, 0, groups, count);
+    }
+    return true;
+}
+
+/* The same with low bits, as many for each class as suit it. */
+static unsigned count_wide(interp_job *j, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                           group *groups)
 {
     uint64_t sums[INTERP_CLASSES + 1] = {0}, sizes[INTERP_CLASSES + 1] = {0};
-    unsigned place[INTERP_CLASSES + 1], count = 0;
+    unsigned k[INTERP_CLASSES + 1] = {0}, count = 0;
     for (size_t i = 0; i < n; i++) {
-        unsigned c = single && classes[i] < INTERP_CLASSES ? 0 : classes[i];
+        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
         sums[c] += q[i] < 0 ? -(uint32_t)q[i] : (uint32_t)q[i];
         sizes[c]++;
     }
-    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
-        place[c] = single ? 0 : count;
-        if (!sizes[c])
-            continue;
-        memset(j->counts[count], 0, sizeof j->counts[count]);
-        groups[count++] = (group){.first = c, .last = c, .k = low_bits_for(sums[c], sizes[c]), .n = sizes[c]};
+    for (unsigned c = 0; c < INTERP_CLASSES; c++)
+        k[c] = sizes[c] ? low_bits_for(sums[c], sizes[c]) : 0;
+    memset(j->counts, 0, (INTERP_CLASSES + 1) * sizeof *j->counts);
+    for (size_t i = 0; i < n; i++) {
+        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
+        j->counts[c][symbol_of(q[i], k[c])]++;
     }
-    for (size_t i = 0; i < n; i++)
-        if (classes[i] < INTERP_CLASSES)
-            j->counts[place[classes[i]]][symbol_of(q[i], groups[place[classes[i]]].k)]++;
-    for (unsigned g = 0; g < count; g++)
-        groups[g].cost = group_cost(j->counts[g], groups[g].n);
+    for (unsigned c = 0; c < INTERP_CLASSES; c++)
+        if (sizes[c]) {
+            memmove(j->counts[count], j->counts[c], sizeof *j->counts);
+            make_group(j, c, sizes[c], k[c], groups, &count);
+        }
     return count;
+}
+
+static unsigned find_groups(interp_job *j, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                            group *groups)
+{
+    unsigned count;
+    return count_narrow(j, q, classes, n, single, groups, &count) ? count
+                                                                  : count_wide(j, q, classes, n, single, groups);
 }
 
 static uint64_t merged_cost(const interp_job *j, const group *groups, unsigned g)
@@ -388,36 +436,59 @@ static void choose_table(interp_job *j, uint32_t counts[256], group *g)
     j->payload_bits += least >> 16;
 }
 
-static bool has_place(const group *g, unsigned symbol)
+static unsigned group_of_class(const group *groups, unsigned count, uint8_t of[INTERP_CLASSES])
 {
-    return g->table ? g->table->f[symbol] > 0 : symbol == g->constant;
+    unsigned most_k = 0;
+    memset(of, 0, INTERP_CLASSES);
+    for (unsigned g = 0; g < count; g++) {
+        memset(of + groups[g].first, (int)g, INTERP_CLASSES - groups[g].first);
+        most_k = groups[g].k > most_k ? groups[g].k : most_k;
+    }
+    return most_k;
+}
+
+/* Up to a segment: symbols with a place in their group's table; the others are escapes. */
+static void emit_values(interp_job *j, const int32_t *q, const uint8_t *of, size_t n, const group *groups,
+                        unsigned most_k, bit_writer *low, uint8_t *symbols)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
+        symbols[i] = (uint8_t)(s < 256 ? s : 0);
+    }
+    for (size_t i = 0; most_k && i < n; i++) {
+        unsigned k = of[i] == INTERP_NO_GROUP ? 0 : groups[of[i]].k;
+        if (!k)
+            continue;
+        symbols[i] = (uint8_t)symbol_of(q[i], k);
+        put_bits(low, (uint32_t)centred(q[i], k) & ((1u << k) - 1), k);
+    }
+    for (size_t i = 0; i < n; i++)
+        symbols[i] = of[i] == INTERP_NO_GROUP || groups[of[i]].has_place[symbols[i]] ? symbols[i] : 0;
+    for (uint8_t *at = symbols; (at = memchr(at, 0, (size_t)(symbols + n - at))); at++) {
+        const group *g = groups + of[at - symbols];
+        j->escaped[j->escapes++] = (uint32_t)zigzag(centred(q[at - symbols], g->k) >> g->k);
+    }
 }
 
 /* Symbols sorted by group; low bits and escapes in the values' order. */
-static void emit_stage(interp_job *j, const int32_t *q, const uint8_t *classes, size_t n, const group *groups,
-                       unsigned count, bit_writer *low)
+static void emit_stage(interp_job *j, const int32_t *q, uint8_t *classes, size_t n, group *groups, unsigned count,
+                       bit_writer *low)
 {
-    uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES + 1];
-    memset(of, 0, sizeof of);
+    uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES], symbols[INTERP_SEGMENT];
     for (unsigned g = 0; g < count; g++) {
         to[g] = j->symbols + j->sorted;
         if (groups[g].table)
             j->segment[j->segments++] = (rans_segment){to[g], groups[g].n, SYMBOLS_AS_THEY_ARE, groups[g].table};
-        j->sorted += groups[g].n;
-        for (unsigned c = groups[g].first; c < INTERP_CLASSES; c++)
-            of[c] = (uint8_t)g;
+        j->sorted += groups[g].n + INTERP_GAP;
+        for (unsigned s = 0; s < 256; s++)
+            groups[g].has_place[s] = groups[g].table ? groups[g].table->f[s] > 0 : s == groups[g].constant;
     }
-    for (size_t i = 0; i < n; i++) {
-        if (classes[i] == INTERP_SKIPPED)
-            continue;
-        const group *g = groups + of[classes[i]];
-        unsigned s = symbol_of(q[i], g->k);
-        s = has_place(g, s) ? s : 0;
-        *to[of[classes[i]]]++ = (uint8_t)s;
-        if (s == 0)
-            j->escaped[j->escapes++] = (uint32_t)zigzag(centred(q[i], g->k) >> g->k);
-        if (g->k)
-            put_bits(low, (uint32_t)centred(q[i], g->k) & ((1u << g->k) - 1), g->k);
+    unsigned most_k = group_of_class(groups, count, of);
+    interp_groups_map(classes, n, of, j->isa, classes);
+    for (size_t i = 0; i < n; i += INTERP_SEGMENT) {
+        size_t part = n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT;
+        emit_values(j, q + i, classes + i, part, groups, most_k, low, symbols);
+        interp_groups_split(classes + i, symbols, part, count, j->isa, to);
     }
 }
 
@@ -448,7 +519,7 @@ static void plan_and_emit(interp_job *j, bit_writer *low, writer *w)
     for (unsigned i = 0; i < j->plan.count; i++) {
         const interp_stage *s = j->plan.stages + i;
         const int32_t *q = j->q + done;
-        const uint8_t *classes = j->classes + done;
+        uint8_t *classes = j->classes + done;
         unsigned before = j->tables, count = find_groups(j, q, classes, s->count, s->count < LEAST_GROUPED, groups);
         count = merge_groups(j, groups, count);
         if (count > INTERP_GROUPS || count + j->tables > INTERP_TABLES)
@@ -473,12 +544,13 @@ static size_t row_of(const tile *t)
 static void write_zeros(interp_job *j, writer *w)
 {
     size_t n = (size_t)j->t->count, row = row_of(j->t), bytes = (n + 7) / 8;
-    uint8_t *rest = j->rest, *mask = take(&rest, bytes);
+    uint8_t *rest = j->rest, *mask = take(&rest, bytes), *zeros = take(&rest, n);
+    j->walk.k->find_zeros(j->x, n, zeros);
     uint32_t counts[256];
     memset(mask, 0, bytes);
     for (size_t i = 0; i < n; i++) {
-        bool zero = j->walk.k->at(j->x, i) == 0, before = i >= row && j->walk.k->at(j->x, i - row) == 0;
-        mask[i / 8] |= (uint8_t)((zero != before) << (i & 7));
+        uint8_t before = i >= row ? zeros[i - row] : 0;
+        mask[i / 8] |= (uint8_t)((zeros[i] ^ before) << (i & 7));
     }
     histogram_u8(mask, bytes, j->isa, counts);
     symbols_encode(mask, bytes, counts, j->coder, j->isa, aligned64(rest), w);
@@ -488,10 +560,10 @@ static void take_buffers(interp_job *j)
 {
     size_t n = (size_t)j->t->count;
     uint8_t *rest = j->rest;
-    j->symbols = take(&rest, n);
+    j->symbols = take(&rest, n + (INTERP_STAGES * INTERP_GROUPS + 1) * INTERP_GAP);
     j->escaped = take(&rest, 4 * n);
     j->low = take(&rest, 4 * n + 16);
-    j->counts = take(&rest, INTERP_CLASSES * sizeof *j->counts);
+    j->counts = take(&rest, (INTERP_CLASSES + 1) * sizeof *j->counts);
     j->table = take(&rest, INTERP_TABLES * sizeof *j->table);
     j->segment = take(&rest, INTERP_STAGES * INTERP_GROUPS * sizeof *j->segment);
     j->rest = rest;

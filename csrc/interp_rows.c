@@ -5,6 +5,7 @@
 #include <float.h>
 
 #define HALF_OCTAVES 22 /* of a float's pattern: above are the exponent and one bit of the mantissa */
+#define VECTOR 64       /* bytes; loops may read and compute beyond a row, in memory that is there */
 #define LEAST_ACTIVITY ((127 << 1) - 32)
 
 INLINE uint8_t class_of(float activity)
@@ -49,14 +50,69 @@ INLINE double stored_double(uint32_t dtype, double v)
 
 INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v); }
 
+/* By patterns, which loops of vectors take where float comparisons stop them. 0 for what is not finite. */
+INLINE float finite_single(float v)
+{
+    uint32_t u = f32_bits(v);
+    return f32_from_bits((u & 0x7fffffff) < 0x7f800000 ? u : 0);
+}
+
+INLINE uint64_t f64_bits(double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, 8);
+    return u;
+}
+
+INLINE double finite_double(double v)
+{
+    uint64_t u = f64_bits(v), kept = (u & 0x7fffffffffffffff) < 0x7ff0000000000000 ? u : 0;
+    memcpy(&v, &kept, 8);
+    return v;
+}
+
+/* Not strictly within eps, NaN too; or a zero that is none any more. */
+INLINE uint32_t refused_single(float x, float stored, float eps)
+{
+    uint32_t far = (f32_bits(x - stored) & 0x7fffffff) >= f32_bits(eps);
+    return far | ((f32_bits(x) << 1 == 0) & (f32_bits(stored) << 1 != 0));
+}
+
+INLINE uint32_t refused_double(double x, double stored, double eps)
+{
+    uint64_t far = (f64_bits(x - stored) & 0x7fffffffffffffff) >= f64_bits(eps);
+    return (uint32_t)(far | ((f64_bits(x) << 1 == 0) & (f64_bits(stored) << 1 != 0)));
+}
+
 /* The bodies for one work type T. LIMIT: integers up to it are exact when ROUND, 1.5 times a power of two, is added.
  * What is not finite counts as 0 from then on. */
 #define BODIES(T, name, ROUND, LIMIT, MOST)                                                                            \
     INLINE T magnitude_##name(T v) { return v < 0 ? -v : v; }                                                          \
-    INLINE void pick_##name##_body(const T *from, size_t spacing, size_t n, T *out)                                    \
+    INLINE void find_zeros_##name##_body(const T *x, size_t n, uint8_t *zeros)                                         \
     {                                                                                                                  \
         for (size_t i = 0; i < n; i++)                                                                                 \
-            out[i] = from[i * spacing];                                                                                \
+            zeros[i] = x[i] == 0;                                                                                      \
+    }                                                                                                                  \
+    INLINE size_t survey_##name##_body(const T *x, size_t n, size_t *zeros)                                            \
+    {                                                                                                                  \
+        size_t strange = 0, none = 0;                                                                                  \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            strange += magnitude_##name(x[i]) <= (T)MOST ? 0u : 1u;                                                    \
+            none += x[i] == 0 ? 1u : 0u;                                                                               \
+        }                                                                                                              \
+        *zeros = none;                                                                                                 \
+        return strange;                                                                                                \
+    }                                                                                                                  \
+    INLINE void pick_##name##_body(const T *from, size_t spacing, size_t n, T *out)                                    \
+    {                                                                                                                  \
+        if (spacing == 1)                                                                                              \
+            memcpy(out, from, n * sizeof *out);                                                                        \
+        else if (spacing == 2)                                                                                         \
+            for (size_t i = 0; i < n; i++)                                                                             \
+                out[i] = from[i * 2];                                                                                  \
+        else                                                                                                           \
+            for (size_t i = 0; i < n; i++)                                                                             \
+                out[i] = from[i * spacing];                                                                            \
     }                                                                                                                  \
     INLINE void mean_##name##_body(const T *a, const T *b, size_t n, T *out)                                           \
     {                                                                                                                  \
@@ -98,35 +154,46 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
         for (size_t i = 0; i < n; i += INTERP_SEGMENT)                                                                 \
             classify_##name##_part(row, i, n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT, (T)inverse, classes + i);  \
     }                                                                                                                  \
+    typedef T vector_##name __attribute__((vector_size(VECTOR)));                                                      \
+    INLINE void load_vector_##name(vector_##name *v, const uint8_t *at, size_t i)                                      \
+    {                                                                                                                  \
+        memcpy(v, (const T *)at + i, sizeof *v);                                                                       \
+    }                                                                                                                  \
     INLINE void predict_##name##_body(const interp_row *row, size_t from, size_t n, T *p)                              \
     {                                                                                                                  \
-        const T *m = (const T *)row->mean + from;                                                                      \
-        memcpy(p, m, n * sizeof *p);                                                                                   \
-        for (unsigned k = 0; k < row->count; k++) {                                                                    \
-            const interp_tap *t = row->taps + k;                                                                       \
-            const T w = (T)t->weight * (T)(1.0 / INTERP_UNIT);                                                         \
-            const T *u = (const T *)t->at[0] + from, *v = (const T *)t->at[1] + from;                                  \
-            if (t->weight == 0)                                                                                        \
-                continue;                                                                                              \
-            if (t->kind == TAP_PAIR) {                                                                                 \
-                for (size_t i = 0; i < n; i++)                                                                         \
-                    p[i] = p[i] + w * ((u[i] + v[i]) * (T)0.5 - m[i]);                                                 \
-            } else if (t->kind == TAP_CAUSAL) {                                                                        \
-                for (size_t i = 0; i < n; i++)                                                                         \
-                    p[i] = p[i] + w * (u[i] - v[i]);                                                                   \
-            } else {                                                                                                   \
-                const T *x = (const T *)t->at[2] + from, *y = (const T *)t->at[3] + from;                              \
-                for (size_t i = 0; i < n; i++)                                                                         \
-                    p[i] = p[i] + w * (((u[i] + v[i]) + (x[i] + y[i])) * (T)0.25 - m[i]);                              \
+        for (size_t i = from; i < from + n; i += VECTOR / sizeof(T)) {                                                 \
+            vector_##name sum, m, u, v, x, y;                                                                          \
+            load_vector_##name(&m, row->mean, i);                                                                      \
+            sum = m;                                                                                                   \
+            unsigned k = 0;                                                                                            \
+            for (; k < row->count && row->taps[k].kind == TAP_PAIR; k++) {                                             \
+                const interp_tap *t = row->taps + k;                                                                   \
+                load_vector_##name(&u, t->at[0], i);                                                                   \
+                load_vector_##name(&v, t->at[1], i);                                                                   \
+                sum = sum + t->weight_##name * ((u + v) * (T)0.5 - m);                                                 \
             }                                                                                                          \
+            for (; k < row->count && row->taps[k].kind == TAP_QUAD; k++) {                                             \
+                const interp_tap *t = row->taps + k;                                                                   \
+                load_vector_##name(&u, t->at[0], i);                                                                   \
+                load_vector_##name(&v, t->at[1], i);                                                                   \
+                load_vector_##name(&x, t->at[2], i);                                                                   \
+                load_vector_##name(&y, t->at[3], i);                                                                   \
+                sum = sum + t->weight_##name * (((u + v) + (x + y)) * (T)0.25 - m);                                    \
+            }                                                                                                          \
+            for (; k < row->count; k++) {                                                                              \
+                const interp_tap *t = row->taps + k;                                                                   \
+                load_vector_##name(&u, t->at[0], i);                                                                   \
+                load_vector_##name(&v, t->at[1], i);                                                                   \
+                sum = sum + t->weight_##name * (u - v);                                                                \
+            }                                                                                                          \
+            memcpy(p + (i - from), &sum, sizeof sum);                                                                  \
         }                                                                                                              \
     }                                                                                                                  \
     INLINE void reconstruct_##name##_body(const T *p, const int32_t *q, size_t n, double step, T *v)                   \
     {                                                                                                                  \
         const T s = (T)step;                                                                                           \
         for (size_t i = 0; i < n; i++) {                                                                               \
-            T y = p[i] + (T)q[i] * s;                                                                                  \
-            v[i] = magnitude_##name(y) <= (T)MOST ? y : 0;                                                             \
+            v[i] = finite_##name(p[i] + (T)q[i] * s);                                                                  \
         }                                                                                                              \
     }                                                                                                                  \
     INLINE uint32_t quantize_##name##_of(uint32_t dtype, const T *x, const T *p, size_t n, const double *steps,        \
@@ -139,12 +206,10 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
             t = t < (T)LIMIT ? t : (T)LIMIT; /* NaN too */                                                             \
             t = t > -(T)LIMIT ? t : -(T)LIMIT;                                                                         \
             t = (t + (T)ROUND) - (T)ROUND;                                                                             \
-            T y = p[i] + t * s;                                                                                        \
-            y = magnitude_##name(y) <= (T)MOST ? y : 0;                                                                \
-            T stored = stored_##name(dtype, y);                                                                        \
+            T y = finite_##name(p[i] + t * s), stored = stored_##name(dtype, y);                                       \
             q[i] = (int32_t)t;                                                                                         \
             v[i] = y;                                                                                                  \
-            worst |= (magnitude_##name(x[i] - stored) < eps ? 0u : 1u) | (x[i] == 0 && stored != 0 ? 1u : 0u);         \
+            worst |= refused_##name(x[i], stored, eps);                                                                \
         }                                                                                                              \
         return worst;                                                                                                  \
     }                                                                                                                  \
@@ -173,6 +238,13 @@ INLINE float stored_single(uint32_t dtype, float v) { return as_stored(dtype, v)
                                  (T)0.25 -                                                                             \
                              m[i]);                                                                                    \
     }                                                                                                                  \
+    static void pad_##name(uint8_t *values, size_t n)                                                                  \
+    {                                                                                                                  \
+        T *row = (T *)(void *)values, *end = row + n;                                                                  \
+        row[-1] = row[0] + (row[0] - row[n > 1]);                                                                      \
+        end[0] = end[-1] + (end[-1] - (n > 1 ? end[-2] : end[-1]));                                                    \
+        end[1] = end[0] + (end[0] - end[-1]);                                                                          \
+    }                                                                                                                  \
     static double at_##name(const uint8_t *v, size_t i) { return (double)((const T *)(const void *)v)[i]; }            \
     static void put_##name(uint8_t *v, size_t i, double x) { ((T *)(void *)v)[i] = (T)x; }
 
@@ -188,6 +260,14 @@ BODIES(double, double, 6755399441055744.0, 1073741823.0, DBL_MAX)
     target static void store_##name##_##isa(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values)             \
     {                                                                                                                \
         store_##name##_body(dtype, (const T *)(const void *)v, n, values);                                           \
+    }                                                                                                                \
+    target static void find_zeros_##name##_##isa(const uint8_t *x, size_t n, uint8_t *zeros)                         \
+    {                                                                                                                \
+        find_zeros_##name##_body((const T *)(const void *)x, n, zeros);                                              \
+    }                                                                                                                \
+    target static size_t survey_##name##_##isa(const uint8_t *x, size_t n, size_t *zeros)                            \
+    {                                                                                                                \
+        return survey_##name##_body((const T *)(const void *)x, n, zeros);                                           \
     }                                                                                                                \
     target static void pick_##name##_##isa(const uint8_t *from, size_t spacing, size_t n, uint8_t *out)              \
     {                                                                                                                \
@@ -236,21 +316,24 @@ SET(double, double, scalar, )
 SET(double, double, avx2, TARGET_AVX2)
 SET(double, double, avx512, TARGET_AVX512)
 
-#define ENTRY(T, name, isa)      \
-    {sizeof(T),                  \
-     load_##name##_##isa,        \
-     store_##name##_##isa,       \
-     pick_##name##_##isa,        \
-     mean_##name##_##isa,        \
-     extend_##name##_##isa,      \
-     weave_##name##_##isa,       \
-     classify_##name##_##isa,    \
-     predict_##name##_##isa,     \
-     reconstruct_##name##_##isa, \
-     quantize_##name##_##isa,    \
-     at_##name,                  \
-     put_##name,                 \
-     terms_##name##_##isa}
+#define ENTRY(T, name, isa)                     \
+    {.bytes = sizeof(T),                        \
+     .pad = pad_##name,                         \
+     .at = at_##name,                           \
+     .put = put_##name,                         \
+     .load = load_##name##_##isa,               \
+     .store = store_##name##_##isa,             \
+     .find_zeros = find_zeros_##name##_##isa,   \
+     .survey = survey_##name##_##isa,           \
+     .pick = pick_##name##_##isa,               \
+     .mean = mean_##name##_##isa,               \
+     .extend = extend_##name##_##isa,           \
+     .weave = weave_##name##_##isa,             \
+     .classify = classify_##name##_##isa,       \
+     .predict = predict_##name##_##isa,         \
+     .reconstruct = reconstruct_##name##_##isa, \
+     .quantize = quantize_##name##_##isa,       \
+     .terms = terms_##name##_##isa}
 
 const interp_kernels *interp_kernels_for(bool is_double, uint32_t isa)
 {

@@ -11,7 +11,7 @@ import numpy as np
 import zstandard
 
 import szdnn
-from szdnn import archive
+from szdnn import archive, skeleton
 from szdnn.safetensors_file import parse_header
 
 KEYS = (
@@ -25,6 +25,7 @@ WORDS = (
     "npz", ".pt", ".npy", "size", "device", "layout", "cpu", "strided", "0x1f", "7ff8000000000000", "AAAA", "00",
     "Abs", "Rel", "Lossless", "r", "__szdnn__.small", "__metadata__", "\ud800", "__class__",
 )  # fmt: skip
+_WORDS = zstandard.ZstdCompressionDict(skeleton.DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 NUMBERS = (0, 1, 2, 3, 4, 8, -1, 255, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64, 10**30, 0.5, 1e308)
 
 
@@ -100,10 +101,10 @@ def reassembled(data: Bytes) -> bytes:
     parts = {name: original[entry.start : entry.stop] for name, entry in header.entries.items()}
     how = data.number() % 3
     if how == 0 or archive.SMALL not in parts:
-        skeleton = json.loads(zstandard.ZstdDecompressor().decompress(parts[archive.SKELETON]))
-        key = data.pick(tuple(skeleton))
-        skeleton[key] = node(data)
-        parts[archive.SKELETON] = packed(skeleton)
+        found = json.loads(zstandard.ZstdDecompressor(dict_data=_WORDS).decompress(parts[archive.SKELETON]))
+        key = data.pick(tuple(found))
+        found[key] = node(data)
+        parts[archive.SKELETON] = packed(found)
     else:
         entry = parts[archive.SMALL]
         index = packed(node(data))
@@ -115,7 +116,7 @@ def reassembled(data: Bytes) -> bytes:
 
 def packed(value: Any) -> bytes:
     """JSON as szdnn packs it."""
-    return zstandard.ZstdCompressor(write_checksum=True).compress(json.dumps(value).encode())
+    return zstandard.ZstdCompressor(write_checksum=True, dict_data=_WORDS).compress(json.dumps(value).encode())
 
 
 def assembled(parts: dict[str, bytes]) -> bytes:
