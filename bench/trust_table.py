@@ -53,8 +53,8 @@ def _platforms(found: list[Record]) -> str:
 
 _ABUSE: list[tuple[str, str, Callable[[list[Record]], str]]] = [
     ("hostile arrays that broke the promise", "promises", _kept),
-    ("values checked in the soak, broken", "soak", _kept),
-    ("fuzz executions, crashes", "fuzz", _kept),
+    ("values beyond their bound in the soak", "soak", _kept),
+    ("crashes in fuzz executions", "fuzz", _kept),
     ("kills of a save survived", "kill", _all_good),
     ("ways to decode that agree bit for bit", "platforms", _platforms),
 ]
@@ -66,8 +66,8 @@ def _trust_note(records: list[Record]) -> str:
     note = (
         "Detected: of the damage that changed a value. Hostile arrays: NaN, infinities, denormals, ties, huge spreads "
     )
-    note += "... under an absolute bound (pcodec, ZipNN: losslessly); a refusal counts. "
-    return f"{note}{fuzzed} fuzz targets. Ways to decode: {', '.join(names)}"
+    note += "... under an absolute bound (pcodec, ZipNN: losslessly); a refusal counts. Crashes: hangs too. "
+    return f"{note}{fuzzed} fuzz targets. Ways to decode: {'; '.join(names)}"
 
 
 def trust_cells(records: list[Record]) -> tuple[list[str], list[list[str]], str]:
