@@ -64,9 +64,9 @@ _SPARSER_5: dict[str, Any] = {
     "augment": True, "bfloat16": True, "half": True,
 }  # fmt: skip
 _UNIVERSAL_LENET: dict[str, Any] = {"step": 0.45, "coder": "zstd", "tune_epochs": 1, "tune_rate": 1e-3}
-_UNIVERSAL_32: dict[str, Any] = {"step": 0.6, "coder": "zstd", "tune_epochs": 0.12, "tune_rate": 1e-3}
+_UNIVERSAL_32: dict[str, Any] = {"step": 0.5, "coder": "zstd", "tune_epochs": 0.5, "tune_rate": 1e-3}
 _RESIDUAL: dict[str, Any] = {
-    "density": 0.125, "steps": 2, "epochs": 0.25, "last": 0.8, "rate": 0.02, "optimizer": "sgd", "decay": 1e-4,
+    "density": 0.125, "steps": 2, "epochs": 0.5, "last": 3.0, "rate": 0.02, "optimizer": "sgd", "decay": 1e-4,
     "augment": True, "bfloat16": True, "half": True,
 }  # fmt: skip
 PAPERS = "Deep Compression, the paper's rates and bits"
@@ -80,7 +80,9 @@ EXPERIMENTS = [
         SPARSER, "mnist/lenet-5", DeepCompression(bits="8/6", tune_epochs=1, tune_rate=1e-4, **_SPARSER_5), _LENET_5
     ),
     Experiment("universal, Z", "mnist/lenet-5", Universal(**_UNIVERSAL_LENET, **_SPARSER_5), _choi(124.8)),
-    Experiment("universal, E8", "mnist/lenet-5", Universal(lattice="E8", **_UNIVERSAL_LENET, **_SPARSER_5), _choi(124.8)),
+    Experiment(
+        "universal, E8", "mnist/lenet-5", Universal(lattice="E8", **_UNIVERSAL_LENET, **_SPARSER_5), _choi(124.8)
+    ),
     Experiment("universal, Z", "cifar10/resnet-32", Universal(**_UNIVERSAL_32, **_RESIDUAL), _choi(47.1)),
     Experiment(PAPERS, "alexnet", DeepCompression(bits="8/5", **_synthetic(ALEXNET)), _han(None, None, 9, 27, 35)),
     Experiment("universal, Z", "alexnet", Universal(step=0.6, **_synthetic(ALEXNET)), _choi(42.5)),

@@ -37,8 +37,8 @@ class Row:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=float, default=30.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=20.0)
     records.add_output_options(parser)
 
 
