@@ -142,9 +142,12 @@ class Allocation:
     def plan(self, distance: float) -> Plan:
         """The plan of a total distance; measures what it would have coarser than anything known."""
         for _ in range(ROUNDS):
-            steps = allocate({n: self._reachable(n, OCTAVE) for n in self.curves}, distance)
+            reach = {n: OCTAVE if self.problem.tensors[n].nbytes >= SMALL_BYTES else 1.0 for n in self.curves}
+            steps = allocate({n: self._reachable(n, reach[n]) for n in self.curves}, distance)
             news = [n for n, step in steps.items() if step > self.tested[n] * 1.01]
-            if not news or self.measured + len(news) > self.most:
+            # The largest first: there it matters most, and evaluations are limited.
+            news = sorted(news, key=lambda n: -self.problem.tensors[n].size)[: self.most - self.measured]
+            if not news:
                 break
             self._measure({name: steps[name] for name in news})
         return Plan(Lossless(), self.bounds(distance))
