@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from bench.trust_table import trust_cells
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -433,6 +434,49 @@ def _first(records: list[Record], layers: str) -> list[Record]:
     return [r for r in records if r["layers"] == layers][:1]
 
 
+def train_table() -> str:
+    """Runs that trained networks for size: ratio and error, every seed and the median."""
+    records = _records("train.csv")
+    lines = []
+    for network in dict.fromkeys(r["network"] for r in records):
+        runs = [r for r in records if r["network"] == network]
+        errors = sorted(100 * float(r["error"]) for r in runs)
+        low, middle, high = errors[0], median(errors), errors[-1]
+        one = runs[0]
+        lines.append(
+            [
+                network,
+                f"{float(one['goal_ratio']):g}x at {100 * float(one['goal_error']):.2f}%",
+                f"{median(float(r['ratio']) for r in runs):.1f}x",
+                f"{100 * float(one['original_error']):.2f}%",
+                f"{middle:.2f}% ({low:.2f} to {high:.2f}%)",
+                str(len(runs)),
+                f"{median(float(r['minutes']) for r in runs):.1f}",
+            ]
+        )
+    header = ["", "goal", "whole archive", "error before", "after", "seeds", "minutes"]
+    return _markdown(
+        header, lines, f"Medians (range); CPU time of one thread (`python -m bench train`, {_machine(records)})."
+    )
+
+
+def learned_table() -> str:
+    """Bytes of learned bounds against those of the default method."""
+    records = _records("learned.csv")
+    lines = [
+        [
+            r["network"],
+            f"{int(r['sensitivity_bytes']):,}",
+            f"{int(r['learned_bytes']):,}",
+            f"{int(r['learned_bytes']) / int(r['sensitivity_bytes']) - 1:+.1%}",
+            f"{float(r['at_equal_divergence']) - 1:+.1%}",
+        ]
+        for r in records
+    ]
+    header = ["", "`sensitivity`", "`learned`", "at half a point", "at equal divergence"]
+    return _markdown(header, lines, f"Archive bytes, weights frozen (`python -m bench learned`, {_machine(records)}).")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "weights": weights_table,
     "speed": speed_table,
@@ -448,4 +492,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "transfer": transfer_table,
     "tune": tune_table,
     "tune-cost": tune_cost_table,
+    "train": train_table,
+    "learned": learned_table,
 }

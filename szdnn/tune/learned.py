@@ -35,10 +35,10 @@ from .problem import Problem
 from .sensitivity import SMALL_BYTES, START, Allocation
 from .worker import Call, rounded
 
-STARTS = (1, 2, 4)
+STARTS = (1, 2)
 """How much coarser than the allocation's bounds learning starts, one after the other."""
 STEPS = 64
-"""Gradient steps for each knob that the search tries."""
+"""Gradient steps from each start, for each knob that the search tries."""
 RATE = 0.1
 """How far, in the logarithm of a bound, a step goes at most; it falls to a tenth while one distance is learned."""
 REST = 1 / 16
@@ -63,6 +63,11 @@ def size_slope(curve: Curve, log_step: float) -> tuple[float, float]:
     return float(here), float((above - below) / (2 * half))
 
 
+def _eps(bound: Bound) -> float:
+    assert isinstance(bound, Abs)
+    return float(bound.eps)  # type: ignore[arg-type]
+
+
 class Learner:
     """Learns bounds of the larger tensors by gradient descent, going on from knob to knob.
 
@@ -81,6 +86,7 @@ class Learner:
         self._batches = itertools.cycle(list(zip(problem.calls, problem.evaluator.worker.reference(), strict=True)))
         self._slopes: dict[str, float] = {}
         self._distance, self._aim = math.nan, START
+        self._last: dict[str, float] = {}
         self.multiplier = math.nan
 
     def _names(self, bounds: dict[str, Bound]) -> list[str]:
@@ -94,8 +100,7 @@ class Learner:
         ]  # fmt: skip
 
     def _attach(self, name: str, bound: Bound) -> None:
-        assert isinstance(bound, Abs)
-        lattice = LatticeStep(float(bound.eps))  # type: ignore[arg-type]
+        lattice = LatticeStep(_eps(bound))
         parameter = self.model.get_parameter(name)
         for path, module in list(self.model.named_modules(remove_duplicate=False)):
             for attribute, other in list(module._parameters.items()):  # tied ones too
@@ -108,49 +113,46 @@ class Learner:
         assert self.problem.distance is not None
         return self.problem.distance(reference, main_output(self.model(*args, **kwargs))).mean()
 
-    def settle(self) -> None:
-        """Learn from the allocation and from coarser bounds, and keep what has the fewest bytes at the same distance.
+    def bounds(self, distance: float) -> dict[str, Bound]:
+        """Learned bounds of a distance, and the allocation's for what is not learned.
 
         Below about two bits a value the bytes are no longer convex in the distance, and several allocations are
-        stationary.
+        stationary: the best is kept of what is learned from the last result, the allocation and a coarser one.
         """
-        first = {name: lattice.log_eps.item() for name, lattice in self.lattices.items()}
-        found: list[tuple[float, dict[str, float]]] = []
-        for coarser in STARTS if self.lattices else ():
-            self._set({name: value + math.log(coarser) for name, value in first.items()})
-            self._slopes, self._distance = {}, math.nan
-            self.learn(START)
-            size = sum(size_slope(self.allocation.curves[n], self._log_step(n))[0] for n in self.lattices)
-            too_far = max(self._distance / START / 1.25, 1.0)
-            found.append((size * too_far, {name: lattice.log_eps.item() for name, lattice in self.lattices.items()}))
+        rest = self.allocation.bounds(min(distance, START) * REST)
+        self._put_rest(rest)
+        found = [self._descend(start, distance) for start in (self._starts(distance) if self.lattices else ())]
         if found:
-            self._set(min(found, key=lambda one: one[0])[1])
+            self._last = min(found, key=lambda one: one[0])[1]
+            self._set(self._last)
+        self._aim = distance
+        return rest | {name: lattice.bound for name, lattice in self.lattices.items()}
+
+    def _starts(self, distance: float) -> Iterator[dict[str, float]]:
+        """Logarithms of bounds to learn from; the last result moved by the law of high rates, eps ~ sqrt(distance)."""
+        if self._last:
+            moved = math.log(distance / self._aim) / 2
+            yield {name: value + moved for name, value in self._last.items()}
+        allocated = self.allocation.bounds(distance)
+        for coarser in STARTS:
+            yield {n: math.log(coarser * _eps(allocated[n])) for n in self.lattices}
+
+    def _descend(self, start: dict[str, float], distance: float) -> tuple[float, dict[str, float]]:
+        """Learn from a start: the bytes of the result, more where it is too far, and the mean of the second half."""
+        self._slopes, self._distance = {}, math.nan
+        self._set(start)
+        seen: list[list[float]] = []
+        for step in range(self.steps):
+            self._step(distance, self.rate * (1 - 0.9 * step / self.steps))
+            seen.append([lattice.log_eps.item() for lattice in self.lattices.values()])
+        means = dict(zip(self.lattices, np.mean(seen[len(seen) // 2 :], axis=0).tolist(), strict=True))
+        size = sum(size_slope(self.allocation.curves[n], value + math.log(2))[0] for n, value in means.items())
+        return size * max(self._distance / distance, 1.0), means
 
     def _set(self, log_eps: dict[str, float]) -> None:
         with torch.no_grad():
             for name, value in log_eps.items():
                 self.lattices[name].log_eps.fill_(value)
-
-    def learn(self, distance: float) -> dict[str, Bound]:
-        """Learn bounds whose distance is the one given, and return all tensors' bounds.
-
-        Learning goes on where it stood for the last distance, moved by what the law of high rates says: a bound is
-        proportional to the square root of the distance. The result is the mean over the second half of the steps.
-        """
-        moved = math.log(distance / self._aim)
-        self._distance *= math.exp(moved)
-        self._slopes = {name: slope * math.exp(moved) for name, slope in self._slopes.items()}
-        self._aim = distance
-        self._set({name: lattice.log_eps.item() + moved / 2 for name, lattice in self.lattices.items()})
-        base = self.allocation.bounds(min(distance, START) * REST)
-        self._put_rest(base)
-        seen: list[list[float]] = []
-        for step in range(self.steps if self.lattices else 0):
-            self._step(distance, self.rate * (1 - 0.9 * step / self.steps))
-            seen.append([lattice.log_eps.item() for lattice in self.lattices.values()])
-        means = np.mean(seen[len(seen) // 2 :], axis=0) if seen else []
-        self._set(dict(zip(self.lattices, map(float, means), strict=False)))
-        return base | {name: lattice.bound for name, lattice in self.lattices.items()}
 
     def _put_rest(self, bounds: dict[str, Bound]) -> None:
         """Round what is not learned as its bound says."""
@@ -185,14 +187,12 @@ class Learner:
 
     def plan(self, distance: float) -> Plan:
         """The plan learned for a distance."""
-        return Plan(Lossless(), self.learn(distance))
+        return Plan(Lossless(), self.bounds(distance))
 
 
 def search(problem: Problem, *, rate: float = RATE, steps: int = STEPS) -> Iterator[Candidate]:
     """Learn bounds for one distance after the other, on the way to the budget."""
     if problem.compensate:
         raise ArgumentError("learned: bounds are learned for plain rounding; compensate is not for it")
-    learner = Learner(problem, Allocation(problem), rate, steps)
-    problem.say("first bounds")
-    learner.settle()
+    learner = Learner(problem, Allocation(problem, per_channel=False), rate, steps)
     yield from search_knob(problem, learner.plan, START, power=1)

@@ -73,6 +73,10 @@ class TaskBatches:
     size: int = 64
     seed: int = 0
 
+    def __len__(self) -> int:
+        task = _task(self.name)
+        return -(-len(task.examples(task.training_split)) // self.size)
+
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         task = _task(self.name)
         self.seed += 1

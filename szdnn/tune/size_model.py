@@ -23,6 +23,8 @@ from .prior import CodeLength, Prior
 
 EFFORT = 9
 """The mixing coder, whose contexts the prior stands for."""
+DRIFT = 0.04
+"""Between two calibrations, in the logarithm of the bytes."""
 FRAME_HEADER = 30
 """About the bytes of a frame beside its integers' code."""
 
@@ -87,12 +89,18 @@ class SizeModel:
     def __init__(self, frames: Iterable[Frame]) -> None:
         self.frames = list(frames)
         self.overhead = 0.0
+        self._calibrated = math.nan
         self._optimizer = torch.optim.Adam([p for f in self.frames for p in f.prior.parameters()], lr=0.02)
 
     @property
     def bytes(self) -> float:
         """The estimate as of the last refresh."""
         return self.overhead + sum(frame.bytes for frame in self.frames)
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the estimate is so far from that of the last calibration that the gains may no longer hold."""
+        return not abs(math.log(self.bytes / self._calibrated)) < DRIFT
 
     def refresh(self, *, learn: bool = True) -> None:
         """Measure the code lengths anew; with `learn`, let the priors take a step towards the integers."""
@@ -123,6 +131,7 @@ class SizeModel:
             frame.gain = min(max((size - FRAME_HEADER) / code, 0.25), 4.0)
             real += size
         self.overhead = total - real
+        self._calibrated = self.bytes
         return total
 
 

@@ -182,6 +182,8 @@ class Training:
                 losses += task.item()
                 if step % recipe.every == 0:
                     self.size.refresh(learn=step % (2 * recipe.every) == 0)
+                    if self.size.has_drifted:
+                        self.size.calibrate(self.state(), self.plan())
                     price.update(self.size.bytes, step / steps)
                 self.size.add_gradients(price.now)
                 optimizer.step()
