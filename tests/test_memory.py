@@ -1,8 +1,8 @@
 """Peak memory, measured from outside the allocator, by the kernel's high-water mark of a process of its own.
 
 Beyond its input, compressing takes twice the frame (its blocks, and the whole that is returned), with `out=` not even
-that; decompressing takes the values, with `out=` not even them; both 16 MB a thread, compressing by interpolation, whose
-blocks are larger, 48 MB.
+that; decompressing takes the values, with `out=` not even them; both 16 MB a thread; compressing by interpolation,
+whose blocks are larger, 48 MB.
 """
 
 from __future__ import annotations
