@@ -9,10 +9,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from bench.trust_table import trust_cells
-from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
