@@ -269,6 +269,22 @@ def _tune_cell(record: Record | None) -> str:
     return f"{size} ({float(saving):.0%}, {low} to {high})"
 
 
+def tune_cost_table() -> str:
+    """Evaluations against layers."""
+    records = _records("tune-cost.csv")
+    layers = list(dict.fromkeys(r["layers"] for r in records))
+    found = {(r["layers"], r["method"]): r["evaluations"] for r in records}
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = [[m, *(found.get((n, m), "-") for n in layers)] for m in methods]
+    lines.append(["2L + 30", *(r["limit"] for n in layers for r in _first(records, n))])
+    note = f"Evaluations of a search for half a point (`python -m bench tune cost`, {_machine(records)})."
+    return _markdown(["weight layers", *layers], lines, note)
+
+
+def _first(records: list[Record], layers: str) -> list[Record]:
+    return [r for r in records if r["layers"] == layers][:1]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "weights": weights_table,
     "speed": speed_table,
@@ -278,4 +294,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "threads": threads_table,
     "fields": fields_table,
     "tune": tune_table,
+    "tune-cost": tune_cost_table,
 }
