@@ -382,9 +382,9 @@ _TUNE_METHODS = {
     "nncodec": "NNCodec, trellis",
     "deepsz": "DeepSZ's search",
     "sensitivity": "**sensitivity**",
-    "sensitivity, corrected": "**+ correct**",
-    "sensitivity, compensated": "**+ compensate**",
-    "sensitivity, both": "**+ both**",
+    "sensitivity, corrected": "**sensitivity**, correct",
+    "sensitivity, compensated": "**sensitivity**, compensate",
+    "sensitivity, both": "**sensitivity**, both",
 }
 
 
