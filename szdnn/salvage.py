@@ -162,7 +162,7 @@ class Wreck(Archive):
             self.specs = dict(self._specs_of_frames(own))
             self.skeleton = {"kind": "safetensors", "suffix": ".safetensors", "metadata": {}}
             self.skeleton["tensors"] = skeletons.pack_specs(self.specs)
-            self.notes.append("what the file held beside tensors, and its tensors under 4 KiB, are lost")
+            self.notes.append("what the file held beside tensors, and its small tensors, are lost")
 
     def _specs_of_frames(self, names: list[str]) -> Iterator[tuple[str, TensorSpec]]:
         for name in names:
