@@ -334,6 +334,8 @@ def _delta_note(records: list[Record]) -> str:
         f"{part(name, 'weights_bytes'):.3f}, its files {part(name, 'file_bytes'):.3f}, files with Adam's state too "
         f"{part(name + ', Adam', 'file_bytes'):.3f} ({_machine(records)})."
     )
+
+
 def seeds_table() -> str:
     """The papers' networks: whole-network ratios and errors beside theirs."""
     records = _records("seeds.csv")
@@ -375,6 +377,8 @@ def transfer_table() -> str:
         lines.append([start, f"{float(found[0]['error_before']):.1f}", *errors])
     note = f"Error % on 500 digits, means and standard deviations of {records[0]['seeds']} seeds ({_machine(records)})."
     return _markdown(["start", "before", *(f"after {count} digits" for count in counts)], lines, note)
+
+
 _TUNE_METHODS = {
     "uniform Abs": "one `Abs` for all",
     "uniform Rel": "one `Rel` for all",
