@@ -289,11 +289,13 @@ def method(spec: str) -> Method:
         raise ArgumentError(f"no method {name!r}; there are {', '.join(known)}")
     values = dict(_setting(spec, item) for item in settings.split(",") if item)
     inner = make.func if isinstance(make, functools.partial) else make
-    known_fields = {item.name: item.default for item in fields(inner)} if is_dataclass(inner) else {}
+    known_fields = {item.name: item for item in fields(inner)} if is_dataclass(inner) else {}
     for key, value in values.items():
         if key not in known_fields:
             raise ArgumentError(f"{spec}: {name} has the settings {', '.join(known_fields) or 'none'}")
-        if isinstance(known_fields[key], int | float) and not isinstance(value, int | float | None):
+        takes = known_fields[key]
+        number = isinstance(takes.default, int | float) and "str" not in str(takes.type)
+        if number and not isinstance(value, int | float | None):
             raise ArgumentError(f"{spec}: {key} is a number, not {value!r}")
     return make(**values)
 
