@@ -40,8 +40,8 @@ TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
 MIXED_TILES = 4
-# Interpolation is worth a trial where another predictor costs at most this much of what none does.
-RELATED = 1.1
+# Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
+RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
 SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 40, 1 << 13, 1 << 17, 2
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
@@ -197,6 +197,18 @@ def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
     ]
 
 
+def neighbours_alike(values: NDArray[Any]) -> bool:
+    """Whether values next to each other along a long axis have a correlation above a half, in a box in the middle."""
+    dims = folded_dims(values.shape)
+    edges = tile_for(dims, RELATED_VALUES)
+    middle = tuple(slice((d - e) // 2, (d - e) // 2 + e) for d, e in zip(dims, edges, strict=True))
+    box = values.reshape(dims)[middle].astype(np.float64)
+    with np.errstate(all="ignore"):
+        steps = (np.diff(box, axis=axis) for axis, edge in enumerate(edges) if edge >= RELATED_AXIS)
+        spread = box.var()
+        return any((step * step).mean() < spread for step in steps)
+
+
 class FrameMaker:
     """Makes frames of one tensor; `values` and `reference` are C-contiguous, `code` is the dtype's."""
 
@@ -349,16 +361,15 @@ class FrameMaker:
 
     def _cheapest_own(self, lattice: _native.Header, target: Target) -> tuple[str, float]:
         """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
-        the others' cost shows that neighbours tell something."""
+        another predictor pays, or neighbours are alike: most weights are spared that."""
         if self.choices.effort < 2 or self.values.size < SMALLEST_PREDICTED:
             return "none", math.inf
         header = self._predicted(lattice, "regression")
         header.complete()
         bits = _native.Encoder(header, self.options, self.values).estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
-        related = bits[best] <= bits["none"] * RELATED
         best = best if bits[best] < bits["none"] * 0.99 else "none"
-        if not related or not self._interpolable(lattice):
+        if not self._interpolable(lattice) or (best == "none" and not neighbours_alike(self.values)):
             return best, bits[best]
         cost, other = (self._sample_cost(target, name) for name in ("interpolation", best))
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
