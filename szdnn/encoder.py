@@ -202,8 +202,8 @@ def neighbours_alike(values: NDArray[Any]) -> bool:
     dims = folded_dims(values.shape)
     edges = tile_for(dims, RELATED_VALUES)
     middle = tuple(slice((d - e) // 2, (d - e) // 2 + e) for d, e in zip(dims, edges, strict=True))
-    box = values.reshape(dims)[middle].astype(np.float64)
     with np.errstate(all="ignore"):
+        box = values.reshape(dims)[middle].astype(np.float64)
         steps = (np.diff(box, axis=axis) for axis, edge in enumerate(edges) if edge >= RELATED_AXIS)
         spread = box.var()
         return any((step * step).mean() < spread for step in steps)
