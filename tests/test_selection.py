@@ -1,0 +1,40 @@
+"""Which predictor is chosen: interpolation where neighbours tell something, none on weights, whatever else is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import szdnn
+from szdnn.encoder import neighbours_alike
+
+RNG = np.random.default_rng(3)
+SMOOTH = np.add.outer(np.sin(np.arange(200) / 30), np.cos(np.arange(300) / 40)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_smooth_fields_are_interpolated(dtype):
+    assert neighbours_alike(SMOOTH.astype(dtype))
+    chosen = szdnn.compress(SMOOTH.astype(dtype), szdnn.Rel(1e-3))
+    assert szdnn.info(chosen).predictor == "interpolation"
+    others = [
+        szdnn.compress(SMOOTH.astype(dtype), szdnn.Rel(1e-3), predictor=p) for p in ("none", "lorenzo", "regression")
+    ]
+    assert len(chosen) <= 1.03 * min(map(len, others))
+
+
+@pytest.mark.parametrize("shape", [(1000,), (200, 300), (64, 32, 3, 3), (2, 5, 7, 11, 13)])
+def test_weights_are_spared_the_trial(shape):
+    weights = RNG.laplace(size=shape).astype(np.float32)
+    assert not neighbours_alike(weights)
+    assert szdnn.info(szdnn.compress(weights, szdnn.Rel(1e-2))).predictor == "none"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [np.nan, np.inf, np.float32(3e38)])
+def test_odd_values_neither_warn_nor_fail(odd):
+    values = SMOOTH.copy()
+    values[::3] = odd
+    assert neighbours_alike(values) in (True, False)
+    frame = szdnn.compress(values, szdnn.Abs(1e-3))
+    assert szdnn.compare(values, szdnn.decompress(frame), szdnn.info(frame)).violations == 0
