@@ -288,7 +288,8 @@ class FrameMaker:
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
-        return min(tried[best], self._encode(self._final(lattice, best)), key=lambda encoded: encoded.bytes)
+        mixed = min((name for name in tried if name != "interpolation"), key=lambda name: tried[name].bytes)
+        return min(tried[best], self._encode(self._final(lattice, mixed)), key=lambda encoded: encoded.bytes)
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)

@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -293,7 +294,9 @@ def chromium(folder, text, dark, *options):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += ["--window-size=1500,1000", "--virtual-time-budget=4000"]
     command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", *options, path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    # The sanitizers that may be preloaded here are not for the browser.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page with")
