@@ -6,72 +6,23 @@ mirroring), seed 0, one thread. A run's checkpoints stay in the cache folder; on
 
 from __future__ import annotations
 
-import io
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from bench.trainee import Trainee
+from szdnn.nets.data import cifar10
 from szdnn.nets.downloads import cache_folder
+from szdnn.nets.resnet import CifarResNet
 
 BATCH = 128
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = "resnet20_cifar_jpeg.safetensors"
-
-
-class _Block(nn.Module):
-    """Two convolutions and a shortcut without weights (He et al. 2015, option A)."""
-
-    def __init__(self, narrow: int, wide: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(narrow, wide, 3, stride=wide // narrow, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(wide)
-        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(wide)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        if y.shape != x.shape:
-            pad = (y.shape[1] - x.shape[1]) // 2
-            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, pad, pad))
-        return torch.relu(x + y)
-
-
-class ResNet20(nn.Module):
-    """He et al. 2015, section 4.2: three stages of three blocks; 272,474 weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        for stage, width in enumerate((16, 32, 64), 1):
-            blocks = [_Block(width // 2 if stage > 1 and i == 0 else width, width) for i in range(3)]
-            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores [N, 10] of images [N, 3, 32, 32]."""
-        x = torch.relu(self.bn1(self.conv1(x)))
-        for stage in ("layer1", "layer2", "layer3"):
-            x = getattr(self, stage)(x)
-        return cast(torch.Tensor, self.linear(x.mean((2, 3))))
-
-
-def _images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images uint8 [N, 3, 32, 32] and labels int64 [N] of a file of JPEGs."""
-    from PIL import Image
-
-    with np.load(path, allow_pickle=False) as file:
-        data, ends, labels = file["jpeg"].tobytes(), file["off"], file["y"]
-    parts = [data[a:b] for a, b in itertools.pairwise(ends)]
-    images = np.stack([np.asarray(Image.open(io.BytesIO(part)).convert("RGB")) for part in parts])
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 def _normalized(images: torch.Tensor) -> torch.Tensor:
@@ -80,13 +31,13 @@ def _normalized(images: torch.Tensor) -> torch.Tensor:
 
 
 class Run(Trainee):
-    """Training from the finished weights. The batch of a step is a function of its number alone."""
+    """Training from the finished weights, in `data` ($SZDNN_DATA). The batch of a step depends on its number alone."""
 
     def __init__(self, data: Path, rate: float) -> None:
         from safetensors.torch import load_file
 
-        self._images, self._labels = _images(data / "cifar10_jpeg_train.npz")
-        self.model = ResNet20()
+        self._images, self._labels = map(torch.from_numpy, cifar10("train"))
+        self.model = CifarResNet(20)
         self.model.load_state_dict(load_file(data / WEIGHTS))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate)
 

@@ -372,19 +372,20 @@ class FrameMaker:
         best = best if bits[best] < bits["none"] * 0.99 else "none"
         if not self._interpolable(lattice) or (best == "none" and not neighbours_alike(self.values)):
             return best, bits[best]
-        cost, other = (self._sample_cost(target, name) for name in ("interpolation", best))
+        cost, other = self._sample_costs(target, ("interpolation", best))
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
-    def _sample_cost(self, target: Target, predictor: str) -> int:
-        """The bytes that the blocks of a few boxes spread over the tensor take."""
-        total_bytes = 0
+    def _sample_costs(self, target: Target, predictors: tuple[str, ...]) -> list[int]:
+        """The bytes that the blocks of a few boxes spread over the tensor take, by predictor."""
+        costs = [0] * len(predictors)
         for box in sample_boxes(self.values):
             maker = FrameMaker(box, self.code, self.stats, self.choices)
             lattice = maker._lattice(target)
             if lattice is not None:
-                header = maker._predicted(lattice, predictor)
-                total_bytes += maker._encode(header).bytes - int(header.c.header_bytes)
-        return total_bytes
+                for i, predictor in enumerate(predictors):
+                    header = maker._predicted(lattice, predictor)
+                    costs[i] += maker._encode(header).bytes - int(header.c.header_bytes)
+        return costs
 
     def _reference_bits(self, plain: _native.Header) -> tuple[float, float]:
         """The estimated bits a value without and with the reference."""
