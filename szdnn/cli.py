@@ -6,25 +6,21 @@ Exit codes: 0 done (diff: identical), 1 damaged data, a bound not met, or troubl
 
 from __future__ import annotations
 
-import json
-import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from . import __version__, api, bounds, diff_errors, files, folder, report
-from . import diff as diff_files
-from .archive import Archive, FrameReader
+from . import __version__, files, folder, report
+from . import cli_options as opt
 from .bases import files_of_base, open_base, opened_for
-from .bounds import Bound
 from .checkpoint import open_source
 from .cli_compare import compare
 from .cli_files import (
@@ -33,6 +29,7 @@ from .cli_files import (
     check_target,
     copy_to_stdout,
     folder_path,
+    frame_bytes,
     is_dash,
     is_folder,
     local_folder,
@@ -43,25 +40,14 @@ from .cli_files import (
     target_for,
     width,
 )
+from .cli_inspect import diff, info, test
 from .cli_tune import tune
-from .errors import ArgumentError, BoundError, Error
+from .errors import Error
 from .integrations.remote import Url, local_target
 from .plan import Plan
 from .progress import progress_line
 from .salvage import SalvageReport, open_damaged
 from .salvage import salvage as salvage_file
-from .verify import VerifyReport, replaced_in
-
-_BOUNDS: dict[str, tuple[Callable[[float], Bound], str, str]] = {
-    "abs": (bounds.Abs, "E", "Every error at most E."),
-    "rel": (bounds.Rel, "R", "Every error at most R times the tensor's range of values."),
-    "std": (bounds.Std, "C", "Every error at most C times the tensor's standard deviation."),
-    "pw_rel": (bounds.PointwiseRel, "R", "Every error at most R times the value's size; the sign is kept."),
-    "psnr": (bounds.PSNR, "DB", "A peak signal-to-noise ratio of at least DB decibels."),
-    "rmse": (bounds.RMSE, "V", "A root mean square error of at most V."),
-    "bits": (bounds.Bits, "B", "At most B bits a value."),
-}
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
@@ -105,61 +91,18 @@ def main() -> None:
     """Compress neural-network weights and other arrays within error bounds that hold for every value."""
 
 
-def _bound_options(command: _F) -> _F:
-    command = click.option(
-        "--plan", metavar="FILE", type=click.Path(path_type=Path), help="Bounds by tensor name, as JSON (szdnn.Plan)."
-    )(command)
-    command = click.option("--lossless", is_flag=True, help="Every bit comes back.")(command)
-    for name, (_, metavar, text) in reversed(_BOUNDS.items()):
-        flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, type=float, metavar=metavar, help=text)(command)
-    return command
-
-
-def _one_plan(lossless: bool, plan: Path | None, values: dict[str, float | None]) -> Plan:
-    """The only bound or plan of the options. Raises UsageError for none, several, and values that no bound has."""
-    given = {name: value for name, value in values.items() if value is not None}
-    if len(given) + lossless + (plan is not None) != 1:
-        flags = " ".join("--" + name.replace("_", "-") for name in _BOUNDS)
-        raise click.UsageError(f"give exactly one bound of {flags} --lossless, or a --plan")
-    try:
-        if plan is not None:
-            return Plan.from_json(plan.read_bytes())
-        if lossless:
-            return Plan(bounds.Lossless())
-        name, value = given.popitem()
-        return Plan(_BOUNDS[name][0](value))
-    except (BoundError, ArgumentError) as error:
-        raise click.UsageError(f"{plan}: {error}" if plan else str(error)) from None
-
-
-_in = click.argument("path", metavar="IN", type=FilePath())
-_out = click.option("-o", "--output", metavar="OUT", type=FilePath(), help='The file or URL to write, or "-".')
-_threads = click.option("-T", "--threads", metavar="N", type=click.IntRange(1), help="Threads to use.")
-_force = click.option("-f", "--force", is_flag=True, help="Overwrite the output; write to a terminal.")
-_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no total.")
-_max_bytes = click.option(
-    "--max-bytes", metavar="N", type=click.IntRange(0), help="Refuse tensors of more bytes than that."
-)
-
-
-_reference = click.option(
-    "--reference", metavar="BASE", type=FilePath(), help="What IN holds differences to, if it is not where IN says."
-)
-
-
 @main.command()
-@_in
-@_out
-@_bound_options
+@opt.argument_in
+@opt.output
+@opt.bounds_or_plan
 @click.option(
     "--reference", metavar="BASE", type=FilePath(), help="Keep tensors as differences to those of BASE where it pays."
 )
 @click.option("--effort", metavar="N", type=click.IntRange(1, 9), default=3, help="1 fast, 3 default, 9 smallest.")
-@_threads
-@_force
+@opt.threads
+@opt.force
 @click.option("-c", "--stdout", is_flag=True, help="Write to standard output.")
-@_quiet
+@opt.quiet
 @click.option("-v", "--verbose", is_flag=True, help="A line for each tensor.")
 @click.option("--rm", is_flag=True, help="Remove the input when all is done.")
 @click.option("--no-verify", is_flag=True, help="Do not decode and compare what was written.")
@@ -186,7 +129,7 @@ def compress(
     where that is smaller: the checkpoint before, the model that was fine-tuned. BASE is any file or folder that IN can
     be, or an archive. It is needed again to decompress: the archive holds its name, as seen from its own folder.
     """
-    bounds_by_name = _one_plan(lossless, plan, values)
+    bounds_by_name = opt.one_plan(lossless, plan, values)
     to_stdout = stdout or is_dash(output) or (output is None and is_dash(path))
     if rm and (to_stdout or is_dash(path)):
         raise click.UsageError("--rm needs an input and an output that are files")
@@ -267,13 +210,13 @@ def _report_saved(
 
 
 @main.command()
-@_in
-@_out
-@_threads
-@_force
-@_quiet
-@_max_bytes
-@_reference
+@opt.argument_in
+@opt.output
+@opt.threads
+@opt.force
+@opt.quiet
+@opt.max_bytes
+@opt.reference
 @click.option("--salvage", is_flag=True, help="Restore what is intact of a damaged archive; list what is lost.")
 @click.option("--fill", type=click.Choice(["zero", "nan"]), default="zero", help="What --salvage puts for lost values.")
 def decompress(
@@ -330,17 +273,12 @@ def _decompress_folder(
 ) -> None:  # fmt: skip
     target = local_folder(output) or restored_folder_path(path)
     check_target(target, path, force)
-    total = folder.nbytes(path, _frame_bytes)
+    total = folder.nbytes(path, frame_bytes)
     with progress_line(total, f"decompress {path.name}", quiet) as progress:
         loaded = folder.decompress_folder(
             path, target, threads=threads, max_bytes=max_bytes, progress=progress, base_of=files_of_base(reference)
         )
     _report_loaded(loaded, target.name, quiet, False)
-
-
-def _frame_bytes(path: Path | str) -> int:
-    with files.open_frames(path) as frames:
-        return frames.raw_bytes
 
 
 def _report_loaded(loaded: files.LoadReport, target: str, quiet: bool, err: bool) -> None:
@@ -362,151 +300,6 @@ def _report_salvaged(saved: SalvageReport, target: str, quiet: bool, err: bool) 
 
 
 @main.command()
-@_in
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def info(path: Path | Url, as_json: bool) -> None:
-    """Print what the archive or frame IN, or each archive of the folder IN, holds, from its headers."""
-    if not is_folder(path):
-        _info(path if isinstance(path, Path) else str(path), as_json)
-        return
-    archives = folder.archives_in(path)
-    if as_json:
-        told = {}
-        for archive in archives:
-            with files.open_frames(archive) as frames:
-                told[archive.name] = report.as_json(frames, _saved(frames))
-        click.echo(json.dumps(told, indent=2, allow_nan=False))
-        return
-    for archive in archives:
-        click.echo(f"{archive.name}:")
-        _info(archive, False)
-
-
-def _saved(frames: FrameReader) -> files.SaveReport:
-    tensors = tuple(files.TensorReport(name, frames.info(name), None) for name in frames)
-    return files.SaveReport(tensors, frames.size, 0.0)
-
-
-def _info(path: Path | str, as_json: bool) -> None:
-    with files.open_frames(path) as frames:
-        saved = _saved(frames)
-        tensors = saved.tensors
-        if as_json:
-            click.echo(json.dumps(report.as_json(frames, saved), indent=2, allow_nan=False))
-            return
-        click.echo(report.info_table(tensors, width(False)))
-        count = f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}"
-        lossy = f"; lossy generation {frames.generations}" if isinstance(frames, Archive) and frames.generations else ""
-        replaced = _replaced(replaced_in(frames))
-        click.echo(f"{count} of a {frames.skeleton.get('suffix')} file: {report.sizes(saved)}{lossy}{replaced}")
-        differences = sum(tensor.info.reference is not None for tensor in tensors)
-        if differences:
-            click.echo(f"{differences} of them are differences to {report.base_name(frames)}")
-        for tensor in tensors:
-            for warning in tensor.info.warnings:
-                click.echo(f"szdnn: warning: {tensor.name}: {warning}", err=True)
-
-
-@main.command()
-@_in
-@click.option("--original", metavar="FILE", type=click.Path(path_type=Path), help="Compare with it, value by value.")
-@_reference
-@_threads
-@_quiet
-@_max_bytes
-def test(
-    path: Path | Url,
-    original: Path | None,
-    reference: Path | Url | None,
-    threads: int | None,
-    quiet: bool,
-    max_bytes: int | None,
-) -> None:
-    """Check every checksum of the archive or frame IN, or of the folder IN, by decoding all of it.
-
-    With --original, the file that IN was made of, every value is checked against its bound too.
-    """
-    if is_folder(path) and original:
-        raise click.UsageError("--original is for a file")
-    where = path if isinstance(path, Path) else str(path)
-    total = folder.nbytes(path, _frame_bytes) if is_folder(path) else _frame_bytes(where)
-    with progress_line(total, f"test {path.name}", quiet) as progress:
-        found = api.verify(
-            where, original, reference=reference, max_bytes=max_bytes, threads=threads, progress=progress
-        )
-    for line in report.error_lines(found.errors):
-        click.echo(f"szdnn: {path.name}: {line}", err=True)
-    if found.errors:
-        raise click.ClickException(_damage(found))
-    if not quiet:
-        count = f"{len(found.tensors)} tensor{'s' * (len(found.tensors) != 1)}"
-        fraction = found.largest_fraction
-        worst = "" if fraction is None else f", largest error {report.format_number(fraction, 4)} of the bound"
-        click.echo(f"{path.name}: {count}, no damage{worst}{_replaced(found.replaced)}")
-
-
-def _replaced(reasons: dict[str, str]) -> str:
-    """What to say of tensors that are not the original's."""
-    if not reasons:
-        return ""
-    why = ", ".join(sorted(set(reasons.values())))
-    return f"; {len(reasons)} tensor{'s' * (len(reasons) != 1)} not the original's ({why})"
-
-
-def _damage(found: VerifyReport) -> str:
-    tensors = sum(name != "" for name in found.errors)
-    if not tensors:
-        return "no tensor is damaged, but the archive is"
-    return f"{tensors} of {tensors + len(found.tensors)} tensors are damaged"
-
-
-@main.command()
-@click.argument("a", type=FilePath())
-@click.argument("b", type=FilePath())
-@click.option("--reference", metavar="BASE", type=FilePath(), help="What archives of differences were made with.")
-@_quiet
-@click.option("--histogram", is_flag=True, help="Print how errors are distributed, from -max to max, tensor by tensor.")
-@click.option("--plot", metavar="PNG", type=click.Path(path_type=Path), help="Draw these histograms into a PNG file.")
-def diff(
-    a: Path | Url, b: Path | Url, reference: Path | Url | None, quiet: bool, histogram: bool, plot: Path | None
-) -> None:
-    """Compare the tensors of two files, compressed or not, in any mix of types.
-
-    Prints for each tensor the largest absolute error, the RMSE, the PSNR in dB over the range of A, the largest
-    error over that range, and the SSIM of images (2-D tensors, or with 1 to 4 channels behind). Exits with 0 when all
-    tensors are equal bit for bit and, between two files of one type, the rest (numbers, strings, nesting, metadata)
-    too; with 1 when anything differs.
-    """
-    with spooled(a) as x, spooled(b) as y, files.open_tensors(x) as first, files.open_tensors(y) as second:
-        for frames in (first, second):
-            if reference is not None and isinstance(frames, FrameReader):
-                frames.set_reference(open_base(reference))
-        diffs = list(diff_files.diff_tensors(first, second))
-        same_rest = diff_files.rest_equal(first, second)
-        drawn = [d.name for d in diffs if d.state in ("differs", "dtype")] if histogram or plot else []
-        shown = diff_errors.histograms(first, second, drawn)
-    if plot:
-        diff_errors.plot(shown, plot)
-    if not quiet:
-        header = ["name", "state", "max abs error", "rmse", "psnr", "max rel range"]
-        images = any(not math.isnan(d.ssim) for d in diffs)
-        header += ["ssim"] * images
-        rows = [
-            [d.name, d.state, *map(report.format_error, (d.max_abs_error, d.rmse, d.psnr, d.relative))]
-            + [report.format_number(d.ssim, 5)] * images
-            for d in diffs
-        ]
-        click.echo(report.table(header, rows, width(False)))
-        for one in shown if histogram else ():
-            click.echo(f"{one.name}: -{one.largest:.3g} |{one.bars()}| {one.largest:.3g}")
-        equal = sum(d.state == "equal" for d in diffs)
-        rest = "" if same_rest else "; what the files hold beside tensors differs"
-        click.echo(f"{equal} of {len(diffs)} tensors equal, {len(diffs) - equal} not{rest}")
-    if not same_rest or any(d.state != "equal" for d in diffs):
-        raise click.exceptions.Exit(1)
-
-
-@main.command()
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep the files in this folder.")
 def demo(keep: Path | None) -> None:
     """Train a small LeNet, compress its checkpoint at several bounds, and show size, error and accuracy."""
@@ -516,5 +309,5 @@ def demo(keep: Path | None) -> None:
         click.echo(line)
 
 
-main.add_command(tune)
-main.add_command(compare)
+for command in (info, test, diff, tune, compare):
+    main.add_command(command)

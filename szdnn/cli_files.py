@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 import click
 
+from . import files
 from .archive import FrameReader
 from .checkpoint import restored_suffix
 from .folder import is_folder as is_local_folder
@@ -149,3 +150,9 @@ def is_terminal(err: bool) -> bool:
 def width(err: bool) -> int | None:
     """The columns of the terminal; None, for no limit, where the output goes elsewhere."""
     return shutil.get_terminal_size().columns if is_terminal(err) else None
+
+
+def frame_bytes(path: Path | str) -> int:
+    """The bytes of what an archive or frame holds, decompressed."""
+    with files.open_frames(path) as frames:
+        return frames.raw_bytes
