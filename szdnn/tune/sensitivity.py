@@ -19,10 +19,12 @@ defaults, as these values are part of what was scored.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import codec
 from ..bounds import Abs, Bound, Lossless, PointwiseRel
 from ..errors import ArgumentError
 from ..plan import Plan
@@ -50,6 +52,15 @@ SPARE = 16
 LUCK = 1.5
 
 
+@dataclass(frozen=True)
+class PerChannel:
+    """Bounds along an axis relative to one for the whole tensor, and the mean sensitivities of its indices."""
+
+    axis: int
+    relative: NDArray[np.float64]
+    means: NDArray[np.float64]
+
+
 class Allocation:
     """Plans by the total distance they are to reach."""
 
@@ -67,8 +78,10 @@ class Allocation:
             found[name] = found[name] * problem.tensors[name] ** 2
         self.means = self._means(found)
         self.vectors = {n: v for n in problem.weights if (v := self._vector(n, found.get(n))) is not None}
+        self._pays: dict[tuple[str, float], bool] = {}
         problem.say("rate curves")
         self.curves = {name: self._curve(name) for name in self.means}
+        self._plain = {name: self.curves[name] for name in self.vectors}
         self.measured, self.most = 0, 2 * len(problem.weights) + SPARE
         self.tested = {name: self._trusted(name) for name in self.curves}
         if problem.compensate and isinstance(problem.transform, Refinement):
@@ -90,8 +103,8 @@ class Allocation:
             return law_curve(array.size, float(finite.std()), float(np.abs(finite).max(initial=0.0)), mean)
         return measured_curve(self.problem.rates(name), mean)
 
-    def _vector(self, name: str, found: NDArray[np.float32] | None) -> tuple[int, NDArray[np.float64]] | None:
-        """The axis, and bounds along it relative to one for the whole tensor, that save most; None where none pays.
+    def _vector(self, name: str, found: NDArray[np.float32] | None) -> PerChannel | None:
+        """The bounds along an axis that save most by the high-rate law; None where none pays.
 
         Not by output channel in nets with batch norms, which undo a channel's scale but not its errors, and not by
         rows that the calibration inputs did not reach.
@@ -99,7 +112,7 @@ class Allocation:
         array = self.problem.tensors[name]
         if found is None or not self.per_channel or array.nbytes < SMALL_BYTES:
             return None
-        best: tuple[float, int, NDArray[np.float64]] | None = None
+        best: tuple[float, PerChannel] | None = None
         for axis in (0, 1):
             rest = tuple(a for a in range(array.ndim) if a != axis)
             means = found.mean(axis=rest, dtype=np.float64)
@@ -108,8 +121,8 @@ class Allocation:
             relative = relative_bounds(means)
             saved = float(np.log2(relative).mean()) * array.size / 8 - AXIS_BYTES * relative.size
             if saved > 0 and (best is None or saved > best[0]):
-                best = saved, axis, relative
-        return best and best[1:]
+                best = saved, PerChannel(axis, relative, means)
+        return best and best[1]
 
     def _trusted(self, name: str) -> float:
         """The coarsest step at which gradients are believed: that of `LOW_RATE` bits a value."""
@@ -134,10 +147,28 @@ class Allocation:
     def _bound(self, name: str, step: float, per_step: float) -> Bound:
         if name in self.variances:
             return PointwiseRel(min(step, 1.0) / 2)
-        if name in self.vectors:
-            axis, relative = self.vectors[name]
-            return Abs(step * per_step * relative, axis)
+        if name in self.vectors and self._pays_per_channel(name, step):
+            vector = self.vectors[name]
+            return Abs(step * per_step * vector.relative, vector.axis)
         return Abs(step * per_step)
+
+    def _pays_per_channel(self, name: str, step: float) -> bool:
+        """Whether bounds along an axis take fewer bytes than one bound for the distance they add, by a real frame.
+
+        At low rates they often do not: what the law promises for each doubling of a bound is not there to be saved.
+        """
+        if (name, step) not in self._pays:
+            array, vector, plain = self.problem.tensors[name], self.vectors[name], self._plain[name]
+            frame = codec.compress(array, Abs(step / 2 * vector.relative, vector.axis))
+            errors = np.square(codec.decompress(frame).astype(np.float64) - array)
+            along = np.nansum(errors, axis=tuple(a for a in range(array.ndim) if a != vector.axis))
+            distance = max(float(0.5 * vector.means @ along), 1e-300)
+            at = np.log(np.maximum(plain.distance[::-1], 1e-300))
+            is_trusted = len(frame) * 8 >= LOW_RATE * array.size
+            self._pays[name, step] = is_trusted and len(frame) < float(
+                np.interp(np.log(distance), at, plain.bytes[::-1])
+            )
+        return self._pays[name, step]
 
     def plan(self, distance: float) -> Plan:
         """The plan of a total distance; measures what it would have coarser than anything known."""
