@@ -53,7 +53,11 @@ static int check_axis(const szd_header *h)
 {
     if (h->kind != SZD_LINEAR64 || h->axis >= h->rank || h->tile_rank != 1)
         return SZD_HEADER_BOUND;
-    for (uint64_t i = 0; i < h->shape[h->axis]; i++) {
+    uint64_t extent = h->shape[h->axis];
+    for (uint64_t i = 0; h->axis_index && i < extent; i++)
+        if (h->axis_index[i] >= h->axis_values)
+            return SZD_HEADER_BOUND;
+    for (uint64_t i = 0; i < (h->axis_index ? h->axis_values : extent); i++) {
         double eps = load_f64(h->axis_eps + 8 * i);
         if (!positive(eps) || !positive(h->step / h->eps * eps))
             return SZD_HEADER_BOUND;

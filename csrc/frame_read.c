@@ -85,6 +85,18 @@ static int read_axis(reader *r, szd_header *h)
     return h->axis_eps ? SZD_OK : SZD_HEADER_FIELD;
 }
 
+static int read_axis_table(reader *r, szd_header *h)
+{
+    h->axis = read_u8(r);
+    h->axis_values = 1 + read_u8(r);
+    if (h->has_axis || h->axis >= h->rank || h->tile_rank)
+        return SZD_HEADER_FIELD;
+    h->has_axis = 1;
+    h->axis_eps = read_bytes(r, 8 * h->axis_values);
+    h->axis_index = read_bytes(r, h->shape[h->axis]);
+    return h->axis_eps && h->axis_index ? SZD_OK : SZD_HEADER_FIELD;
+}
+
 static int read_mixed(reader *r, szd_header *h)
 {
     (void)r;
@@ -94,8 +106,9 @@ static int read_mixed(reader *r, szd_header *h)
 
 static int read_field(unsigned id, reader *r, szd_header *h)
 {
-    static int (*const parsers[])(reader *, szd_header *) = {NULL,       read_bound,     read_lattice, read_geometric,
-                                                             read_tiles, read_predictor, read_axis,    read_mixed};
+    static int (*const parsers[])(reader *, szd_header *) = {NULL,           read_bound, read_lattice,
+                                                             read_geometric, read_tiles, read_predictor,
+                                                             read_axis,      read_mixed, read_axis_table};
     int status = parsers[id](r, h);
     if (status)
         return status;

@@ -84,13 +84,29 @@ static void write_reference(const szd_header *h, writer *w)
     write_bytes(w, h->reference_digests, 8 * h->reference_count);
 }
 
+/* The content of the field of bounds along an axis. */
+static uint64_t axis_bytes(const szd_header *h)
+{
+    uint64_t extent = h->shape[h->axis];
+    return h->axis_index ? 2 + 8 * (uint64_t)h->axis_values + extent : 1 + 8 * extent;
+}
+
 static void write_axis(const szd_header *h, writer *w)
 {
-    uint64_t count = h->shape[h->axis];
     write_u8(w, FIELD_AXIS);
-    write_varint(w, 1 + 8 * count);
+    write_varint(w, axis_bytes(h));
     write_u8(w, h->axis);
-    write_bytes(w, h->axis_eps, 8 * count);
+    write_bytes(w, h->axis_eps, 8 * h->shape[h->axis]);
+}
+
+static void write_axis_table(const szd_header *h, writer *w)
+{
+    write_u8(w, FIELD_AXIS_TABLE);
+    write_varint(w, axis_bytes(h));
+    write_u8(w, h->axis);
+    write_u8(w, (uint8_t)(h->axis_values - 1));
+    write_bytes(w, h->axis_eps, 8 * (uint64_t)h->axis_values);
+    write_bytes(w, h->axis_index, h->shape[h->axis]);
 }
 
 static void write_fields(const szd_header *h, writer *w)
@@ -105,12 +121,14 @@ static void write_fields(const szd_header *h, writer *w)
         write_reference(h, w);
     else if (h->predictor)
         write_predictor(h, w);
-    if (h->has_axis)
+    if (h->has_axis && !h->axis_index)
         write_axis(h, w);
     if (h->mixed) {
         write_u8(w, FIELD_MIXED);
         write_varint(w, 0);
     }
+    if (h->has_axis && h->axis_index)
+        write_axis_table(h, w);
     write_u8(w, 0);
 }
 
@@ -145,7 +163,7 @@ static int complete(szd_header *h)
     plain.header_bytes = 0; /* which takes one byte */
     writer w = {start, start + sizeof start, false};
     write_start(&plain, &w);
-    uint64_t axis = h->has_axis ? 1 + 8 * h->shape[h->axis] : 0;
+    uint64_t axis = h->has_axis ? axis_bytes(h) : 0;
     uint64_t digests = h->reference_count ? 2 + 8 * h->reference_count : 0;
     uint64_t size = (uint64_t)(w.at - start) + (digests ? digests - 2 + varint_size(digests) - 1 : 0) +
                     (axis ? axis + 1 + varint_size(axis) : 0) + SZD_INDEX_ENTRY * h->blocks + 4;

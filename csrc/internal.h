@@ -268,7 +268,8 @@ enum field_id {
     FIELD_PREDICTOR = 5,
     FIELD_AXIS = 6,
     FIELD_MIXED = 7,
-    FIELD_LAST = 7
+    FIELD_AXIS_TABLE = 8,
+    FIELD_LAST = 8
 };
 enum { FLAG_RANGE = 2 };
 bool positive(double v);
@@ -343,6 +344,12 @@ size_t regression_coefficients(const szd_header *h, const tile *t);
 void regression_fit(const szd_header *h, const tile *t, const int32_t *q, int32_t *coefficients);
 void regression_apply(const szd_header *h, const tile *t, const int32_t *coefficients, int32_t sign, int32_t *q);
 
+/* The bound of an index along the axis, from what szd_header has. */
+static inline double axis_eps_of(const uint8_t *eps, const uint8_t *indices, uint64_t i)
+{
+    return load_f64(eps + 8 * (indices ? indices[i] : i));
+}
+
 /* lattice.c: values to lattice integers and back (FORMAT.md, section 6, step 6, and section 8) */
 enum { GEOMETRIC_CACHE = 1024 };
 typedef struct lattice {
@@ -350,8 +357,8 @@ typedef struct lattice {
     float step32, inverse32, eps32;
     double step, inverse, eps;
     unsigned wide_bits;
-    const uint8_t *axis_eps; /* per-index bounds, or NULL */
-    double step_per_eps;     /* with them */
+    const uint8_t *axis_eps, *axis_index; /* per-index bounds, as in szd_header; or NULL */
+    double step_per_eps;                  /* with them */
     uint64_t axis_count, axis_inner;
     uint32_t points;
     int32_t first;

@@ -28,6 +28,7 @@ void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
     }
     if (h->has_axis) {
         l->axis_eps = h->axis_eps;
+        l->axis_index = h->axis_index;
         l->step_per_eps = h->step / h->eps;
         l->axis_count = h->shape[h->axis];
         l->axis_inner = 1;
@@ -177,7 +178,7 @@ static size_t quantize32(const lattice *l, const uint8_t *v, size_t n, int32_t *
 /* The bound and step of one element: along an axis, or the frame's. */
 static double eps_at(const lattice *l, uint64_t index)
 {
-    return l->axis_eps ? load_f64(l->axis_eps + 8 * (index / l->axis_inner % l->axis_count)) : l->eps;
+    return l->axis_eps ? axis_eps_of(l->axis_eps, l->axis_index, index / l->axis_inner % l->axis_count) : l->eps;
 }
 
 double lattice_step_at(const lattice *l, uint64_t index)

@@ -101,7 +101,9 @@ typedef struct szd_header {
     uint32_t mixed; /* blocks may be coded by context mixing */
     uint32_t has_axis;
     uint32_t axis;
-    const uint8_t *axis_eps;
+    const uint8_t *axis_eps;   /* shape[axis] numbers, or axis_values with */
+    const uint8_t *axis_index; /* which of them is that of each index; or NULL */
+    uint32_t axis_values;      /* at most 256 */
     /* derived by szd_header_complete and szd_header_read */
     uint32_t element_bytes;
     uint64_t elements;

@@ -63,11 +63,12 @@ def as_bytes(data: Any) -> Bytes:
 class Header:
     """A frame's header, szd_header of szdnn.h; attributes are its members."""
 
-    __slots__ = ("_axis_eps", "_digests", "_frame", "c")
+    __slots__ = ("_axis_eps", "_axis_index", "_digests", "_frame", "c")
 
     def __init__(self) -> None:
         self.c = ffi.new("szd_header *")
         self._axis_eps: NDArray[np.float64] | None = None
+        self._axis_index: NDArray[np.uint8] | None = None
         self._digests: NDArray[np.uint64] | None = None
         self._frame: Bytes | None = None
 
@@ -75,11 +76,16 @@ class Header:
         """Another header with the same members."""
         twin = Header()
         ffi.memmove(twin.c, self.c, ffi.sizeof("szd_header"))
-        twin._axis_eps = self._axis_eps
+        twin._axis_eps, twin._axis_index = self._axis_eps, self._axis_index
         return twin
 
     def set_axis_eps(self, axis: int, eps: NDArray[np.float64]) -> None:
-        """Bounds along an axis, kept alive here."""
+        """Bounds along an axis, kept alive here: as they are, or by a table where that is smaller."""
+        distinct, which = np.unique(eps, return_inverse=True)
+        if len(distinct) <= 256 and 8 * len(distinct) + len(eps) + 1 < 8 * len(eps):
+            self._axis_index = which.reshape(-1).astype(np.uint8)
+            self.c.axis_index, self.c.axis_values = pointer(self._axis_index), len(distinct)
+            eps = distinct
         self._axis_eps = np.ascontiguousarray(eps, dtype="<f8")
         self.c.has_axis, self.c.axis = 1, axis
         self.c.axis_eps = pointer(self._axis_eps)
@@ -132,8 +138,10 @@ class Header:
 
     def axis_eps(self) -> NDArray[np.float64]:
         """The bounds along the axis, float64."""
-        count = self.c.shape[self.c.axis]
-        return np.frombuffer(bytes(ffi.buffer(self.c.axis_eps, 8 * count)), dtype="<f8").astype(np.float64)
+        extent, has_table = self.c.shape[self.c.axis], self.c.axis_index != ffi.NULL
+        count = self.c.axis_values if has_table else extent
+        eps = np.frombuffer(bytes(ffi.buffer(self.c.axis_eps, 8 * count)), dtype="<f8").astype(np.float64)
+        return eps[np.frombuffer(ffi.buffer(self.c.axis_index, extent), np.uint8)] if has_table else eps
 
     def tile_of(self, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A block's origin and extent in `dims`."""

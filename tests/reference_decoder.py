@@ -29,7 +29,7 @@ T = TypeVar("T")
 MAGIC = b"\xf5SZD"  # §2
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
-BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED = range(1, 8)  # §2, the ids of the fields
+BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED, AXIS_TABLE = range(1, 9)  # §2, the ids of the fields
 NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE, INTERPOLATION = range(5)  # §2, field 5
 
 
@@ -312,7 +312,7 @@ def collect_fields(reader: Reader) -> dict[int, bytes]:
     last = 0
     while identifier := reader.u8():
         require(identifier > last, "the fields are not in ascending order")
-        if identifier > MIXED:
+        if identifier > AXIS_TABLE:
             raise Unsupported(f"unknown field {identifier}")
         last = identifier
         fields[identifier] = reader.take(reader.varint())
@@ -323,7 +323,9 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
     """§2, Fields: check which are there, and put what they say into the header."""
     require((LATTICE in fields) == (header.kind in (LINEAR32, LINEAR64)), "field 2 goes with kinds 1 and 2")
     require((GEOMETRY in fields) == (header.kind == GEOMETRIC), "field 3 goes with kind 3")
-    require(AXIS not in fields or (header.kind == LINEAR64 and TILES not in fields), "field 6 is out of place")
+    for axis in {AXIS, AXIS_TABLE} & fields.keys():
+        require(header.kind == LINEAR64 and TILES not in fields, f"field {axis} is out of place")
+    require(not {AXIS, AXIS_TABLE} <= fields.keys(), "fields 6 and 8 together")
     set_default_tiles(header)
     parsers = {
         BOUND: parse_bound,
@@ -333,6 +335,7 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         PREDICTOR: parse_predictor,
         AXIS: parse_axis,
         MIXED: parse_mixed,
+        AXIS_TABLE: parse_axis_table,
     }
     for identifier, content in fields.items():
         reader = Reader(content)
@@ -467,9 +470,26 @@ def parse_axis(header: Header, reader: Reader) -> None:
     header.axis = reader.u8()
     require(header.axis < len(header.shape), "there is no such axis")
     require(reader.left() == 8 * header.shape[header.axis], "field 6 has a wrong length")
+    header.axis_steps = parse_steps(header, reader, header.shape[header.axis])
+
+
+def parse_axis_table(header: Header, reader: Reader) -> None:
+    """§2, field 8: the same from a table."""
+    header.axis = reader.u8()
+    require(header.axis < len(header.shape), "there is no such axis")
+    count = 1 + reader.u8()
+    require(reader.left() == 8 * count + header.shape[header.axis], "field 8 has a wrong length")
+    steps = parse_steps(header, reader, count)
+    indices = [reader.u8() for _ in range(header.shape[header.axis])]
+    require(all(index < count for index in indices), "an index beyond the table of field 8")
+    header.axis_steps = tuple(steps[index] for index in indices)
+
+
+def parse_steps(header: Header, reader: Reader, count: int) -> tuple[float, ...]:
+    """Steps from bounds."""
     ratio = header.step / header.eps
-    steps = [ratio * positive(reader.f64(), "eps") for _ in range(header.shape[header.axis])]
-    header.axis_steps = tuple(positive(step, "a step") for step in steps)
+    steps = [ratio * positive(reader.f64(), "eps") for _ in range(count)]
+    return tuple(positive(step, "a step") for step in steps)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

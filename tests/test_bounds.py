@@ -7,6 +7,8 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensors import FLOATS, assert_within, bits, dtype_of
 
 import szdnn
@@ -87,6 +89,19 @@ def test_info_tells_axis_bounds_back():
     assert info.bound == bound
     assert info.eps == 1 / 3  # the largest
     assert szdnn.info(szdnn.compress(x, Abs([1e-2] * 4096, axis=-1))).bound == Abs([1e-2] * 4096, axis=1)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_few_bounds_along_an_axis_take_a_byte_each(extent, distinct, seed):
+    rng = np.random.default_rng(seed)
+    choices = rng.choice(np.geomspace(1e-2, 1e-1, 300), distinct, replace=False)
+    eps = rng.choice(choices, extent)
+    x = rng.normal(size=(extent, 100)).astype(np.float32)
+    frame = szdnn.compress(x, Abs(eps, axis=0))
+    assert szdnn.info(frame).bound == Abs(eps, axis=0)
+    assert (np.abs(szdnn.decompress(frame).astype(np.float64) - x) <= eps[:, None]).all()
+    table = 8 * len(np.unique(eps)) + extent
+    assert len(frame) <= min(table, 8 * extent) + x.nbytes + 80
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -236,7 +236,7 @@ def test_huge_dims_of_an_empty_tensor():
 def test_newer_versions_and_unknown_parts_are_unsupported():
     for frame in (
         forged_frame(2, [0], version=1),
-        forged_frame(2, [0], fields=b"\x08\x00\x00"),
+        forged_frame(2, [0], fields=b"\x09\x00\x00"),
         forged_frame(2, [0], kind=9),
         forged_frame(200, [0]),
     ):

@@ -43,8 +43,10 @@ LOW_RATE = 2.0
 VARIANCE = "running_var"
 START = 0.01
 """The distance that the search begins with."""
-AXIS_BYTES = 8
-"""That a bound along an axis takes in a frame's header."""
+AXIS_BYTES = 1.2
+"""About what a bound along an axis takes in a frame's header, being one of few."""
+AXIS_OCTAVE = 4
+"""So many bounds an octave are told apart along an axis."""
 OCTAVE = 2.0
 ROUNDS = 6
 SPARE = 16
@@ -211,13 +213,13 @@ class Allocation:
 
 def relative_bounds(means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bounds as the fourth root of one over the mean sensitivities along an axis, scaled to add the distance of one
-    bound of 1 for all.
+    bound of 1 for all; few different ones, which are cheap to tell.
 
     The square root would be the best of exact sensitivities; these are estimates, and the errors of small ones are
     large. None counts for less than a twentieth of the mean.
     """
     floored = np.maximum(means, means.mean() / 20)
-    relative = floored**-0.25
+    relative = np.exp2(np.round(np.log2(floored**-0.25) * AXIS_OCTAVE) / AXIS_OCTAVE)
     scaled: NDArray[np.float64] = relative / np.sqrt((floored * relative**2).sum() / floored.sum())
     return scaled
 

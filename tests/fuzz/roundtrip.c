@@ -26,7 +26,7 @@ static void check_bound(const szd_header *h, const uint8_t *values, const uint8_
     }
     uint64_t rows = h->has_axis ? h->shape[0] : 1, row = rows ? h->elements / rows : 0;
     for (uint64_t i = 0; i < rows && row; i++) {
-        double eps = h->has_axis ? load_f64(h->axis_eps + 8 * i) : h->eps;
+        double eps = h->has_axis ? axis_eps_of(h->axis_eps, h->axis_index, i) : h->eps;
         szd_difference d;
         szd_options options = {SZD_CODER_AUTO, SZD_ISA_SCALAR};
         size_t at = i * row * h->element_bytes;

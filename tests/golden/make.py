@@ -117,6 +117,9 @@ def frames() -> dict[str, bytes]:
     made["axis"] = szdnn.compress(
         make_values("normal", 8, (3, 50), dtype_of("float32")), szdnn.Abs([1e-1, 1e-2, 1e-3], axis=0)
     )
+    made["axis-table"] = szdnn.compress(
+        make_values("normal", 8, (40, 6), dtype_of("float32")), szdnn.Abs([1e-1, 1e-2, 1e-1, 1 / 3] * 10, axis=0)
+    )
     made["integers"] = szdnn.compress(
         make_values("integers", 9, (400,), dtype_of("float32")).astype("int32"), szdnn.Lossless()
     )
