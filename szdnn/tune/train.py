@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .. import api
 from ..bounds import Lossless
 from ..errors import ArgumentError
 from ..plan import Plan, Rule
@@ -30,7 +31,7 @@ from .budget import MaxDrop
 from .candidate import Candidate
 from .layer import CompressionLayer, LatticeStep
 from .problem import Problem
-from .size_model import SizeModel, frames_of
+from .size_model import EFFORT, SizeModel, frames_of
 from .statistics import batch_norms, fold_statistics
 
 Loss = Callable[[Any, Any], Tensor]
@@ -46,7 +47,9 @@ class Recipe:
     step_rate: that of the logarithms of lattice steps. hold: the last part of training, in which the size stays at the
     budget. coarse: lattice steps at first, in standard deviations of their tensor. every: training steps between
     measurements of the code length. low_precision: run the network in bfloat16 and with channels
-    last; weights, gradients of the size and what is scored stay float32.
+    last; weights, gradients of the size and what is scored stay float32. average: the part of training that the running
+    means of weights and bounds reach back, of which archives are made; 0: they are made of the last step's. floor: the
+    last learning rate, as a part of the highest.
     """
 
     epochs: float = 20.0
@@ -56,6 +59,8 @@ class Recipe:
     coarse: float = 0.5
     every: int = 8
     low_precision: bool = False
+    average: float = 0.1
+    floor: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,35 @@ class Price:
         error = min(max(math.log(size / self.path(done)), -0.5), 0.5)
         self._log = min(max(self._log + self.gain * error, self._first - 7), self._first + 7)
         self.now = math.exp(self._log + 3 * error)
+
+
+class RunningMeans:
+    """Exponential running means of parameters: what an archive is made of (Polyak and Juditsky 1992).
+
+    Weights near the middle between two lattice points go to and fro between them while they are trained straight
+    through; the mean lies where they are most of the time.
+
+    steps: how far they reach back, less at first; up to 1: the parameters themselves.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], steps: float) -> None:
+        self._parameters, self._steps, self._updates = parameters, steps, 0
+        self._means = [p.detach().clone() for p in parameters] if steps > 1 else []
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the present values."""
+        self._updates += 1
+        if self._means:
+            torch._foreach_lerp_(self._means, list(self._parameters), 1 / min(self._steps, self._updates))
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the parameters and their means; once more: back."""
+        for parameter, mean in zip(self._parameters, self._means or self._parameters, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(mean)
+            mean.copy_(kept)
 
 
 class Training:
@@ -165,14 +199,13 @@ class Training:
         price = Price(
             self.size.calibrate(self.state(), self.plan()), target, self.raw, recipe.hold, steps // recipe.every
         )
+        weights, learned = list(self.weights.values()), list(dict.fromkeys(x.log_eps for x in self.lattices.values()))
         optimizer = torch.optim.Adam(
-            [
-                {"params": list(self.weights.values()), "lr": recipe.rate},
-                {"params": list(dict.fromkeys(x.log_eps for x in self.lattices.values())), "lr": recipe.step_rate},
-            ],
-            fused=True,
+            [{"params": weights, "lr": recipe.rate}, {"params": learned, "lr": recipe.step_rate}], fused=True
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+        means = RunningMeans([*weights, *learned], recipe.average * steps)
+        excess = 1.0
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, recipe.floor))
         step, losses = 0, 0.0
         while step < steps:
             for inputs, targets in batches:
@@ -184,17 +217,23 @@ class Training:
                     self.size.refresh(learn=step % (2 * recipe.every) == 0)
                     if self.size.has_drifted:
                         self.size.calibrate(self.state(), self.plan())
-                    price.update(self.size.bytes, step / steps)
+                    price.update(self.size.bytes * excess, step / steps)
                 self.size.add_gradients(price.now)
                 optimizer.step()
+                means.update()
                 schedule.step()
                 step += 1
                 if step % per_pass == 0 or step == steps:
                     self.size.refresh(learn=False)
                     estimate = self.size.bytes
                     real = self.size.calibrate(self.state(), self.plan())
-                    yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), estimate, real, price.now)
+                    means.swap()
+                    made = len(api.dumps(self.state(), self.plan(), effort=EFFORT, verify=False))
+                    excess = made / real
+                    yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), estimate * excess, made, price.now)
                     losses = 0.0
+                    if step < steps:
+                        means.swap()
                 if step == steps:
                     return
 
@@ -212,9 +251,10 @@ def _eps(values: Tensor, coarse: float) -> float:
     return coarse * spread / 2
 
 
-def _rate(step: int, steps: int) -> float:
-    """The learning rate's factor: a short warm-up, then a cosine to 2%."""
-    return min(1.0, (step + 1) / min(100, max(1, steps // 10))) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
+def _rate(step: int, steps: int, floor: float) -> float:
+    """The learning rate's factor: a short warm-up, then a cosine to a part of it."""
+    warm = min(1.0, (step + 1) / min(100, max(1, steps // 10)))
+    return warm * (floor + (1 - floor) * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
 def _length(batches: Batches) -> int:
