@@ -82,8 +82,9 @@ typedef struct rans_segment {
     symbol_map map;
     const freq_table *table; /* of what is coded */
 } rans_segment;
+enum { RANS_MARGIN = 4 }; /* entries around the table that vectors may touch */
 typedef struct rans_decoder {
-    uint32_t table[PROB_SUM]; /* slot - first slot << 20 | frequency << 8 | symbol */
+    uint32_t entries[RANS_MARGIN + PROB_SUM + RANS_MARGIN]; /* slot - first slot << 20 | frequency << 8 | symbol */
     uint32_t state[1 << RANS_LANES_LOG2];
     unsigned lanes, lane;
     bool words_are_rare;
