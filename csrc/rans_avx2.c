@@ -140,7 +140,8 @@ TARGET_AVX2 INLINE void decode_sixteen(const uint32_t *table, __m256i *x, uint8_
 {
     const __m256i low12 = _mm256_set1_epi32(PROB_SUM - 1);
     const __m256i bytes = _mm256_set1_epi32(0x0c080400), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-    __m256i e0 = look_up_eight(table, _mm256_and_si256(x[0], low12)), e1 = look_up_eight(table, _mm256_and_si256(x[1], low12));
+    __m256i e0 = look_up_eight(table, _mm256_and_si256(x[0], low12)),
+            e1 = look_up_eight(table, _mm256_and_si256(x[1], low12));
     __m256i symbols = _mm256_unpacklo_epi32(_mm256_shuffle_epi8(e0, bytes), _mm256_shuffle_epi8(e1, bytes));
     symbols = _mm256_permutevar8x32_epi32(symbols, order);
     _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(symbols));
