@@ -136,17 +136,4 @@ static inline const uint8_t *end_bits(bit_reader *b)
         b->failed = true;
     return b->at - whole;
 }
-
-/* Fixed-width numbers of k <= 26 bits, `bit_at` counting from the string's start. `size` bytes are readable. */
-static inline uint32_t packed_at(const uint8_t *p, size_t size, uint64_t bit_at, unsigned k)
-{
-    size_t byte = (size_t)(bit_at >> 3);
-    uint64_t v = 0;
-    if (size - byte >= 8)
-        v = load_u64(p + byte);
-    else
-        for (unsigned i = 0; byte + i < size; i++)
-            v |= (uint64_t)p[byte + i] << (8 * i);
-    return (uint32_t)(v >> (bit_at & 7)) & (((uint32_t)1 << k) - 1);
-}
 #endif

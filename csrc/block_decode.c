@@ -164,31 +164,33 @@ static int read_coefficients(const szd_header *h, const tile *t, reader *r, int3
     return SZD_OK;
 }
 
-typedef struct low_bits {
-    const uint8_t *at;
-    size_t size;
-    unsigned width;
-} low_bits;
-
-static int begin_low_bits(reader *r, uint64_t n, unsigned width, low_bits *low)
+static void unpack_low_bits(packed_numbers *low, size_t n, uint32_t isa, uint32_t *out)
 {
-    *low = (low_bits){NULL, (size_t)((n * width + 7) / 8), width};
-    low->at = read_bytes(r, low->size);
-    if (!low->at)
-        return SZD_BLOCK_SHORT;
-    unsigned used = (unsigned)(n * width & 7);
-    return used && low->at[low->size - 1] >> used ? SZD_BLOCK_NUMBERS : SZD_OK;
+    packed_run run;
+    for (size_t done = 0; low->k && done < n; done += run.n) {
+        numbers_next(low, n - done, isa, &run);
+        numbers_unpack(&run, out + done);
+    }
 }
 
-static void unpack_low_bits(const low_bits *low, uint64_t position, size_t n, uint32_t *out)
+/* Nothing is between the symbols of a direct stream and the values of a lattice in float32: chunk by chunk. */
+static int decode_values(block_decoder *d, uint64_t n, sink *s)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = low->width ? packed_at(low->at, low->size, (position + i) * low->width, low->width) : 0;
+    for (uint64_t done = 0; done < n;) {
+        size_t part = n - done < CHUNK ? (size_t)(n - done) : CHUNK;
+        uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
+        int status = tokens_decode_values(&d->tokens, &d->l, part, to);
+        if (status)
+            return status;
+        sink_write(s, to, part);
+        done += part;
+    }
+    return SZD_OK;
 }
 
 /* The tile's lattice integers, chunk by chunk (`q` NULL) or predicted from a whole tile of residuals, to values in
  * their places. */
-static int reconstruct_tile(block_decoder *d, const szd_header *h, const low_bits *low, uint64_t first, uint64_t n,
+static int reconstruct_tile(block_decoder *d, const szd_header *h, packed_numbers *low, uint64_t first, uint64_t n,
                             uint32_t isa, const uint8_t *reference, const int32_t *q, sink *s)
 {
     unsigned bytes = reference ? dtype_of(h->reference_dtype).element_bytes : 0;
@@ -198,11 +200,11 @@ static int reconstruct_tile(block_decoder *d, const szd_header *h, const low_bit
         int status = q ? SZD_OK : tokens_decode(&d->tokens, d->q, part, isa);
         if (status)
             return status;
-        unpack_low_bits(low, done, low->width ? part : 0, d->low);
+        unpack_low_bits(low, part, isa, d->low);
         if (reference)
             reference_add(&d->l, h->reference_dtype, reference + done * bytes, first + done, part, d->q, d->low);
         uint8_t *place = sink_room(s, part), *to = place ? place : d->elements;
-        lattice_reconstruct(&d->l, from, low->width ? d->low : NULL, first + done, part, to);
+        lattice_reconstruct(&d->l, from, low->k ? d->low : NULL, first + done, part, to);
         sink_write(s, to, part);
         done += part;
     }
@@ -211,11 +213,11 @@ static int reconstruct_tile(block_decoder *d, const szd_header *h, const low_bit
 
 /* All sections up to the symbols, each ready to be drawn from. */
 static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o,
-                         low_bits *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
+                         packed_numbers *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
 {
     int status = begin_outliers(h, r, t->count, d, o);
     if (status == SZD_OK)
-        status = begin_low_bits(r, t->count, h->wide_bits, low);
+        status = numbers_begin(low, r, (size_t)t->count, h->wide_bits);
     if (status == SZD_OK && h->predictor == SZD_PREDICT_REGRESSION)
         status = read_coefficients(h, t, r, coefficients);
     if (status)
@@ -244,7 +246,7 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
                           sink *s)
 {
     outlier_reader o = {0};
-    low_bits low;
+    packed_numbers low;
     int32_t *coefficients = take(&scratch, coefficient_bytes(h, t));
     uint8_t *symbols = aligned64(scratch);
     int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
@@ -259,7 +261,9 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     else if (h->predictor == SZD_PREDICT_REGRESSION)
         regression_apply(h, t, coefficients, 1, q);
     lattice_begin(&d->l, h, isa);
-    status = reconstruct_tile(d, h, &low, first, t->count, isa, reference, q, s);
+    bool straight = h->kind == SZD_LINEAR32 && !q && !reference && tokens_are_direct(&d->tokens);
+    status =
+        straight ? decode_values(d, t->count, s) : reconstruct_tile(d, h, &low, first, t->count, isa, reference, q, s);
     if (status == SZD_OK && !tokens_finished(&d->tokens))
         status = SZD_BLOCK_CODES;
     return status ? status : decode_outliers(&o, t, strides, 0, isa, h->element_bytes, d, s->out);
@@ -331,7 +335,7 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     block_decoder *d = take(&scratch, sizeof *d);
     reader r = {payload, payload + size, false};
     outlier_reader o = {0};
-    low_bits low;
+    packed_numbers low;
     int status = SZD_BLOCK_MODE;
     *mode = read_u8(&r);
     *coder = *mode == MODE_RAW;

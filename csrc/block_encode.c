@@ -241,8 +241,9 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         return false;
     write_u8(w, MODE_LATTICE);
     write_outliers(&j.outliers, h->element_bytes, options, j.tokens.rest, w);
-    if (j.low)
-        write_packed(j.low, n, h->wide_bits, w);
+    uint8_t *low = j.low ? write_room(w, numbers_bytes(n, h->wide_bits)) : NULL;
+    if (low)
+        numbers_pack(j.low, n, h->wide_bits, j.l->isa, low);
     if (coefficients)
         write_coefficients(h, t, coefficients, (uint32_t *)(void *)j.tokens.rest, w);
     writer start = *w;

@@ -82,8 +82,9 @@ typedef struct rans_segment {
     symbol_map map;
     const freq_table *table; /* of what is coded */
 } rans_segment;
+enum { RANS_MARGIN = 4 }; /* entries around the table that vectors may touch */
 typedef struct rans_decoder {
-    uint32_t table[PROB_SUM]; /* slot - first slot << 20 | frequency << 8 | symbol */
+    uint32_t entries[RANS_MARGIN + PROB_SUM + RANS_MARGIN]; /* slot - first slot << 20 | frequency << 8 | symbol */
     uint32_t state[1 << RANS_LANES_LOG2];
     unsigned lanes, lane;
     bool words_are_rare;
@@ -183,6 +184,32 @@ int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *sc
 int mix_decode(mix_decoder *d, int32_t *out, size_t n);
 bool mix_finished(const mix_decoder *d);
 
+/* residuals.c: n numbers of k bits each, packed in slices, SEGMENT by SEGMENT (FORMAT.md, section 5.2, step 4) */
+enum { SEGMENT = 512, MOST_LOW_SLICES = 3 };
+size_t numbers_bytes(size_t n, unsigned k);
+void numbers_pack(const uint32_t *numbers, size_t n, unsigned k, uint32_t isa, uint8_t *packed);
+/* Some neighbouring ones, within a segment. */
+typedef struct packed_run {
+    size_t n;
+    unsigned k;
+    const uint8_t *slices[MOST_LOW_SLICES]; /* of 8 bits, from the lowest up; the last one may be `rest` */
+    uint8_t rest[SEGMENT];
+} packed_run;
+typedef struct packed_numbers {
+    const uint8_t *at;
+    size_t n, next;
+    unsigned k;
+} packed_numbers;
+int numbers_begin(packed_numbers *p, reader *r, size_t n, unsigned k);
+void numbers_next(packed_numbers *p, size_t n, uint32_t isa, packed_run *run);
+void numbers_unpack(const packed_run *run, uint32_t *numbers);
+/* Residuals whose high parts are base + symbol, modulo 2^32. */
+void residuals_join(const uint8_t *symbols, uint32_t base, const packed_run *low, uint32_t isa, int32_t *out);
+int32_t residual_of(int32_t high, const packed_run *low, size_t i);
+struct lattice;
+void residuals_to_values(const uint8_t *symbols, uint32_t base, const packed_run *low, const struct lattice *l,
+                         uint8_t *values);
+
 /* tokens_encode.c, tokens_decode.c: residuals as symbols, raw low bits and escapes (FORMAT.md, section 6, step 4) */
 enum { MAX_K = 24 }; /* raw low bits of a residual */
 enum token_form { FORM_DIRECT = 0, FORM_DOMINANT = 1, FORM_PALETTE = 2, FORM_MIXED = 3 };
@@ -199,8 +226,7 @@ typedef struct token_decoder {
     uint64_t escapes_left;
     unsigned escape_order;
     bit_reader escape_bits;
-    const uint8_t *low, *low_end;
-    uint64_t position;
+    packed_numbers low;
     symbol_decoder symbols;
     uint8_t buffer[CHUNK];
     unsigned form;
@@ -234,8 +260,6 @@ typedef struct token_encoder {
     uint8_t *symbols; /* 0: the next escape */
     int32_t *escaped; /* the escapes' high parts */
     uint8_t *low, *low_at;
-    uint64_t bits; /* the last `have` low bits, not stored yet */
-    unsigned have;
     token_palette *palette;
     uint8_t *rest;
 } token_encoder;
@@ -250,11 +274,13 @@ bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w);
 int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
+/* Straight to the values of a linear lattice in float32, for tokens of the direct form; n <= CHUNK. */
+bool tokens_are_direct(const token_decoder *d);
+int tokens_decode_values(token_decoder *d, const struct lattice *l, size_t n, uint8_t *values);
 bool tokens_finished(token_decoder *d);
 void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w);
 int begin_list(reader *r, bit_reader *b, unsigned *order);
 bool list_finished(bit_reader *b);
-void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);
 
 /* frame.c */

@@ -5,7 +5,6 @@
 
 enum planes_form { FORM_RAW = 0, FORM_BYTES = 1, FORM_SPLIT = 2, FORM_DICTIONARY = 3 };
 enum { SYMBOLS_RAW = 1 };  /* the symbol stream's coder that is none */
-enum { SEGMENT = 512 };    /* elements of the split form that drop the same number of zero bits */
 enum { MAX_TOP = 16 };     /* bits of an element's magnitude that its symbol may stand for */
 enum { ESCAPE_SHARE = 4 }; /* at most one element in four may be an escape */
 enum { TAIL = 4 };         /* of an element's lowest bits, where the encoder codes them */
@@ -110,6 +109,8 @@ void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw,
                 uint8_t *elements);
 void split_join_avx512(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
                        unsigned zeros, uint8_t *elements);
+void low_slices(const uint8_t *raw, size_t n, unsigned width, unsigned most, uint32_t isa, const uint8_t **slices,
+                uint8_t rest[SEGMENT]);
 size_t packed_bytes(size_t n, unsigned width);
 bool packed_is_padded(const uint8_t *packed, size_t n, unsigned width);
 #endif

@@ -347,20 +347,30 @@ static void join_short(const split_form *f, const uint8_t *symbols, const uint8_
     memcpy(elements, joined, n * f->bytes);
 }
 
+/* Where each slice of 8 bits is, the last one unpacked in `rest`, which stands for those beyond it, too. */
+void low_slices(const uint8_t *raw, size_t n, unsigned width, unsigned most, uint32_t isa, const uint8_t **slices,
+                uint8_t rest[SEGMENT])
+{
+    const unsigned whole = width / 8;
+    for (unsigned k = 0; k < most; k++)
+        slices[k] = k < whole ? raw + k * n : rest;
+    if (width % 8 && n == SEGMENT)
+        PICK(isa, unpack)(raw + whole * n, width, rest);
+    else if (width % 8)
+        unpack_short(raw + whole * n, n, width, rest);
+}
+
 /* The elements from their symbols and packed low numbers. */
 void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw, size_t n, unsigned zeros, uint32_t isa,
                 uint8_t *elements)
 {
-    unsigned width = f->low + f->has_signs - zeros, whole = width / 8;
+    unsigned width = f->low + f->has_signs - zeros;
     uint8_t rest[SEGMENT];
     const uint8_t *slices[MOST_SLICES];
     if (n < SEGMENT) {
         join_short(f, symbols, raw, n, zeros, isa, elements);
         return;
     }
-    for (unsigned k = 0; k < MOST_SLICES; k++)
-        slices[k] = k < whole ? raw + k * n : rest;
-    if (width % 8)
-        PICK(isa, unpack)(raw + whole * n, width, rest);
+    low_slices(raw, n, width, MOST_SLICES, isa, slices, rest);
     PICK(isa, join)(f, symbols, slices, (width + 7) / 8, zeros, elements);
 }

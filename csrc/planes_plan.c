@@ -119,6 +119,42 @@ static uint64_t small_floor(const uint8_t *elements, size_t n, const split_form 
     return raw_floor(elements, n, f, isa, enough * 4 / 3 + 1) * 3 / 4;
 }
 
+/* Bytes that a plane of n <= CHUNK elements takes at least, alone or as a part of a longer one: no table codes a part
+ * in less than its entropy. */
+static uint64_t plane_floor(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, uint32_t isa)
+{
+    enum { INEXACT = 64 }; /* of quick_log2, in 1/65536: more than twice what it may be off */
+    uint8_t part[CHUNK];
+    uint32_t counts[256];
+    extract_plane(elements, 0, n, bytes, plane, true, false, isa, part);
+    histogram_u8(part, n, isa, counts);
+    uint64_t bits = v_log2_v(n), spent = n * INEXACT;
+    for (unsigned s = 0; s < 256; s++)
+        spent += v_log2_v(counts[s]);
+    return bits > spent ? (bits - spent) >> 19 : 0;
+}
+
+/* Of the byte form, from the mantissa's highest plane down; stops at `enough`. */
+static uint64_t bytes_floor(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, uint64_t enough)
+{
+    uint64_t found = 0;
+    for (unsigned plane = bytes - 1; plane-- > 0;)
+        for (size_t done = 0; done < n && found < enough; done += CHUNK)
+            found += plane_floor(elements + done * bytes, n - done < CHUNK ? n - done : CHUNK, bytes, plane, isa);
+    return found;
+}
+
+/* Where low bits are not random, all forms compete; the dictionary does not where it is too small. */
+static uint64_t least_form(const uint8_t *elements, size_t n, const split_form *least, uint32_t isa, uint64_t enough)
+{
+    if (n <= DISTINCT || plan_dictionary(elements, n, least->bytes) < UINT64_MAX / 4)
+        return 0;
+    uint64_t split = raw_floor(elements, n, least, isa, enough);
+    if (split < enough)
+        return split;
+    return bytes_floor(elements, n, least->bytes, isa, enough);
+}
+
 /* What the encoder chooses for n elements is proven to take at least so many bytes: with the most top bits that the
  * split form may take for its symbols, and if that is not enough, with those that it will take. */
 uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool rotate, uint64_t enough)
@@ -126,8 +162,10 @@ uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool ro
     segment_look looks[SZD_DEFAULT_TILE / SEGMENT];
     const uint32_t isa = isa_resolve(SZD_ISA_AUTO);
     split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
-    if (!rotate || !low_bits_are_random(elements, n, bytes, isa))
+    if (!rotate)
         return 0;
+    if (!low_bits_are_random(elements, n, bytes, isa))
+        return least_form(elements, n, &least, isa, enough);
     if (n < SAMPLE_MOST)
         return plan_dictionary(elements, n, bytes) < UINT64_MAX / 4 ? 0 : small_floor(elements, n, &least, isa, enough);
     uint64_t found = raw_floor(elements, n, &least, isa, enough);

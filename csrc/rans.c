@@ -151,11 +151,11 @@ bool rans_begin(rans_decoder *d, unsigned lanes_log2, const uint8_t *payload, si
 
 void rans_use(rans_decoder *d, const freq_table *t)
 {
-    uint32_t slot = 0;
+    uint32_t slot = 0, *table = d->entries + RANS_MARGIN;
     for (unsigned s = t->lo; s <= t->hi; s++) {
         uint32_t entry = (uint32_t)t->f[s] << 8 | s;
         for (uint32_t i = 0; i < t->f[s]; i++)
-            d->table[slot + i] = entry | i << 20;
+            table[slot + i] = entry | i << 20;
         slot += t->f[s];
     }
     assert(slot == PROB_SUM);
@@ -166,7 +166,7 @@ void rans_use(rans_decoder *d, const freq_table *t)
 static bool decode_singly(rans_decoder *d, uint8_t *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        uint32_t x = d->state[d->lane], e = d->table[x & (PROB_SUM - 1)];
+        uint32_t x = d->state[d->lane], e = rans_table(d)[x & (PROB_SUM - 1)];
         out[i] = (uint8_t)e;
         x = (e >> 8 & 0xfff) * (x >> PROB_BITS) + (e >> 20);
         if (x < RANS_STATE_MIN) {
@@ -192,7 +192,9 @@ bool rans_decode(rans_decoder *d, uint8_t *out, size_t n, uint32_t isa)
     size_t done = 0;
     if (d->lane == 0) {
 #if defined(__x86_64__)
-        if (isa >= SZD_ISA_AVX2 && d->lanes >= 16)
+        if (isa >= SZD_ISA_AVX512 && d->lanes > 16)
+            done = rans_decode_groups_avx512(d, out, n);
+        else if (isa >= SZD_ISA_AVX2 && d->lanes >= 16)
             done = rans_decode_groups_avx2(d, out, n);
         else
 #endif

@@ -19,6 +19,9 @@ typedef struct rans_encode_table {
     bool narrow, words_are_rare;
 } rans_encode_table;
 
+/* The entry of slot 0. */
+static inline const uint32_t *rans_table(const rans_decoder *d) { return d->entries + RANS_MARGIN; }
+
 /* rans_groups.c */
 uint8_t *rans_encode_groups(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
                             size_t lanes, uint8_t *at);
@@ -30,6 +33,7 @@ uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *sy
                                    size_t lanes, uint8_t *at);
 uint8_t *rans_encode_groups_avx2(const rans_encode_table *e, const uint8_t *symbols, size_t groups, uint32_t *state,
                                  size_t lanes, uint8_t *at);
+size_t rans_decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n);
 size_t rans_decode_groups_avx2(rans_decoder *d, uint8_t *out, size_t n);
 #endif
 #endif

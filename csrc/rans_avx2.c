@@ -1,5 +1,5 @@
 /* rANS with 8 lanes in a vector. Bit-identical to the scalar loops in rans.c. */
-#include "rans.h"
+#include "rans_lookup.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -121,21 +121,6 @@ TARGET_AVX2 uint8_t *rans_encode_groups_avx2(const rans_encode_table *e, const u
     }
 }
 
-TARGET_AVX2 INLINE __m128i four(const uint32_t *table, __m128i slot)
-{
-    uint64_t low = (uint64_t)_mm_cvtsi128_si64(slot), up = (uint64_t)_mm_extract_epi64(slot, 1);
-    __m128i a = _mm_cvtsi32_si128((int)table[(uint32_t)low]), b = _mm_cvtsi32_si128((int)table[low >> 32]);
-    __m128i c = _mm_cvtsi32_si128((int)table[(uint32_t)up]), d = _mm_cvtsi32_si128((int)table[up >> 32]);
-    return _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-}
-
-/* table[slot] for 8 lanes. Eight loads, joined: on Zen 4 faster than the gather instruction. */
-TARGET_AVX2 INLINE __m256i look_up(const uint32_t *table, __m256i slot)
-{
-    __m128i low = four(table, _mm256_castsi256_si128(slot)), up = four(table, _mm256_extracti128_si256(slot, 1));
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), up, 1);
-}
-
 /* The states of 8 lanes after table entries e: words are handed to those that need one in lane order. */
 TARGET_AVX2 INLINE __m256i pull(__m256i x, __m256i e, const uint8_t **at)
 {
@@ -155,7 +140,8 @@ TARGET_AVX2 INLINE void decode_sixteen(const uint32_t *table, __m256i *x, uint8_
 {
     const __m256i low12 = _mm256_set1_epi32(PROB_SUM - 1);
     const __m256i bytes = _mm256_set1_epi32(0x0c080400), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-    __m256i e0 = look_up(table, _mm256_and_si256(x[0], low12)), e1 = look_up(table, _mm256_and_si256(x[1], low12));
+    __m256i e0 = look_up_eight(table, _mm256_and_si256(x[0], low12)),
+            e1 = look_up_eight(table, _mm256_and_si256(x[1], low12));
     __m256i symbols = _mm256_unpacklo_epi32(_mm256_shuffle_epi8(e0, bytes), _mm256_shuffle_epi8(e1, bytes));
     symbols = _mm256_permutevar8x32_epi32(symbols, order);
     _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(symbols));
@@ -172,7 +158,7 @@ TARGET_AVX2 INLINE size_t decode_groups(rans_decoder *d, uint8_t *out, size_t n,
         x[v] = _mm256_loadu_si256((const __m256i *)(const void *)(d->state + 8 * v));
     for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
         for (size_t v = 0; v < vectors; v += 2)
-            decode_sixteen(d->table, x + v, out + done + 8 * v, &at);
+            decode_sixteen(rans_table(d), x + v, out + done + 8 * v, &at);
     for (size_t v = 0; v < vectors; v++)
         _mm256_storeu_si256((__m256i *)(void *)(d->state + 8 * v), x[v]);
     d->at = at;

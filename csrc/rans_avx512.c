@@ -1,6 +1,5 @@
-/* rANS encoding with 16 lanes in a vector. Bit-identical to the scalar loop in rans.c. (Decoding is no faster than with
- * AVX2: loads of table entries are what limits both.) */
-#include "rans.h"
+/* rANS with 16 lanes in a vector. Bit-identical to the scalar loops in rans.c. */
+#include "rans_lookup.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -87,6 +86,50 @@ TARGET_AVX512 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, con
 {
     return lanes == 64 ? encode_groups(e, symbols, groups, state, 4, at) /* the vectors stay in registers */
                        : encode_groups(e, symbols, groups, state, 2, at);
+}
+
+/* table[slot] for 16 lanes. */
+TARGET_AVX512 INLINE __m512i look_up(const uint32_t *table, __m512i slot)
+{
+    __m256i low = look_up_eight(table, _mm512_castsi512_si256(slot)),
+            up = look_up_eight(table, _mm512_extracti64x4_epi64(slot, 1));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), up, 1);
+}
+
+/* The states of 16 lanes after table entries e: words are handed to those that need one in lane order. */
+TARGET_AVX512 INLINE __m512i pull(__m512i x, __m512i e, const uint8_t **at)
+{
+    __m512i f = _mm512_and_si512(_mm512_srli_epi32(e, 8), _mm512_set1_epi32(PROB_SUM - 1));
+    x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, PROB_BITS)), _mm512_srli_epi32(e, 20));
+    __mmask16 more = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(RANS_STATE_MIN));
+    __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)*at));
+    *at += 2 * (size_t)__builtin_popcount(more);
+    x = _mm512_mask_slli_epi32(x, more, x, 16);
+    return _mm512_or_si512(x, _mm512_maskz_expand_epi32(more, words));
+}
+
+TARGET_AVX512 INLINE size_t decode_groups(rans_decoder *d, uint8_t *out, size_t n, size_t vectors)
+{
+    const uint8_t *at = d->at;
+    __m512i x[VECTORS];
+    size_t done = 0, lanes = 16 * vectors;
+    for (size_t v = 0; v < vectors; v++)
+        x[v] = _mm512_loadu_si512(d->state + 16 * v);
+    for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
+        for (size_t v = 0; v < vectors; v++) {
+            __m512i e = look_up(rans_table(d), _mm512_and_si512(x[v], _mm512_set1_epi32(PROB_SUM - 1)));
+            _mm_storeu_si128((__m128i *)(void *)(out + done + 16 * v), _mm512_cvtepi32_epi8(e));
+            x[v] = pull(x[v], e, &at);
+        }
+    for (size_t v = 0; v < vectors; v++)
+        _mm512_storeu_si512(d->state + 16 * v, x[v]);
+    d->at = at;
+    return done;
+}
+
+TARGET_AVX512 size_t rans_decode_groups_avx512(rans_decoder *d, uint8_t *out, size_t n)
+{
+    return d->lanes == 64 ? decode_groups(d, out, n, 4) : decode_groups(d, out, n, 2);
 }
 
 #else

@@ -64,13 +64,14 @@ uint8_t *rans_encode_groups(const rans_encode_table *e, const uint8_t *symbols, 
 /* While the words left are enough for any group; returns the symbols done. Branches as above. */
 INLINE size_t decode_groups(rans_decoder *d, uint8_t *restrict out, size_t n, size_t lanes, bool words_are_rare)
 {
+    const uint32_t *table = rans_table(d);
     const uint8_t *at = d->at;
     uint32_t x[MOST_LANES];
     size_t done = 0;
     memcpy(x, d->state, lanes * sizeof *x);
     for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
         for (size_t j = 0; j < lanes; j++) {
-            uint32_t e = d->table[x[j] & (PROB_SUM - 1)];
+            uint32_t e = table[x[j] & (PROB_SUM - 1)];
             out[done + j] = (uint8_t)e;
             uint32_t y = (e >> 8 & 0xfff) * (x[j] >> PROB_BITS) + (e >> 20), more = y < RANS_STATE_MIN;
             if (words_are_rare) {

@@ -5,28 +5,24 @@
 
 enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12 };
 
-/* A tile of about SAMPLE_VALUES values, of the frame's own proportions, at sample s of SAMPLES along the tensor's
+/* A tile of at most `volume` values: `extent` with its longest axes halved, at part s of `parts` along the tensor's
  * diagonal. */
-static tile sample_tile(const szd_header *h, unsigned s)
+static tile tile_within(const szd_header *h, const uint64_t *extent, uint64_t volume, unsigned s, unsigned parts)
 {
     tile t = {h->tile_rank, {0}, {0}, 1};
-    uint64_t extent[SZD_MAX_TILE_RANK], volume = 1;
-    for (unsigned a = 0; a < t.rank; a++) {
-        extent[a] = h->tile[a];
-        volume *= extent[a];
-    }
-    while (volume > SAMPLE_VALUES) {
-        unsigned longest = 0;
-        for (unsigned a = 1; a < t.rank; a++)
-            longest = extent[a] > extent[longest] ? a : longest;
-        volume = volume / extent[longest] * ((extent[longest] + 1) / 2);
-        extent[longest] = (extent[longest] + 1) / 2;
-    }
     for (unsigned a = 0; a < t.rank; a++) {
         t.extent[a] = extent[a];
-        t.origin[a] = (h->dims[a] - extent[a]) * s / (SAMPLES - 1);
         t.count *= extent[a];
     }
+    while (t.count > volume) {
+        unsigned longest = 0;
+        for (unsigned a = 1; a < t.rank; a++)
+            longest = t.extent[a] > t.extent[longest] ? a : longest;
+        t.count = t.count / t.extent[longest] * ((t.extent[longest] + 1) / 2);
+        t.extent[longest] = (t.extent[longest] + 1) / 2;
+    }
+    for (unsigned a = 0; a < t.rank; a++)
+        t.origin[a] = (h->dims[a] - t.extent[a]) * s / parts;
     return t;
 }
 
@@ -99,7 +95,7 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     uint8_t *values = take(&scratch, 8 * SAMPLE_VALUES), *rest = aligned64(scratch);
     uint64_t cost[3] = {0}, seen[3] = {0};
     for (unsigned s = 0; s < SAMPLES && !hopeless(cost, s, SZD_PREDICT_NONE); s++) {
-        tile t = sample_tile(h, s);
+        tile t = tile_within(h, h->tile, SAMPLE_VALUES, s, SAMPLES - 1);
         quantize_sample(l, h, data, &t, values, q, low);
         for (unsigned p = 0; p < 3; p++)
             if (!hopeless(cost, s, p)) {
@@ -109,6 +105,51 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     }
     for (unsigned p = 0; p < 3; p++)
         bits[p] = (double)cost[p] / 65536 / (double)seen[p] + h->wide_bits;
+    fp_leave(saved);
+    return SZD_OK;
+}
+
+/* The mean of the squared steps between neighbours along axis a. */
+static double mean_square_step(const double *x, const tile *t, unsigned a)
+{
+    const size_t n = (size_t)t->count, stride = stride_of(t, a), run = stride * (size_t)t->extent[a];
+    double sum = 0;
+    for (size_t start = 0; start < n; start += run)
+        for (size_t i = start + stride; i < start + run; i++)
+            sum += (x[i] - x[i - stride]) * (x[i] - x[i - stride]);
+    return sum / ((double)n / (double)t->extent[a] * (double)(t->extent[a] - 1));
+}
+
+static double variance(const double *x, size_t n)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i];
+    const double mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++)
+        squares += (x[i] - mean) * (x[i] - mean);
+    return squares / (double)n;
+}
+
+/* Correlation above a half: the mean of (x - y)^2 is below the variance. Never where a value is not finite. */
+int szd_neighbours_alike(const szd_header *h, const uint8_t *data, uint64_t volume, uint64_t least, uint32_t *alike)
+{
+    uint64_t strides[SZD_MAX_TILE_RANK];
+    uint8_t values[8 * SAMPLE_VALUES];
+    double x[SAMPLE_VALUES];
+    *alike = 0;
+    if (volume > SAMPLE_VALUES || h->dtype > DT_F64 || h->elements == 0)
+        return SZD_ARGUMENT;
+    fp_environment saved = fp_enter();
+    tile t = tile_within(h, h->dims, volume, 1, 2);
+    tile_strides(h, strides);
+    gather(data + first_element(&t, strides) * h->element_bytes, &t, strides, h->element_bytes, values);
+    for (size_t i = 0; i < t.count; i++)
+        x[i] = load_as_double(h->dtype, values + i * h->element_bytes);
+    const double spread = variance(x, (size_t)t.count);
+    for (unsigned a = 0; a < t.rank; a++)
+        if (t.extent[a] >= least && mean_square_step(x, &t, a) < spread)
+            *alike = 1;
     fp_leave(saved);
     return SZD_OK;
 }

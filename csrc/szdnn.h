@@ -182,6 +182,11 @@ int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payl
 int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                  size_t scratch_size, double *bits_per_value);
 
+/* Whether, in a box of at most `volume` (up to 4096) values in the middle, neighbours along an axis of at least `least`
+ * values have a correlation above a half: only then interpolation is worth a trial. */
+int szd_neighbours_alike(const szd_header *header, const uint8_t *data, uint64_t volume, uint64_t least,
+                         uint32_t *alike);
+
 /* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
  * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the
  * reference, on a sample; for a header that has the predictor. */

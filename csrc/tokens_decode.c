@@ -40,18 +40,11 @@ static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uin
     d->base = (int32_t)unzigzag(base);
     d->escapes = flags & 1;
     d->escapes_left = 0;
-    d->position = 0;
     int status = d->escapes ? begin_escapes(d, r, n) : SZD_OK;
+    if (status == SZD_OK)
+        status = numbers_begin(&d->low, r, n, d->k);
     if (status)
         return status;
-    uint64_t size = ((uint64_t)n * d->k + 7) / 8;
-    d->low = read_bytes(r, size);
-    if (!d->low)
-        return SZD_BLOCK_SHORT;
-    d->low_end = d->low + size;
-    unsigned used = (unsigned)((uint64_t)n * d->k & 7);
-    if (used && d->low_end[-1] >> used)
-        return SZD_BLOCK_NUMBERS;
     return symbols_begin(&d->symbols, r, n, isa, scratch);
 }
 
@@ -96,7 +89,7 @@ static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa)
 
 int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch)
 {
-    d->position = d->escapes_left = 0;
+    d->escapes_left = 0;
     d->escapes = false;
     d->symbols.from = d->symbols.coder = 0;
     d->form = read_u8(r);
@@ -119,28 +112,55 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_
     }
 }
 
-/* Escape values are rare: found by a second look at the symbols. */
-static int patch_escapes(token_decoder *d, const uint8_t *symbols, int32_t *high, size_t n)
+/* The next escape's high part. */
+static int next_escape(token_decoder *d, int32_t *high)
 {
-    const uint8_t *at = symbols;
-    while ((at = memchr(at, 0, n - (size_t)(at - symbols))) != NULL) {
-        uint64_t u = d->escapes_left ? get_exp_golomb(&d->escape_bits, d->escape_order) : UINT64_MAX;
-        if (d->escape_bits.failed || u > UINT32_MAX)
-            return SZD_BLOCK_ESCAPES;
-        d->escapes_left--;
-        high[at - symbols] = (int32_t)unzigzag(u);
-        if ((size_t)(++at - symbols) == n)
-            break;
+    uint64_t u = d->escapes_left ? get_exp_golomb(&d->escape_bits, d->escape_order) : UINT64_MAX;
+    if (d->escape_bits.failed || u > UINT32_MAX)
+        return SZD_BLOCK_ESCAPES;
+    d->escapes_left--;
+    *high = (int32_t)unzigzag(u);
+    return SZD_OK;
+}
+
+/* Escapes are rare: found by a second look at the symbols. They go to `out`, or to `values` of the lattice. */
+static int patch_escapes(token_decoder *d, const uint8_t *symbols, const packed_run *low, int32_t *out,
+                         const lattice *l, uint8_t *values)
+{
+    const uint8_t *at = symbols, *end = symbols + low->n;
+    for (; at < end && (at = memchr(at, 0, (size_t)(end - at))) != NULL; at++) {
+        int32_t high;
+        size_t i = (size_t)(at - symbols);
+        int status = next_escape(d, &high);
+        if (status)
+            return status;
+        int32_t r = residual_of(high, low, i);
+        if (out)
+            out[i] = r;
+        else
+            lattice_reconstruct(l, &r, NULL, 0, 1, values + i * dtype_of(l->dtype).element_bytes);
     }
     return SZD_OK;
 }
 
-static void join_low_bits(const token_decoder *d, int32_t *out, size_t n)
+/* Segment by segment, to `out` or to `values`. */
+static int decode_direct_part(token_decoder *d, const uint8_t *symbols, size_t n, uint32_t isa, int32_t *out,
+                              const lattice *l, uint8_t *values)
 {
-    size_t size = (size_t)(d->low_end - d->low);
-    uint64_t bit = d->position * d->k;
-    for (size_t i = 0; i < n; i++, bit += d->k)
-        out[i] = (int32_t)((uint32_t)out[i] << d->k | packed_at(d->low, size, bit, d->k));
+    packed_run low;
+    int status = SZD_OK;
+    for (size_t done = 0; done < n && status == SZD_OK; done += low.n) {
+        numbers_next(&d->low, n - done, isa, &low);
+        int32_t *to = out ? out + done : NULL;
+        uint8_t *place = out ? NULL : values + done * dtype_of(l->dtype).element_bytes;
+        if (out)
+            residuals_join(symbols + done, (uint32_t)d->base, &low, isa, to);
+        else
+            residuals_to_values(symbols + done, (uint32_t)d->base, &low, l, place);
+        if (d->escapes)
+            status = patch_escapes(d, symbols + done, &low, to, l, place);
+    }
+    return status;
 }
 
 static int decode_numbered(const token_decoder *d, const uint8_t *symbols, int32_t *out, size_t n)
@@ -153,36 +173,22 @@ static int decode_numbered(const token_decoder *d, const uint8_t *symbols, int32
     return worst < d->entries ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
 
-/* The high parts, modulo 2^32. */
-INLINE void add_base(const uint8_t *symbols, size_t n, uint32_t base, int32_t *out)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = (int32_t)(base + symbols[i]);
-}
-
-#define ADD_BASE(suffix, target)                                                                        \
-    target static void add_base_##suffix(const uint8_t *symbols, size_t n, uint32_t base, int32_t *out) \
-    {                                                                                                   \
-        add_base(symbols, n, base, out);                                                                \
-    }
-ADD_BASE(scalar, )
-ADD_BASE(avx2, TARGET_AVX2)
-ADD_BASE(avx512, TARGET_AVX512)
-
 /* n <= CHUNK */
 static int decode_plain_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 {
     const uint8_t *symbols = symbols_next(&d->symbols, d->buffer, n, isa);
     if (!symbols)
         return SZD_BLOCK_CODES;
-    if (d->form == FORM_PALETTE)
-        return decode_numbered(d, symbols, out, n);
-    PICK(isa, add_base)(symbols, n, (uint32_t)d->base, out);
-    int status = d->escapes ? patch_escapes(d, symbols, out, n) : SZD_OK;
-    if (status == SZD_OK && d->k)
-        join_low_bits(d, out, n);
-    d->position += n;
-    return status;
+    return d->form == FORM_PALETTE ? decode_numbered(d, symbols, out, n)
+                                   : decode_direct_part(d, symbols, n, isa, out, NULL, NULL);
+}
+
+bool tokens_are_direct(const token_decoder *d) { return d->form == FORM_DIRECT && !d->dominant; }
+
+int tokens_decode_values(token_decoder *d, const lattice *l, size_t n, uint8_t *values)
+{
+    const uint8_t *symbols = symbols_next(&d->symbols, d->buffer, n, l->isa);
+    return symbols ? decode_direct_part(d, symbols, n, l->isa, NULL, l, values) : SZD_BLOCK_CODES;
 }
 
 /* The others first, which then find their places. */

@@ -146,25 +146,6 @@ FIND_SYMBOLS(scalar, )
 FIND_SYMBOLS(avx2, TARGET_AVX2)
 FIND_SYMBOLS(avx512, TARGET_AVX512)
 
-static void add_low_bits(token_encoder *e, const int32_t *r, size_t n)
-{
-    uint64_t bits = e->bits;
-    unsigned have = e->have, k = e->k;
-    uint32_t mask = (1u << k) - 1;
-    for (size_t i = 0; i < n; i++) {
-        bits |= (uint64_t)((uint32_t)r[i] & mask) << have;
-        have += k;
-        if (have >= 32) {
-            store_u32(e->low_at, (uint32_t)bits);
-            e->low_at += 4;
-            bits >>= 32;
-            have -= 32;
-        }
-    }
-    e->bits = bits;
-    e->have = have;
-}
-
 static void add_direct(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
 {
     uint8_t *symbols = e->symbols + e->n;
@@ -172,8 +153,8 @@ static void add_direct(token_encoder *e, const int32_t *r, size_t n, uint32_t is
         for (size_t i = 0; i < n; i++)
             if (!symbols[i])
                 e->escaped[e->escapes++] = r[i] >> e->k;
-    if (e->k)
-        add_low_bits(e, r, n);
+    numbers_pack((const uint32_t *)(const void *)r, n, e->k, isa, e->low_at);
+    e->low_at += numbers_bytes(n, e->k);
 }
 
 /* Values are numbered as they come; false where there are too many. */
@@ -226,7 +207,7 @@ static bool add_symbols(token_encoder *e, const int32_t *r, size_t n, uint32_t i
     return true;
 }
 
-/* n <= CHUNK */
+/* n <= CHUNK, and whole segments but for the last */
 bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
 {
     if (!e->dominant)
@@ -319,15 +300,6 @@ void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
     flush_bits(&b);
 }
 
-void write_packed(const uint32_t *values, size_t n, unsigned k, writer *w)
-{
-    bit_writer b = {w, 0, 0};
-    uint32_t mask = (uint32_t)(((uint64_t)1 << k) - 1);
-    for (size_t i = 0; i < n; i++)
-        put_bits(&b, values[i] & mask, k);
-    flush_bits(&b);
-}
-
 /* The symbol of residual 0, or the middle one. */
 static uint8_t zero_symbol(const token_encoder *e)
 {
@@ -345,8 +317,7 @@ static void finish_direct(token_encoder *e, size_t width, uint32_t coder, uint32
     write_u8(w, e->escapes > 0);
     if (e->escapes)
         write_escapes(e, w);
-    store_u64(e->low_at, e->bits);
-    write_bytes(w, e->low, (e->n * e->k + 7) / 8);
+    write_bytes(w, e->low, (size_t)(e->low_at - e->low));
     symbols_encode_counted(&counts, coder, isa, e->rest, w);
 }
 

@@ -197,6 +197,12 @@ class Encoder:
         check(status, "estimate")
         return {name: bits[number] for name, number in PREDICTORS.items()}
 
+    def neighbours_alike(self, volume: int, least: int) -> bool:
+        """Whether neighbours along an axis of at least `least` values correlate, in a box of at most `volume` values."""
+        alike = ffi.new("uint32_t *")
+        check(lib.szd_neighbours_alike(self._header.c, self._data, volume, least, alike), "neighbours")
+        return bool(alike[0])
+
     def estimate_reference(self) -> tuple[float, float]:
         """The estimated bits a value without and with the reference."""
         bits = ffi.new("double[2]")

@@ -197,18 +197,6 @@ def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
     ]
 
 
-def neighbours_alike(values: NDArray[Any]) -> bool:
-    """Whether values next to each other along a long axis have a correlation above a half, in a box in the middle."""
-    dims = folded_dims(values.shape)
-    edges = tile_for(dims, RELATED_VALUES)
-    middle = tuple(slice((d - e) // 2, (d - e) // 2 + e) for d, e in zip(dims, edges, strict=True))
-    with np.errstate(all="ignore"):
-        box = values.reshape(dims)[middle].astype(np.float64)
-        steps = (np.diff(box, axis=axis) for axis, edge in enumerate(edges) if edge >= RELATED_AXIS)
-        spread = box.var()
-        return any((step * step).mean() < spread for step in steps)
-
-
 class FrameMaker:
     """Makes frames of one tensor; `values` and `reference` are C-contiguous, `code` is the dtype's."""
 
@@ -367,10 +355,13 @@ class FrameMaker:
             return "none", math.inf
         header = self._predicted(lattice, "regression")
         header.complete()
-        bits = _native.Encoder(header, self.options, self.values).estimate()
+        sampler = _native.Encoder(header, self.options, self.values)
+        bits = sampler.estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
         best = best if bits[best] < bits["none"] * 0.99 else "none"
-        if not self._interpolable(lattice) or (best == "none" and not neighbours_alike(self.values)):
+        if not self._interpolable(lattice):
+            return best, bits[best]
+        if best == "none" and not sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS):
             return best, bits[best]
         cost, other = self._sample_costs(target, ("interpolation", best))
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])

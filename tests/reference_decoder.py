@@ -182,13 +182,6 @@ class Reader:
         """The varint of the zigzag of a 32-bit signed number."""
         return unzigzag32(self.varint())
 
-    def fixed_numbers(self, count: int, width: int) -> list[int]:
-        """§6: `count` numbers of `width` bits in a bit string of just the bytes needed."""
-        bits = Bits(self.take(ceil_div(count * width, 8)))
-        numbers = [bits.take(width) for _ in range(count)]
-        bits.close()
-        return numbers
-
     def coded_numbers(self, count: int) -> list[int]:
         """§6, §7: u8 g, varint bytes, a bit string of that many bytes with `count` numbers EG(g)."""
         g = self.u8()
@@ -955,6 +948,11 @@ def read_slices(reader: Reader, n: int, width: int) -> list[int]:
     return numbers
 
 
+def read_packed(reader: Reader, n: int, width: int) -> list[int]:
+    """§6, step 2: n numbers of `width` bits, segments of slices."""
+    return [v for start in range(0, n, 512) for v in read_slices(reader, min(512, n - start), width)]
+
+
 def read_split_escapes(reader: Reader, m: int, top: int) -> dict[int, int]:
     """§5.2, step 5: the top bits that no symbol stands for, by position."""
     count = reader.varint()
@@ -996,7 +994,7 @@ def decode_lattice(
         values = to_dtype(Interpolation(header, reader, extent).values.reshape(-1), header.dtype)
         elements = values.view(header.dtype.unsigned()).tolist()
         return elements_with(elements, outliers)
-    low = reader.fixed_numbers(n, header.low_bits)
+    low = read_packed(reader, n, header.low_bits)
     prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
     residuals = read_residuals(header, reader, n, extent, places[0])
     if header.predictor == LORENZO:
@@ -1057,7 +1055,7 @@ def read_direct(reader: Reader, n: int) -> list[int]:
     flags = reader.u8()
     require(flags <= 1, "unknown flags of residuals")
     escapes = read_escapes(reader, n) if flags & 1 else None
-    low = reader.fixed_numbers(n, k)
+    low = read_packed(reader, n, k)
     high = high_parts(decode_symbols(reader, n, may_have_classes=True), base, escapes)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
