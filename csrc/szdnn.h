@@ -31,6 +31,7 @@ typedef enum szd_status {
     SZD_HEADER_TILES = 46,
     SZD_HEADER_BOUND = 47,
     SZD_HEADER_PREDICTOR = 48,
+    SZD_FRAME_CRC = 49,
     /* damaged: one block */
     SZD_BLOCK_MODE = 61,
     SZD_BLOCK_SHORT = 62,
@@ -48,6 +49,7 @@ enum szd_limits {
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
     SZD_MAX_INTERP_TILE = 1 << 20,
     SZD_DEFAULT_TILE = 1 << 18,
+    SZD_MAX_SINGLE = 1 << 16, /* bytes of a frame in the layout of small ones */
     SZD_INDEX_ENTRY = 8
 };
 
@@ -75,6 +77,7 @@ typedef struct szd_header {
     uint32_t dtype;
     uint32_t rank;
     uint64_t shape[64];
+    uint32_t single; /* the layout of small frames: one block, one checksum (FORMAT.md, section 2.2) */
     uint32_t kind;
     uint32_t bound_kind;
     uint32_t bound_flags;
@@ -144,11 +147,14 @@ const char *szd_status_text(int status);
 uint32_t szd_isa_available(void);
 uint32_t szd_crc32c(const uint8_t *data, size_t size);
 
-/* Headers. `complete` checks a filled header and derives the rest; `write` needs the block index (SZD_INDEX_ENTRY
- * bytes a block, little-endian length then CRC); `read` checks everything in the header, its CRC and the frame's
- * length. */
+/* Headers. `complete` checks a filled header and derives the rest; `single` is a wish that it drops where there are
+ * blocks, or bounds, for which that layout has no place. `write` needs the block index (SZD_INDEX_ENTRY bytes a block,
+ * little-endian length then CRC). `frame_single` makes the whole frame, header_bytes + size + 4 bytes (at most
+ * SZD_MAX_SINGLE), of a header that kept its wish. `read` checks everything in the header, its CRC and the frame's
+ * length; with `single`, the CRC of the whole frame, whose block lies from header_bytes to 4 bytes before the end. */
 int szd_header_complete(szd_header *header);
 int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
+int szd_frame_single(const szd_header *header, const uint8_t *block, size_t size, uint8_t *out, size_t capacity);
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
 
 /* Blocks. Before a block is decoded, its bytes' szd_crc32c is to be compared with its index entry's. `data` and `out`

@@ -22,6 +22,7 @@ ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
 BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
+MAX_SINGLE: int = lib.SZD_MAX_SINGLE
 SLAB = 32 << 20
 """Bytes of output for which a thread takes memory at a time."""
 
@@ -114,6 +115,12 @@ class Header:
     def write(self, index: Bytes, out: Bytes) -> None:
         """Writes the header into out[:header_bytes]."""
         check(lib.szd_header_write(self.c, pointer(index), pointer(out, True), out.size), "header")
+
+    def frame_single(self, block: Bytes) -> Bytes:
+        """The whole frame of a header of the layout `single`, which its block completes."""
+        out = np.empty(self.c.header_bytes + block.size + 4, dtype=np.uint8)
+        check(lib.szd_frame_single(self.c, pointer(block), block.size, pointer(out), out.size), "header")
+        return out
 
     @property
     def shape(self) -> tuple[int, ...]:

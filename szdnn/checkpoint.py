@@ -14,7 +14,7 @@ from .source import Array, Json, Source
 
 Writer = Callable[[BinaryIO, dict[str, Json], Mapping[str, Array]], None]
 
-FRAME_MAGIC = b"\xf5SZD"
+FRAME_MAGICS = (b"\xf5SZD", b"\xf5s\0")
 SUFFIXES = {
     ".safetensors": "safetensors",
     ".npy": "npy",
@@ -33,7 +33,7 @@ def file_kind(path: Path) -> str:
     """
     with path.open("rb") as file:
         head = file.read(16)
-    if head.startswith(FRAME_MAGIC):
+    if head.startswith(FRAME_MAGICS):
         return "frame"
     if head.startswith(b"\x93NUMPY"):
         return "npy"

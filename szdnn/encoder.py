@@ -36,6 +36,7 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
+SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
@@ -396,6 +397,8 @@ class FrameMaker:
     def _encode(self, header: _native.Header, room: Room | None = None) -> Encoded:
         """The frame of a header: its parts, or into the room."""
         header.complete()
+        if header.c.blocks <= 1:
+            return self._encode_block(header, room)
         if room:
             room.begin(header.c.header_bytes)
         count = header.c.blocks
@@ -424,6 +427,26 @@ class FrameMaker:
         size = room.finish(_native.as_bytes(start)) if room else len(start) + sum(block[0] for block in blocks)
         same_tiles = not header.c.predictor and not header.c.mixed
         return Encoded([] if room else [start, *data], size, sum(block[2] for block in blocks), same_tiles)
+
+    def _encode_block(self, header: _native.Header, room: Room | None) -> Encoded:
+        """The frame of a header that has one block, or none."""
+        blocks = []
+        data: Part = b""
+        if header.c.blocks:
+            base = Values(self.reference) if header.c.predictor == _native.REFERENCE else None
+            made = _native.Encoder(header, self.options, self.values, base.whole() if base else None).encode(0)
+            blocks, data = [(made.data.size, made.crc, made.saving)], made.data
+            if base:
+                header.set_digests([block_digest(header, base, 0)])
+        parts = [single] if (single := single_frame(header, data)) else [write_header(header, blocks), data]
+        size = total(parts)
+        if room:
+            room.begin(len(parts[0]))
+            for part in parts[1:]:
+                room.put(0, _native.as_bytes(part))
+            room.finish(_native.as_bytes(parts[0]))
+        same_tiles = not header.c.predictor and not header.c.mixed
+        return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
 
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
@@ -552,6 +575,16 @@ def block_digest(header: _native.Header, base: Values, block: int) -> int:
     """The digest of the reference's elements at a block's places."""
     (origin,), (extent,) = header.tile_of(block)
     return _native.digest(header.c.reference_dtype, base.part(origin, origin + extent), origin, extent)
+
+
+def single_frame(header: _native.Header, block: Part) -> bytes | None:
+    """The whole frame in the layout of small ones, where it fits that."""
+    if len(block) > _native.MAX_SINGLE - SINGLE_START:
+        return None
+    small = header.copy()
+    small.c.single = 1
+    small.complete()
+    return small.frame_single(_native.as_bytes(block)).tobytes() if small.c.single else None
 
 
 def write_header(header: _native.Header, blocks: list[tuple[int, int, int]]) -> bytes:
