@@ -209,10 +209,21 @@ static int reconstruct_tile(block_decoder *d, const szd_header *h, const low_bit
     return SZD_OK;
 }
 
-/* All sections up to the symbols, each ready to be drawn from. */
-static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o,
-                         low_bits *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
+static int begin_short(const szd_header *h, const tile *t, unsigned mode, reader *r, block_decoder *d)
 {
+    bool has_base = mode >= MODE_SHORT_BASED;
+    if (!may_be_short(h))
+        return SZD_BLOCK_MODE;
+    return tokens_begin_short(&d->tokens, r, t->count, mode - (has_base ? MODE_SHORT_BASED : MODE_SHORT), has_base);
+}
+
+/* All sections up to the symbols, each ready to be drawn from. */
+static int begin_lattice(const szd_header *h, const tile *t, unsigned mode, reader *r, block_decoder *d,
+                         outlier_reader *o, low_bits *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
+{
+    *low = (low_bits){NULL, 0, 0};
+    if (mode != MODE_LATTICE)
+        return begin_short(h, t, mode, r, d);
     int status = begin_outliers(h, r, t->count, d, o);
     if (status == SZD_OK)
         status = begin_low_bits(r, t->count, h->wide_bits, low);
@@ -239,7 +250,7 @@ static int decode_interpolated(const szd_header *h, const tile *t, reader *r, ui
     return status ? status : decode_outliers(&o, t, strides, s->level, isa, h->element_bytes, d, s->out);
 }
 
-static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
+static int decode_lattice(const szd_header *h, const tile *t, unsigned mode, uint64_t first, reader *r, uint32_t isa,
                           const uint8_t *reference, block_decoder *d, uint8_t *scratch, const uint64_t *strides,
                           sink *s)
 {
@@ -247,7 +258,7 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     low_bits low;
     int32_t *coefficients = take(&scratch, coefficient_bytes(h, t));
     uint8_t *symbols = aligned64(scratch);
-    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
+    int status = begin_lattice(h, t, mode, r, d, &o, &low, coefficients, isa, symbols);
     size_t before = bytes_before_q(h, (size_t)t->count);
     int32_t *q = predicts_tiles(h) ? (int32_t *)(void *)aligned64(symbols + before) : NULL;
     if (status == SZD_OK && q)
@@ -265,6 +276,13 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     return status ? status : decode_outliers(&o, t, strides, 0, isa, h->element_bytes, d, s->out);
 }
 
+static bool is_lattice(const szd_header *h, unsigned mode)
+{
+    bool is_short =
+        mode - MODE_SHORT <= MAX_K || mode - MODE_SHORT_BASED <= MAX_K; /* unsigned: below them is beyond, too */
+    return h->kind != SZD_LOSSLESS && (mode == MODE_LATTICE || is_short);
+}
+
 static int decode_body(const szd_header *h, const tile *t, unsigned level, uint32_t isa, reader *r,
                        const uint8_t *reference, uint8_t *scratch, uint8_t *out, const uint64_t *strides)
 {
@@ -275,13 +293,12 @@ static int decode_body(const szd_header *h, const tile *t, unsigned level, uint3
         return SZD_BLOCK_SHORT;
     uint64_t array_strides[SZD_MAX_TILE_RANK];
     tile_strides(h, array_strides);
-    switch (mode) {
-    case MODE_LATTICE:
-        if (h->kind == SZD_LOSSLESS)
-            return SZD_BLOCK_MODE;
+    if (is_lattice(h, mode)) {
         if (h->predictor == SZD_PREDICT_INTERPOLATION)
-            return decode_interpolated(h, t, r, isa, d, scratch, strides, &s);
-        return decode_lattice(h, t, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
+            return mode ? SZD_BLOCK_MODE : decode_interpolated(h, t, r, isa, d, scratch, strides, &s);
+        return decode_lattice(h, t, mode, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
+    }
+    switch (mode) {
     case MODE_PLANES: return decode_planes(h, r, t->count, isa, reference, d, scratch, &s);
     case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
     case MODE_RAW: return decode_raw(r, h->element_bytes, t->count, d, &s);
@@ -338,15 +355,16 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     *outliers = 0;
     if (*mode == MODE_CONSTANT || *mode == MODE_RAW) {
         status = SZD_OK;
-    } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
+    } else if (is_lattice(h, *mode)) {
         int32_t *coefficients = take(&scratch, coefficient_bytes(h, &t));
         if (h->predictor == SZD_PREDICT_INTERPOLATION) {
-            status = begin_outliers(h, &r, t.count, d, &o);
+            status = *mode ? SZD_BLOCK_MODE : begin_outliers(h, &r, t.count, d, &o);
             *coder = SZD_CODER_RANS;
             *outliers = o.count;
             return status;
         }
-        status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
+        status =
+            begin_lattice(h, &t, *mode, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
         status = planes_begin(&d->planes, &r, t.count, h->element_bytes, are_patterns(h), false,

@@ -221,6 +221,37 @@ static bool encode_interpolated(const szd_header *h, const szd_options *options,
     return !w->failed;
 }
 
+/* A small block of the commonest kind in its short form: its mode says what otherwise takes seven bytes. */
+static void shorten(uint8_t *block, size_t n, writer *w)
+{
+    reader r = {block, w->at, false};
+    freq_table table;
+    if (w->failed || reader_left(&r) > MOST_SHORT || read_u8(&r) != MODE_LATTICE || read_u8(&r) != 0 ||
+        read_u8(&r) != FORM_DIRECT)
+        return;
+    unsigned k = read_u8(&r);
+    int64_t base = unzigzag(read_varint(&r));
+    size_t escapes = read_u8(&r), low_size = (n * k + 7) / 8;
+    const uint8_t *low = read_bytes(&r, low_size);
+    unsigned coder = read_u8(&r);
+    const uint8_t *from = r.at;
+    if (escapes || coder != SZD_CODER_RANS || !freqs_read(&r, FIRST_TOP, &table))
+        return;
+    size_t table_size = (size_t)(r.at - from);
+    unsigned lanes_log2 = read_u8(&r);
+    uint64_t size = read_varint(&r);
+    if (lanes_log2 || r.failed || size != reader_left(&r))
+        return;
+    writer short_form = {block, w->end, false};
+    write_u8(&short_form, k + (base == SHORT_BASE ? MODE_SHORT : MODE_SHORT_BASED));
+    if (base != SHORT_BASE)
+        write_varint(&short_form, zigzag(base));
+    memmove(write_room(&short_form, low_size), low, low_size);
+    memmove(write_room(&short_form, table_size), from, table_size);
+    memmove(write_room(&short_form, size), r.at, size);
+    *w = short_form;
+}
+
 static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
                            const uint8_t *values, uint8_t *scratch, writer *w)
 {
@@ -239,6 +270,7 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         ok = tokens_of_values(&j, false, scratch);
     if (!ok)
         return false;
+    uint8_t *block = w->at;
     write_u8(w, MODE_LATTICE);
     write_outliers(&j.outliers, h->element_bytes, options, j.tokens.rest, w);
     if (j.low)
@@ -249,6 +281,8 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
     tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
     if (h->mixed)
         mix_if_smaller(&j, start, w);
+    if (may_be_short(h))
+        shorten(block, n, w);
     return !w->failed;
 }
 

@@ -5,7 +5,7 @@
 static const uint8_t SINGLE_MAGIC[2] = {0xF5, 's'};
 enum { SINGLE_PROLOGUE = 5, LEAST_SINGLE = SINGLE_PROLOGUE + 2 + 4 };
 enum { RANK_MASK = 15, HAS_BOUND = 16, HAS_FIELDS = 32, IS_MIXED = 64, SHORT_LATTICE = 128 };
-enum { COUNT_MASK = 15, HAS_WIDE_BITS = 16, HAS_STEP = 32, SHORT_EPS = 3, MOST_DTYPE = 63 };
+enum { POWER_OF_TEN = 128, COUNT_MASK = 15, HAS_WIDE_BITS = 16, HAS_STEP = 32, SHORT_EPS = 3, MOST_DTYPE = 63 };
 
 bool is_single(const uint8_t *frame, size_t size)
 {
@@ -68,6 +68,10 @@ static bool is_short_lattice(const szd_header *h)
 static void write_short_bound(const szd_header *h, writer *w)
 {
     int64_t digits = h->bound_digits, exponent = h->bound_exponent;
+    if (digits == 1 && exponent <= 0 && exponent >= -15 && !h->bound_flags) {
+        write_u8(w, POWER_OF_TEN | h->bound_kind << 4 | (unsigned)-exponent);
+        return;
+    }
     write_u8(w, h->bound_kind | h->bound_flags << 4);
     if (digits >= 1 && digits <= 15 && exponent <= 0 && exponent >= -15) {
         write_u8(w, (unsigned)(digits << 4 | -exponent));
@@ -81,7 +85,10 @@ static void write_short_bound(const szd_header *h, writer *w)
 
 static int read_short_bound(reader *r, szd_header *h)
 {
-    unsigned kind_and_flags = read_u8(r), decimal = read_u8(r);
+    unsigned kind_and_flags = read_u8(r);
+    if (kind_and_flags & POWER_OF_TEN)
+        return set_bound(kind_and_flags >> 4 & 7, zigzag(1), zigzag(-(int64_t)(kind_and_flags & 15)), r, h);
+    unsigned decimal = read_u8(r);
     uint64_t digits = decimal >> 4 ? (decimal >> 4) << 1 : 0, exponent = zigzag(-(int64_t)(decimal & 15));
     if (decimal && !digits)
         return SZD_HEADER_BOUND;
