@@ -70,9 +70,7 @@ class Frame:
         """A block's bytes, their CRC checked."""
         start, end = self.span(block)
         payload = self.bytes[start:end]
-        if payload.size == 0 or (
-            not self.header.c.single and _native.crc32c(payload) != int(self._crcs[block])
-        ):
+        if payload.size == 0 or (not self.header.c.single and _native.crc32c(payload) != int(self._crcs[block])):
             raise CorruptFrame(f"block {block} (bytes {start} to {end} of the frame): its checksum does not match")
         return payload
 

@@ -438,7 +438,8 @@ class FrameMaker:
             blocks, data = [(made.data.size, made.crc, made.saving)], made.data
             if base:
                 header.set_digests([block_digest(header, base, 0)])
-        parts = [single] if (single := single_frame(header, data)) else [write_header(header, blocks), data]
+        single = single_frame(header, data)
+        parts: list[Part] = [write_header(header, blocks), data] if single is None else [single]
         size = total(parts)
         if room:
             room.begin(len(parts[0]))
