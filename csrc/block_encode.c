@@ -19,6 +19,8 @@ size_t szd_encode_scratch(const szd_header *h)
     coding += mixing_scratch(h);
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64;
     size_t sampling = h->predictor == SZD_PREDICT_REFERENCE ? reference_estimate_scratch() : estimate_scratch();
+    if (h->predictor == SZD_PREDICT_REPEAT)
+        sampling = repeat_estimate_scratch();
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
         all += interp_encode_scratch(h);
     return all > sampling ? all : sampling;
@@ -174,10 +176,29 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
         regression_fit(j->h, j->t, q, *coefficients);
         regression_apply(j->h, j->t, *coefficients, -1, q);
     }
+    if (j->h->predictor == SZD_PREDICT_REPEAT) { /* its tokens come later */
+        repeat_forward(q, n, j->h->lag);
+        j->tokens.rest = aligned64(scratch);
+        return true;
+    }
     tokens_begin_encoding(&j->tokens, sample, tokens_sample(q, n, sample), n, false, scratch);
     for (size_t done = 0; done < n; done += CHUNK)
         tokens_add(&j->tokens, q + done, n - done < CHUNK ? n - done : CHUNK, j->l->isa);
     return true;
+}
+
+/* What a lag predicts, after what it does not reach: two lists of residuals. */
+static void write_repeated(lattice_job *j, uint32_t coder, uint8_t *scratch, writer *w)
+{
+    size_t n = (size_t)j->t->count, head = j->h->lag < n ? j->h->lag : n;
+    int32_t sample[TOKEN_SAMPLE];
+    for (size_t from = 0, to = head; from < n; from = to, to = n) {
+        size_t count = tokens_sample(j->q + from, to - from, sample);
+        tokens_begin_encoding(&j->tokens, sample, count, to - from, false, scratch);
+        for (size_t done = from; done < to; done += CHUNK)
+            tokens_add(&j->tokens, j->q + done, to - done < CHUNK ? to - done : CHUNK, j->l->isa);
+        tokens_finish(&j->tokens, 0, coder, j->l->isa, w);
+    }
 }
 
 /* The residuals once more by context mixing, after the tokens; the smaller of both stays. */
@@ -277,6 +298,10 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         write_packed(j.low, n, h->wide_bits, w);
     if (coefficients)
         write_coefficients(h, t, coefficients, (uint32_t *)(void *)j.tokens.rest, w);
+    if (h->predictor == SZD_PREDICT_REPEAT) {
+        write_repeated(&j, options->coder, j.tokens.rest, w);
+        return !w->failed;
+    }
     writer start = *w;
     tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
     if (h->mixed)
@@ -295,12 +320,27 @@ static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, wr
     to_little_endian(p, n, bytes);
 }
 
+/* What a lag predicts as differences, after what it does not reach. */
+static void write_repeated_planes(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n,
+                                  uint8_t *scratch, writer *w)
+{
+    size_t head = h->lag < n ? h->lag : n, bytes = h->element_bytes;
+    bool is_float = dtype_of(h->dtype).is_float;
+    uint32_t isa = isa_resolve(options->isa);
+    uint8_t *differences = take(&scratch, (n - head) * bytes);
+    planes_encode(values, head, 0, h->element_bytes, is_float, false, options->coder, isa, scratch, w);
+    if (head == n)
+        return;
+    reference_differ(values + head * bytes, values, n - head, h->element_bytes, is_float, differences);
+    planes_encode(differences, n - head, 0, h->element_bytes, false, false, options->coder, isa, scratch, w);
+}
+
 static void encode_lossless(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                             uint8_t *scratch, writer *w)
 {
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
-    size_t n = (size_t)t->count, width = row_width(h, t);
+    size_t n = (size_t)t->count, width = h->predictor == SZD_PREDICT_REPEAT ? 0 : row_width(h, t);
     const uint8_t *elements = values;
     bool patterns = is_float;
     if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REFERENCE) {
@@ -310,7 +350,10 @@ static void encode_lossless(const szd_header *h, const szd_options *options, con
         patterns = false;
     }
     write_u8(w, MODE_PLANES);
-    planes_encode(elements, n, width, h->element_bytes, patterns,
+    if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REPEAT)
+        write_repeated_planes(h, options, values, n, scratch, w);
+    else
+        planes_encode(elements, n, width, h->element_bytes, patterns,
                   h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, options->coder,
                   isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {

@@ -77,6 +77,10 @@ static int read_predictor(reader *r, szd_header *h)
         h->edge = read_u8(r);
         h->fraction_bits = read_u8(r);
     }
+    if (h->predictor == SZD_PREDICT_REPEAT) {
+        uint64_t lag = read_varint(r);
+        h->lag = lag <= SZD_MAX_LAG ? (uint32_t)lag : 0;
+    }
     if (h->predictor == SZD_PREDICT_REFERENCE) { /* how many there must be is known once the tiles are */
         h->reference_dtype = read_u8(r);
         h->reference_count = reader_left(r) / 8;

@@ -350,7 +350,7 @@ enum block_mode {
 static inline bool may_be_short(const szd_header *h)
 {
     return h->kind != SZD_LOSSLESS && !h->wide_bits && h->predictor != SZD_PREDICT_REGRESSION &&
-           h->predictor != SZD_PREDICT_INTERPOLATION;
+           h->predictor != SZD_PREDICT_INTERPOLATION && h->predictor != SZD_PREDICT_REPEAT;
 }
 
 /* Parts of a scratch buffer, each on a cache line. */
@@ -419,6 +419,11 @@ void reference_differ(const uint8_t *elements, const uint8_t *reference, size_t 
                       uint8_t *out);
 void reference_restore(const uint8_t *reference, size_t n, unsigned bytes, bool is_float, uint8_t *elements);
 size_t reference_estimate_scratch(void);
+
+/* repeat.c */
+void repeat_forward(int32_t *q, size_t n, size_t lag);
+void repeat_backward(int32_t *q, size_t n, uint32_t *ring, size_t lag, size_t *at);
+size_t repeat_estimate_scratch(void);
 
 /* digest.c */
 uint64_t digest(const uint8_t *elements, uint64_t first, size_t n, unsigned bytes, uint32_t isa);

@@ -8,7 +8,7 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { RUN = 8, ANCHORS = 3, CANDIDATES = 32, CHECKS = 64, LEAST_CHECKS = CHECKS / 4, SLOTS_LOG2 = 10, MOST_STEPS = 512 };
+enum { RUN = 16, ANCHORS = 2, CANDIDATES = 32, CHECKS = 64, LEAST_CHECKS = CHECKS / 4, SLOTS_LOG2 = 10, MOST_STEPS = 512 };
 
 typedef struct run_table {
     uint32_t place[1 << SLOTS_LOG2]; /* and 1; 0 where there is none */
@@ -20,18 +20,17 @@ typedef struct lag_list {
     uint64_t lags[CANDIDATES];
 } lag_list;
 
-/* RUN elements from `p` on; 0 where all are the same: zeros say nothing. */
 static uint64_t hash_run(const uint8_t *p, unsigned bytes)
 {
-    uint64_t h = 0x9E3779B97F4A7C15;
-    if (memcmp(p, p + bytes, (RUN - 1) * bytes) == 0)
-        return 0;
-    for (unsigned i = 0; i < RUN * bytes; i += 8) {
-        h = (h ^ load_u64(p + i)) * 0xBF58476D1CE4E5B9;
-        h ^= h >> 29;
-    }
-    return h ? h : 1;
+    uint64_t h = 0, key = 0x9E3779B97F4A7C15;
+    for (unsigned i = 0; i < RUN * bytes; i += 16, key += 0x3C6EF372FE94F82A) /* the products do not wait for each other */
+        h += (load_u64(p + i) ^ key) * 0xBF58476D1CE4E5B9 + (load_u64(p + i + 8) + key) * 0x94D049BB133111EB;
+    h ^= h >> 32;
+    return h * 0xD6E8FEB86659FD93;
 }
+
+/* Runs of one value say nothing. */
+static bool is_flat(const uint8_t *p, unsigned bytes) { return memcmp(p, p + bytes, (RUN - 1) * bytes) == 0; }
 
 /* Those that are kept are the shortest. */
 static void add_lag(lag_list *list, uint64_t lag)
@@ -70,9 +69,8 @@ static void look_about(const uint8_t *anchor, uint64_t most, unsigned bytes, run
         small++;
     memset(t->place, 0, sizeof t->place);
     for (uint64_t at = 0; at <= most; at += at < small ? 1 : small) {
-        uint64_t hash = hash_run(anchor + at * bytes, bytes);
-        int64_t found = hash ? look_up(t, hash, (uint32_t)at, at < small) : -1;
-        if (found >= 0 && (uint64_t)found < at)
+        int64_t found = look_up(t, hash_run(anchor + at * bytes, bytes), (uint32_t)at, at < small);
+        if (found >= 0 && (uint64_t)found < at && !is_flat(anchor + at * bytes, bytes))
             add_lag(list, at - (uint64_t)found);
     }
 }
@@ -83,8 +81,8 @@ static unsigned confirm(const uint8_t *data, uint64_t n, unsigned bytes, uint64_
     unsigned same = 0;
     uint64_t places = n - lag - RUN;
     for (unsigned i = 0; i < CHECKS; i++) {
-        const uint8_t *p = data + (places * i / CHECKS + places % CHECKS * i / CHECKS) * bytes;
-        same += hash_run(p, bytes) && memcmp(p, p + lag * bytes, RUN * bytes) == 0;
+        const uint8_t *p = data + (places / CHECKS * i + places % CHECKS * i / CHECKS) * bytes;
+        same += memcmp(p, p + lag * bytes, RUN * bytes) == 0 && !is_flat(p, bytes);
     }
     return same;
 }
@@ -102,7 +100,7 @@ uint64_t szd_find_lag(const szd_header *h, const uint8_t *data)
     for (unsigned i = 0; i < list.count; i++) {
         unsigned found = i && list.lags[i] == list.lags[i - 1] ? 0 : confirm(data, n, bytes, list.lags[i]);
         if (found > same) {
-            same = found;
+            same = found + CHECKS / 8; /* longer lags, such as multiples, must be clearly better */
             best = list.lags[i];
         }
     }

@@ -48,6 +48,8 @@ enum szd_limits {
     SZD_MAX_TILE_RANK = 4,
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
     SZD_MAX_INTERP_TILE = 1 << 20,
+    SZD_MAX_REPEAT_TILE = 1 << 20,
+    SZD_MAX_LAG = 1 << 17,
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_MAX_SINGLE = 1 << 16, /* bytes of a frame in the layout of small ones */
     SZD_INDEX_ENTRY = 8
@@ -59,7 +61,8 @@ enum szd_predictor {
     SZD_PREDICT_LORENZO = 1,
     SZD_PREDICT_REGRESSION = 2,
     SZD_PREDICT_REFERENCE = 3,
-    SZD_PREDICT_INTERPOLATION = 4
+    SZD_PREDICT_INTERPOLATION = 4,
+    SZD_PREDICT_REPEAT = 5
 };
 enum szd_coder {
     SZD_CODER_AUTO = 0,
@@ -95,6 +98,7 @@ typedef struct szd_header {
     uint32_t predictor;
     uint32_t edge;
     uint32_t fraction_bits;
+    uint32_t lag; /* in elements, of the predictor repeat */
     uint32_t reference_dtype;
     uint64_t reference_count;         /* of digests, as many as there are blocks */
     const uint8_t *reference_digests; /* szd_digest of each block's part of the reference */
@@ -185,6 +189,12 @@ int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payl
 /* Choosing: the estimated bits a value of each predictor on a sample of tiles (predictor: enum szd_predictor). */
 int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                  size_t scratch_size, double *bits_per_value);
+
+/* Repetition: a lag in elements after which much of the tensor comes again, bit for bit, or 0; and the estimated bits a
+ * value without (bits[0]) and with (bits[1]) prediction from that far back, for a header that has the predictor. */
+uint64_t szd_find_lag(const szd_header *header, const uint8_t *data);
+int szd_estimate_repeat(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                        size_t scratch_size, double *bits);
 
 /* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
  * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the

@@ -39,6 +39,7 @@ LONGER_HEADER = 64
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
+UNMIXED = ("interpolation", "repeat")  # predictors that the mixing coder does not know
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
 MIXED_TILES = 4
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
@@ -172,6 +173,10 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         return
     c = header.c
     c.predictor = _native.PREDICTORS[predictor]
+    if predictor == "repeat":
+        elements = math.prod(shape) * (2 if c.dtype in COMPLEX_CODES else 1)
+        set_tiles(header, (elements,), (min(elements, _native.REPEAT_TILE),))
+        return
     dims = folded_dims(shape)
     volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
     multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
@@ -248,6 +253,8 @@ class FrameMaker:
     def _lossless_into(self, target: Target, buffer: NDArray[np.uint8] | None) -> int:
         """As `lossless`, for floats; without a buffer only the size."""
         header = self._lossless_header(target)
+        if self.lag:
+            return fill(np.empty(0, np.uint8) if buffer is None else buffer, self.lossless(target))
         plain = self._encode(header, Room(buffer))
         if self._incompressible(plain.bytes, header.c.blocks):
             large = self._large_tiles(target)
@@ -268,6 +275,8 @@ class FrameMaker:
                 small or self._reference_bits(plain)[1] * self.values.size < 10 * lossy.bytes
             ):
                 return False
+        if self.lag:  # a lossless frame that knows may be far smaller
+            return False
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
         if self.values.size < SMALL:
@@ -289,7 +298,7 @@ class FrameMaker:
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
-        mixed = min((name for name in tried if name != "interpolation"), key=lambda name: tried[name].bytes)
+        mixed = min((name for name in tried if name not in UNMIXED), key=lambda name: tried[name].bytes)
         return min(tried[best], self._encode(self._final(lattice, mixed)), key=lambda encoded: encoded.bytes)
 
     def _lattice(self, target: Target) -> _native.Header | None:
@@ -316,8 +325,19 @@ class FrameMaker:
         own = ["none"] if lattice.c.has_axis else list(_native.PREDICTORS)
         if named == "auto" and not self._interpolable(lattice):
             own = [name for name in own if name != "interpolation"]
+        if "repeat" in own and (named not in ("auto", "repeat") or lattice.c.wide_bits or not self.lag):
+            own.remove("repeat")
         fitting = [*own, *(["reference"] if self.fits_reference(lattice) else [])]
         return fitting if named == "auto" else [named] if named in fitting else ["none"]
+
+    @functools.cached_property
+    def lag(self) -> int:
+        """How far back, in elements, the tensor is found to repeat itself; 0 if it is not."""
+        if self.choices.effort < 2 or self.choices.predictor not in ("auto", "repeat"):
+            return 0
+        header = new_header(self.code, self.values.shape, Target(Lossless()))
+        header.complete()
+        return _native.find_lag(header, self.values)
 
     def fits_reference(self, header: _native.Header) -> bool:
         """Whether frames of this kind can be predicted from the reference."""
@@ -333,12 +353,14 @@ class FrameMaker:
             header.set_reference(CODES[self.reference.dtype])
         else:
             set_predictor(header, self.values.shape, predictor)
+        if predictor == "repeat":
+            header.c.lag = self.lag
         return header
 
     def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
         """With context mixing where the effort asks for it (not with a coder that was named)."""
         header = self._predicted(lattice, predictor)
-        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor != "interpolation":
+        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor not in UNMIXED:
             header.c.mixed = 1
             if header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
                 header.complete()  # with the default tiles, which hold whole rows
@@ -353,7 +375,13 @@ class FrameMaker:
     def _cheapest(self, lattice: _native.Header, allowed: list[str], target: Target) -> list[str]:
         """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
         hundredth. For short tensors both that and the reference."""
-        best, bits = self._cheapest_own(lattice, target) if len(allowed) > 2 else ("none", math.inf)
+        best, bits = self._cheapest_own(lattice, target) if "lorenzo" in allowed else ("none", math.inf)
+        if "repeat" in allowed:
+            header = self._predicted(lattice, "repeat")
+            header.complete()
+            plain, repeated = _native.Encoder(header, self.options, self.values).estimate_repeat()
+            if repeated < min(bits, plain) * 0.99:
+                best, bits = "repeat", repeated
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
@@ -473,6 +501,9 @@ class FrameMaker:
         if not self._is_float() and self.values.size > 1:
             header = self._lossless_header(target)
             header.c.predictor = _native.PREDICTORS["lorenzo"]
+            plain = min(plain, self._encode(header).parts, key=total)
+        if self.values.size and self.lag:
+            header = self._predicted(self._lossless_header(target), "repeat")
             plain = min(plain, self._encode(header).parts, key=total)
         if not self._incompressible(total(plain), len(plain) - 1):
             return plain
