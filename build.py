@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
@@ -29,7 +30,7 @@ def declarations() -> str:
     """The public header without its preprocessor lines, as cffi's cdef wants it."""
     lines = (ROOT / "csrc" / "szdnn.h").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.startswith("#"))
-    return text.replace("1 << 17", str(1 << 17)).replace("1 << 18", str(1 << 18)).replace("1 << 20", str(1 << 20))
+    return re.sub(r"1 << (\d+)", lambda shift: str(1 << int(shift[1])), text)
 
 
 def compile_core(target: Path) -> Path:

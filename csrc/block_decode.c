@@ -30,10 +30,15 @@ static size_t coding_scratch(const szd_header *h, size_t n)
  * mixing coder needs its own to the end. */
 static size_t bytes_before_q(const szd_header *h, size_t n) { return h->mixed ? coding_scratch(h, n) : n; }
 
+/* How many of a tile's n elements the lag does not reach. */
+static size_t reach_of(const szd_header *h, uint64_t n) { return (size_t)(h->lag < n ? h->lag : n); }
+
 size_t szd_decode_scratch(const szd_header *h)
 {
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
         return sizeof(block_decoder) + interp_decode_scratch(h) + symbols_decode_scratch((size_t)largest_tile(h)) + 64;
+    if (h->predictor == SZD_PREDICT_REPEAT)
+        return sizeof(block_decoder) + reach_of(h, largest_tile(h)) * 4 + 6 * 64;
     size_t n = (size_t)largest_tile(h), predicted = predicts_tiles(h) ? n * 4 : 0;
     tile whole = {h->tile_rank, {0}, {1, 1, 1, 1}, n};
     for (unsigned a = 0; a < h->tile_rank; a++)
@@ -85,7 +90,7 @@ static int decode_planes(const szd_header *h, reader *r, uint64_t n, uint32_t is
 {
     bool delta = h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, difference = is_difference(h);
     unsigned bytes = h->element_bytes;
-    int status = planes_begin(&d->planes, r, n, bytes, are_patterns(h), delta, isa, aligned64(scratch));
+    int status = planes_begin(&d->planes, r, n, bytes, are_patterns(h), delta, isa, scratch);
     if (status)
         return status;
     for (uint64_t done = 0; done < n;) {
@@ -211,10 +216,21 @@ static int reconstruct_tile(block_decoder *d, const szd_header *h, packed_number
     return SZD_OK;
 }
 
-/* All sections up to the symbols, each ready to be drawn from. */
-static int begin_lattice(const szd_header *h, const tile *t, reader *r, block_decoder *d, outlier_reader *o,
-                         packed_numbers *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
+static int begin_short(const szd_header *h, const tile *t, unsigned mode, reader *r, block_decoder *d)
 {
+    bool has_base = mode >= MODE_SHORT_BASED;
+    if (!may_be_short(h))
+        return SZD_BLOCK_MODE;
+    return tokens_begin_short(&d->tokens, r, t->count, mode - (has_base ? MODE_SHORT_BASED : MODE_SHORT), has_base);
+}
+
+/* All sections up to the symbols, each ready to be drawn from. */
+static int begin_lattice(const szd_header *h, const tile *t, unsigned mode, reader *r, block_decoder *d,
+                         outlier_reader *o, packed_numbers *low, int32_t *coefficients, uint32_t isa, uint8_t *scratch)
+{
+    *low = (packed_numbers){0};
+    if (mode != MODE_LATTICE)
+        return begin_short(h, t, mode, r, d);
     int status = begin_outliers(h, r, t->count, d, o);
     if (status == SZD_OK)
         status = numbers_begin(low, r, (size_t)t->count, h->wide_bits);
@@ -241,7 +257,7 @@ static int decode_interpolated(const szd_header *h, const tile *t, reader *r, ui
     return status ? status : decode_outliers(&o, t, strides, s->level, isa, h->element_bytes, d, s->out);
 }
 
-static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
+static int decode_lattice(const szd_header *h, const tile *t, unsigned mode, uint64_t first, reader *r, uint32_t isa,
                           const uint8_t *reference, block_decoder *d, uint8_t *scratch, const uint64_t *strides,
                           sink *s)
 {
@@ -249,7 +265,7 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     packed_numbers low;
     int32_t *coefficients = take(&scratch, coefficient_bytes(h, t));
     uint8_t *symbols = aligned64(scratch);
-    int status = begin_lattice(h, t, r, d, &o, &low, coefficients, isa, symbols);
+    int status = begin_lattice(h, t, mode, r, d, &o, &low, coefficients, isa, symbols);
     size_t before = bytes_before_q(h, (size_t)t->count);
     int32_t *q = predicts_tiles(h) ? (int32_t *)(void *)aligned64(symbols + before) : NULL;
     if (status == SZD_OK && q)
@@ -269,6 +285,85 @@ static int decode_lattice(const szd_header *h, const tile *t, uint64_t first, re
     return status ? status : decode_outliers(&o, t, strides, 0, isa, h->element_bytes, d, s->out);
 }
 
+/* Blocks of the predictor repeat have no rows. */
+static uint8_t *planes_room(const szd_header *h, uint8_t *scratch)
+{
+    return h->predictor == SZD_PREDICT_REPEAT ? NULL : aligned64(scratch);
+}
+
+static bool is_lattice(const szd_header *h, unsigned mode)
+{
+    bool is_short =
+        mode - MODE_SHORT <= MAX_K || mode - MODE_SHORT_BASED <= MAX_K; /* unsigned: below them is beyond, too */
+    return h->kind != SZD_LOSSLESS && (mode == MODE_LATTICE || is_short);
+}
+
+static const token_rows NO_ROWS = {false, 0, 0};
+
+static int begin_repeated(const szd_header *h, const tile *t, reader *r, uint32_t isa, block_decoder *d,
+                          outlier_reader *o)
+{
+    int status = begin_outliers(h, r, t->count, d, o);
+    return status ? status : tokens_begin(&d->tokens, r, reach_of(h, t->count), NO_ROWS, isa, NULL);
+}
+
+/* Two lists of residuals: those that the lag does not reach, then the others, chunk by chunk, with as many integers at
+ * hand as the lag is long. */
+static int decode_repeated(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
+                           block_decoder *d, uint8_t *scratch, const uint64_t *strides, sink *s)
+{
+    const packed_numbers low = {0};
+    outlier_reader o = {0};
+    size_t head = reach_of(h, t->count), oldest = 0;
+    int32_t *ring = take(&scratch, head * 4);
+    int status = begin_repeated(h, t, r, isa, d, &o);
+    if (status == SZD_OK)
+        status = tokens_decode(&d->tokens, ring, head, isa);
+    if (status == SZD_OK && !tokens_finished(&d->tokens))
+        status = SZD_BLOCK_CODES;
+    if (status)
+        return status;
+    lattice_begin(&d->l, h, isa);
+    reconstruct_tile(d, h, &low, first, head, isa, NULL, ring, s);
+    if (head < t->count)
+        status = tokens_begin(&d->tokens, r, (size_t)t->count - head, NO_ROWS, isa, NULL);
+    for (uint64_t done = head; done < t->count && status == SZD_OK;) {
+        size_t part = t->count - done < CHUNK ? (size_t)(t->count - done) : CHUNK;
+        status = tokens_decode(&d->tokens, d->q, part, isa);
+        if (status)
+            break;
+        repeat_backward(d->q, part, (uint32_t *)ring, head, &oldest);
+        reconstruct_tile(d, h, &low, first + done, part, isa, NULL, d->q, s);
+        done += part;
+    }
+    if (status == SZD_OK && !tokens_finished(&d->tokens))
+        status = SZD_BLOCK_CODES;
+    return status ? status : decode_outliers(&o, t, strides, 0, isa, h->element_bytes, d, s->out);
+}
+
+/* Of a lossless frame: patterns, then differences to what is decoded already. Tiles are rows: the output is one run. */
+static int decode_repeated_planes(const szd_header *h, reader *r, uint64_t n, uint32_t isa, block_decoder *d, sink *s)
+{
+    unsigned bytes = h->element_bytes;
+    bool is_float = dtype_of(h->dtype).is_float;
+    size_t head = reach_of(h, n);
+    int status = decode_planes(h, r, head, isa, NULL, d, NULL, s);
+    if (status || head == n)
+        return status;
+    status = planes_begin(&d->planes, r, (size_t)n - head, bytes, false, false, isa, NULL);
+    for (uint64_t done = head; done < n && status == SZD_OK;) {
+        size_t part = n - done < CHUNK ? (size_t)(n - done) : CHUNK;
+        if (!planes_next(&d->planes, d->elements, part, isa))
+            return SZD_BLOCK_CODES;
+        for (size_t i = 0, m; i < part; i += m, done += m) { /* no further than what there is already reaches */
+            m = part - i < head ? part - i : head;
+            reference_restore(s->out + (done - head) * bytes, m, bytes, is_float, d->elements + i * bytes);
+            sink_write(s, d->elements + i * bytes, m);
+        }
+    }
+    return status ? status : planes_finished(&d->planes) ? SZD_OK : SZD_BLOCK_CODES;
+}
+
 static int decode_body(const szd_header *h, const tile *t, unsigned level, uint32_t isa, reader *r,
                        const uint8_t *reference, uint8_t *scratch, uint8_t *out, const uint64_t *strides)
 {
@@ -279,14 +374,19 @@ static int decode_body(const szd_header *h, const tile *t, unsigned level, uint3
         return SZD_BLOCK_SHORT;
     uint64_t array_strides[SZD_MAX_TILE_RANK];
     tile_strides(h, array_strides);
-    switch (mode) {
-    case MODE_LATTICE:
-        if (h->kind == SZD_LOSSLESS)
-            return SZD_BLOCK_MODE;
+    if (is_lattice(h, mode)) {
         if (h->predictor == SZD_PREDICT_INTERPOLATION)
-            return decode_interpolated(h, t, r, isa, d, scratch, strides, &s);
-        return decode_lattice(h, t, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
-    case MODE_PLANES: return decode_planes(h, r, t->count, isa, reference, d, scratch, &s);
+            return mode ? SZD_BLOCK_MODE : decode_interpolated(h, t, r, isa, d, scratch, strides, &s);
+        if (h->predictor == SZD_PREDICT_REPEAT)
+            return mode ? SZD_BLOCK_MODE
+                        : decode_repeated(h, t, first_element(t, array_strides), r, isa, d, scratch, strides, &s);
+        return decode_lattice(h, t, mode, first_element(t, array_strides), r, isa, reference, d, scratch, strides, &s);
+    }
+    switch (mode) {
+    case MODE_PLANES:
+        if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REPEAT)
+            return decode_repeated_planes(h, r, t->count, isa, d, &s);
+        return decode_planes(h, r, t->count, isa, reference, d, planes_room(h, scratch), &s);
     case MODE_CONSTANT: return decode_constant(r, h->element_bytes, t->count, d, &s);
     case MODE_RAW: return decode_raw(r, h->element_bytes, t->count, d, &s);
     default: return SZD_BLOCK_MODE;
@@ -342,19 +442,24 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
     *outliers = 0;
     if (*mode == MODE_CONSTANT || *mode == MODE_RAW) {
         status = SZD_OK;
-    } else if (*mode == MODE_LATTICE && h->kind != SZD_LOSSLESS) {
+    } else if (is_lattice(h, *mode)) {
         int32_t *coefficients = take(&scratch, coefficient_bytes(h, &t));
         if (h->predictor == SZD_PREDICT_INTERPOLATION) {
-            status = begin_outliers(h, &r, t.count, d, &o);
+            status = *mode ? SZD_BLOCK_MODE : begin_outliers(h, &r, t.count, d, &o);
             *coder = SZD_CODER_RANS;
             *outliers = o.count;
             return status;
         }
-        status = begin_lattice(h, &t, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
+        if (h->predictor == SZD_PREDICT_REPEAT)
+            status = *mode ? SZD_BLOCK_MODE : begin_repeated(h, &t, &r, isa_resolve(SZD_ISA_AUTO), d, &o);
+        else
+            status =
+            begin_lattice(h, &t, *mode, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
-        status = planes_begin(&d->planes, &r, t.count, h->element_bytes, are_patterns(h), false,
-                              isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
+        bool parted = h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REPEAT;
+        status = planes_begin(&d->planes, &r, parted ? reach_of(h, t.count) : t.count, h->element_bytes,
+                              are_patterns(h), false, isa_resolve(SZD_ISA_AUTO), planes_room(h, scratch));
         *coder = status ? 0 : d->planes.planes[h->element_bytes - 1].coder;
     }
     *outliers = o.count;

@@ -19,6 +19,8 @@ size_t szd_encode_scratch(const szd_header *h)
     coding += mixing_scratch(h);
     size_t all = values + coding + sizeof(lattice) + n * 4 * 5 + 16 * 64;
     size_t sampling = h->predictor == SZD_PREDICT_REFERENCE ? reference_estimate_scratch() : estimate_scratch();
+    if (h->predictor == SZD_PREDICT_REPEAT)
+        sampling = repeat_estimate_scratch();
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
         all += interp_encode_scratch(h);
     return all > sampling ? all : sampling;
@@ -174,10 +176,29 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
         regression_fit(j->h, j->t, q, *coefficients);
         regression_apply(j->h, j->t, *coefficients, -1, q);
     }
+    if (j->h->predictor == SZD_PREDICT_REPEAT) { /* its tokens come later */
+        repeat_forward(q, n, j->h->lag);
+        j->tokens.rest = aligned64(scratch);
+        return true;
+    }
     tokens_begin_encoding(&j->tokens, sample, tokens_sample(q, n, sample), n, false, scratch);
     for (size_t done = 0; done < n; done += CHUNK)
         tokens_add(&j->tokens, q + done, n - done < CHUNK ? n - done : CHUNK, j->l->isa);
     return true;
+}
+
+/* What a lag predicts, after what it does not reach: two lists of residuals. */
+static void write_repeated(lattice_job *j, uint32_t coder, uint8_t *scratch, writer *w)
+{
+    size_t n = (size_t)j->t->count, head = j->h->lag < n ? j->h->lag : n;
+    int32_t sample[TOKEN_SAMPLE];
+    for (size_t from = 0, to = head; from < n; from = to, to = n) {
+        size_t count = tokens_sample(j->q + from, to - from, sample);
+        tokens_begin_encoding(&j->tokens, sample, count, to - from, false, scratch);
+        for (size_t done = from; done < to; done += CHUNK)
+            tokens_add(&j->tokens, j->q + done, to - done < CHUNK ? to - done : CHUNK, j->l->isa);
+        tokens_finish(&j->tokens, 0, coder, j->l->isa, w);
+    }
 }
 
 /* The residuals once more by context mixing, after the tokens; the smaller of both stays. */
@@ -221,6 +242,37 @@ static bool encode_interpolated(const szd_header *h, const szd_options *options,
     return !w->failed;
 }
 
+/* A small block of the commonest kind in its short form: its mode says what otherwise takes seven bytes. */
+static void shorten(uint8_t *block, size_t n, writer *w)
+{
+    reader r = {block, w->at, false};
+    freq_table table;
+    if (w->failed || reader_left(&r) > MOST_SHORT || read_u8(&r) != MODE_LATTICE || read_u8(&r) != 0 ||
+        read_u8(&r) != FORM_DIRECT)
+        return;
+    unsigned k = read_u8(&r);
+    int64_t base = unzigzag(read_varint(&r));
+    size_t escapes = read_u8(&r), low_size = (n * k + 7) / 8;
+    const uint8_t *low = read_bytes(&r, low_size);
+    unsigned coder = read_u8(&r);
+    const uint8_t *from = r.at;
+    if (escapes || coder != SZD_CODER_RANS || !freqs_read(&r, FIRST_TOP, &table))
+        return;
+    size_t table_size = (size_t)(r.at - from);
+    unsigned lanes_log2 = read_u8(&r);
+    uint64_t size = read_varint(&r);
+    if (lanes_log2 || r.failed || size != reader_left(&r))
+        return;
+    writer short_form = {block, w->end, false};
+    write_u8(&short_form, k + (base == SHORT_BASE ? MODE_SHORT : MODE_SHORT_BASED));
+    if (base != SHORT_BASE)
+        write_varint(&short_form, zigzag(base));
+    memmove(write_room(&short_form, low_size), low, low_size);
+    memmove(write_room(&short_form, table_size), from, table_size);
+    memmove(write_room(&short_form, size), r.at, size);
+    *w = short_form;
+}
+
 static bool encode_lattice(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
                            const uint8_t *values, uint8_t *scratch, writer *w)
 {
@@ -239,6 +291,7 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         ok = tokens_of_values(&j, false, scratch);
     if (!ok)
         return false;
+    uint8_t *block = w->at;
     write_u8(w, MODE_LATTICE);
     write_outliers(&j.outliers, h->element_bytes, options, j.tokens.rest, w);
     uint8_t *low = j.low ? write_room(w, numbers_bytes(n, h->wide_bits)) : NULL;
@@ -246,10 +299,16 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         numbers_pack(j.low, n, h->wide_bits, j.l->isa, low);
     if (coefficients)
         write_coefficients(h, t, coefficients, (uint32_t *)(void *)j.tokens.rest, w);
+    if (h->predictor == SZD_PREDICT_REPEAT) {
+        write_repeated(&j, options->coder, j.tokens.rest, w);
+        return !w->failed;
+    }
     writer start = *w;
     tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
     if (h->mixed)
         mix_if_smaller(&j, start, w);
+    if (may_be_short(h))
+        shorten(block, n, w);
     return !w->failed;
 }
 
@@ -262,12 +321,27 @@ static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, wr
     to_little_endian(p, n, bytes);
 }
 
+/* What a lag predicts as differences, after what it does not reach. */
+static void write_repeated_planes(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n,
+                                  uint8_t *scratch, writer *w)
+{
+    size_t head = h->lag < n ? h->lag : n, bytes = h->element_bytes;
+    bool is_float = dtype_of(h->dtype).is_float;
+    uint32_t isa = isa_resolve(options->isa);
+    uint8_t *differences = take(&scratch, (n - head) * bytes);
+    planes_encode(values, head, 0, h->element_bytes, is_float, false, options->coder, isa, scratch, w);
+    if (head == n)
+        return;
+    reference_differ(values + head * bytes, values, n - head, h->element_bytes, is_float, differences);
+    planes_encode(differences, n - head, 0, h->element_bytes, false, false, options->coder, isa, scratch, w);
+}
+
 static void encode_lossless(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                             uint8_t *scratch, writer *w)
 {
     writer start = *w;
     bool is_float = dtype_of(h->dtype).is_float;
-    size_t n = (size_t)t->count, width = row_width(h, t);
+    size_t n = (size_t)t->count, width = h->predictor == SZD_PREDICT_REPEAT ? 0 : row_width(h, t);
     const uint8_t *elements = values;
     bool patterns = is_float;
     if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REFERENCE) {
@@ -277,7 +351,10 @@ static void encode_lossless(const szd_header *h, const szd_options *options, con
         patterns = false;
     }
     write_u8(w, MODE_PLANES);
-    planes_encode(elements, n, width, h->element_bytes, patterns,
+    if (h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REPEAT)
+        write_repeated_planes(h, options, values, n, scratch, w);
+    else
+        planes_encode(elements, n, width, h->element_bytes, patterns,
                   h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, options->coder,
                   isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {

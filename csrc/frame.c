@@ -72,10 +72,18 @@ static int check_reference(const szd_header *h)
     return fits && h->tile_rank == 1 ? SZD_OK : SZD_HEADER_PREDICTOR;
 }
 
+static int check_repeat(const szd_header *h)
+{
+    bool fits = h->lag >= 1 && h->lag <= SZD_MAX_LAG && h->tile_rank == 1;
+    return fits && !h->wide_bits && !h->mixed && !h->has_axis ? SZD_OK : SZD_HEADER_PREDICTOR;
+}
+
 static int check_predictor(const szd_header *h, dtype_info info)
 {
-    if (h->predictor > SZD_PREDICT_INTERPOLATION)
+    if (h->predictor > SZD_PREDICT_REPEAT)
         return SZD_HEADER_PREDICTOR;
+    if (h->predictor == SZD_PREDICT_REPEAT)
+        return check_repeat(h);
     if (h->predictor == SZD_PREDICT_INTERPOLATION &&
         ((h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64) || h->wide_bits || h->mixed || h->has_axis))
         return SZD_HEADER_PREDICTOR;
@@ -104,13 +112,20 @@ bool tiles_are_default(const szd_header *h)
     return h->tile_rank == 1 && h->tile[0] == d.tile[0];
 }
 
+static uint64_t largest_allowed_tile(const szd_header *h)
+{
+    switch (h->predictor) {
+    case SZD_PREDICT_INTERPOLATION: return SZD_MAX_INTERP_TILE;
+    case SZD_PREDICT_REPEAT: return SZD_MAX_REPEAT_TILE;
+    default: return predicts_tiles(h) ? SZD_MAX_TILE : ((uint64_t)1 << 31) / h->element_bytes;
+    }
+}
+
 static int check_tiles(szd_header *h)
 {
     if (h->tile_rank < 1 || h->tile_rank > SZD_MAX_TILE_RANK)
         return SZD_HEADER_TILES;
-    uint64_t limit = h->predictor == SZD_PREDICT_INTERPOLATION ? SZD_MAX_INTERP_TILE
-                     : predicts_tiles(h)                       ? SZD_MAX_TILE
-                                                               : ((uint64_t)1 << 31) / h->element_bytes;
+    uint64_t limit = largest_allowed_tile(h);
     uint64_t dims = 1, product = 1, volume = 1, blocks = 1;
     for (unsigned a = 0; a < h->tile_rank; a++) {
         uint64_t extent = h->dims[a], edge = h->tile[a], factor = extent ? extent : 1;

@@ -1,13 +1,10 @@
 /* Reading a frame's header (FORMAT.md, section 2). */
-#include "fpenv.h"
-#include "internal.h"
+#include "frame.h"
 
 enum { MAX_BOUND_KIND = 7, MAX_EXPONENT = 1000 };
 
-static int read_bound(reader *r, szd_header *h)
+int set_bound(unsigned kind_and_flags, uint64_t digits, uint64_t exponent, reader *r, szd_header *h)
 {
-    unsigned kind_and_flags = read_u8(r);
-    uint64_t digits = read_varint(r), exponent = read_varint(r);
     h->bound_kind = kind_and_flags & 15;
     h->bound_flags = kind_and_flags >> 4;
     h->bound_digits = unzigzag(digits);
@@ -19,6 +16,13 @@ static int read_bound(reader *r, szd_header *h)
     return h->bound_kind >= 1 && h->bound_kind <= MAX_BOUND_KIND && h->bound_flags <= 7 && exponent <= MAX_EXPONENT
                ? SZD_OK
                : SZD_HEADER_BOUND;
+}
+
+static int read_bound(reader *r, szd_header *h)
+{
+    unsigned kind_and_flags = read_u8(r);
+    uint64_t digits = read_varint(r), exponent = read_varint(r);
+    return set_bound(kind_and_flags, digits, exponent, r, h);
 }
 
 static int read_lattice(reader *r, szd_header *h)
@@ -34,18 +38,24 @@ static int read_lattice(reader *r, szd_header *h)
     return SZD_OK;
 }
 
-static int read_geometric(reader *r, szd_header *h)
+int set_geometric(uint64_t points, uint64_t first, unsigned signs, double pointwise, szd_header *h)
 {
-    if (h->kind != SZD_GEOMETRIC)
-        return SZD_HEADER_FIELD;
-    uint64_t points = read_varint(r), first = read_varint(r);
-    h->has_signs = read_u8(r);
-    h->pointwise = read_f64(r);
+    h->has_signs = signs;
+    h->pointwise = pointwise;
     if (points > INT32_MAX || first > UINT32_MAX)
         return SZD_HEADER_BOUND;
     h->points_per_octave = (uint32_t)points;
     h->first_index = (int32_t)unzigzag(first);
     return SZD_OK;
+}
+
+static int read_geometric(reader *r, szd_header *h)
+{
+    if (h->kind != SZD_GEOMETRIC)
+        return SZD_HEADER_FIELD;
+    uint64_t points = read_varint(r), first = read_varint(r);
+    unsigned signs = read_u8(r);
+    return set_geometric(points, first, signs, read_f64(r), h);
 }
 
 static int read_tiles(reader *r, szd_header *h)
@@ -66,6 +76,10 @@ static int read_predictor(reader *r, szd_header *h)
     if (h->predictor == SZD_PREDICT_REGRESSION) {
         h->edge = read_u8(r);
         h->fraction_bits = read_u8(r);
+    }
+    if (h->predictor == SZD_PREDICT_REPEAT) {
+        uint64_t lag = read_varint(r);
+        h->lag = lag <= SZD_MAX_LAG ? (uint32_t)lag : 0;
     }
     if (h->predictor == SZD_PREDICT_REFERENCE) { /* how many there must be is known once the tiles are */
         h->reference_dtype = read_u8(r);
@@ -115,21 +129,22 @@ static int read_field(unsigned id, reader *r, szd_header *h)
     return r->failed || reader_left(r) ? SZD_HEADER_FIELD : SZD_OK;
 }
 
-static int read_fields(reader *r, szd_header *h)
+/* Those of the ids least ... most. */
+int read_fields(reader *r, szd_header *h, unsigned least, unsigned most)
 {
-    unsigned previous = 0;
+    unsigned previous = least - 1;
     bool lattice_seen = false;
     for (;;) {
         unsigned id = read_u8(r);
         if (r->failed)
             return SZD_HEADER_FIELD;
         if (id == 0)
-            return lattice_seen || h->kind == SZD_LOSSLESS ? SZD_OK : SZD_HEADER_FIELD;
+            return lattice_seen || least > FIELD_GEOMETRIC || h->kind == SZD_LOSSLESS ? SZD_OK : SZD_HEADER_FIELD;
         if (id > FIELD_LAST)
             return SZD_NEW_FIELD;
         uint64_t size = read_varint(r);
         const uint8_t *content = read_bytes(r, size);
-        if (!content || id <= previous)
+        if (!content || id <= previous || id > most)
             return SZD_HEADER_FIELD;
         reader inner = {content, content + size, false};
         int status = read_field(id, &inner, h);
@@ -140,20 +155,29 @@ static int read_fields(reader *r, szd_header *h)
     }
 }
 
-static int read_start(reader *r, szd_header *h)
+/* The extents of as many axes as the rank says. */
+int read_shape(reader *r, szd_header *h)
 {
-    h->dtype = read_u8(r);
-    h->rank = read_u8(r);
     if (h->rank > SZD_MAX_RANK)
         return SZD_HEADER_SHAPE;
     for (unsigned a = 0; a < h->rank; a++)
         h->shape[a] = read_varint(r);
+    if (r->failed)
+        return SZD_HEADER_FIELD;
+    return dtype_of(h->dtype).element_bytes ? SZD_OK : SZD_NEW_DTYPE;
+}
+
+static int read_start(reader *r, szd_header *h)
+{
+    h->dtype = read_u8(r);
+    h->rank = read_u8(r);
+    int status = read_shape(r, h);
+    if (status)
+        return status;
     h->kind = read_u8(r);
     if (r->failed)
         return SZD_HEADER_FIELD;
-    if (!dtype_of(h->dtype).element_bytes)
-        return SZD_NEW_DTYPE;
-    return h->kind > SZD_GEOMETRIC ? SZD_NEW_KIND : read_fields(r, h);
+    return h->kind > SZD_GEOMETRIC ? SZD_NEW_KIND : read_fields(r, h, FIELD_BOUND, FIELD_LAST);
 }
 
 /* The blocks' lengths must fill the frame exactly. */
@@ -165,9 +189,8 @@ static int check_length(const szd_header *h, const uint8_t *index, size_t size)
     return end > size ? SZD_TRUNCATED : end < size ? SZD_TRAILING : SZD_OK;
 }
 
-int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
+static int read_indexed(const uint8_t *frame, size_t size, szd_header *h)
 {
-    memset(h, 0, sizeof *h);
     if (memcmp(frame, MAGIC, size < sizeof MAGIC ? size : sizeof MAGIC) != 0)
         return SZD_MAGIC;
     if (size < PROLOGUE + 4)
@@ -183,11 +206,9 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
         load_u32(frame + header_bytes - 4) != szd_crc32c(frame, (size_t)header_bytes - 4))
         return SZD_HEADER_CRC;
     r.end = frame + header_bytes - 4;
-    fp_environment saved = fp_enter();
     int status = read_start(&r, h);
     if (status == SZD_OK)
         status = check_header(h);
-    fp_leave(saved);
     if (status)
         return status;
     h->header_bytes = header_bytes;
@@ -196,4 +217,13 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
     if (h->predictor == SZD_PREDICT_REFERENCE && h->reference_count != h->blocks)
         return SZD_HEADER_FIELD;
     return check_length(h, r.at, size);
+}
+
+int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
+{
+    memset(h, 0, sizeof *h);
+    fp_environment saved = fp_enter();
+    int status = is_single(frame, size) ? read_single(frame, size, h) : read_indexed(frame, size, h);
+    fp_leave(saved);
+    return status;
 }

@@ -1,6 +1,5 @@
 /* Writing a frame's header (FORMAT.md, section 2). */
-#include "fpenv.h"
-#include "internal.h"
+#include "frame.h"
 
 /* A field's content is written through a second writer, so that its length comes out of what was written. */
 typedef struct field {
@@ -18,6 +17,14 @@ static void field_end(field *f, unsigned id, writer *w)
     write_bytes(w, f->bytes, size);
 }
 
+void write_bound_range(const szd_header *h, writer *w)
+{
+    if (h->bound_flags & FLAG_RANGE) {
+        write_f64(w, h->bound_lo);
+        write_f64(w, h->bound_hi);
+    }
+}
+
 static void write_bound(const szd_header *h, writer *w)
 {
     field f;
@@ -25,10 +32,7 @@ static void write_bound(const szd_header *h, writer *w)
     write_u8(&f.w, h->bound_kind | h->bound_flags << 4);
     write_varint(&f.w, zigzag(h->bound_digits));
     write_varint(&f.w, zigzag(h->bound_exponent));
-    if (h->bound_flags & FLAG_RANGE) {
-        write_f64(&f.w, h->bound_lo);
-        write_f64(&f.w, h->bound_hi);
-    }
+    write_bound_range(h, &f.w);
     field_end(&f, FIELD_BOUND, w);
 }
 
@@ -71,6 +75,8 @@ static void write_predictor(const szd_header *h, writer *w)
         write_u8(&f.w, h->edge);
         write_u8(&f.w, h->fraction_bits);
     }
+    if (h->predictor == SZD_PREDICT_REPEAT)
+        write_varint(&f.w, h->lag);
     field_end(&f, FIELD_PREDICTOR, w);
 }
 
@@ -109,12 +115,10 @@ static void write_axis_table(const szd_header *h, writer *w)
     write_bytes(w, h->axis_index, h->shape[h->axis]);
 }
 
-static void write_fields(const szd_header *h, writer *w)
+bool has_fields(const szd_header *h) { return !tiles_are_default(h) || h->predictor || h->has_axis; }
+
+void write_fields(const szd_header *h, writer *w)
 {
-    if (h->bound_kind)
-        write_bound(h, w);
-    if (h->kind)
-        write_lattice(h, w);
     if (!tiles_are_default(h))
         write_tiles(h, w);
     if (h->predictor == SZD_PREDICT_REFERENCE)
@@ -123,7 +127,7 @@ static void write_fields(const szd_header *h, writer *w)
         write_predictor(h, w);
     if (h->has_axis && !h->axis_index)
         write_axis(h, w);
-    if (h->mixed) {
+    if (h->mixed && !h->single) {
         write_u8(w, FIELD_MIXED);
         write_varint(w, 0);
     }
@@ -143,6 +147,10 @@ static void write_start(const szd_header *h, writer *w)
     for (unsigned a = 0; a < h->rank; a++)
         write_varint(w, h->shape[a]);
     write_u8(w, h->kind);
+    if (h->bound_kind)
+        write_bound(h, w);
+    if (h->kind)
+        write_lattice(h, w);
     write_fields(h, w);
 }
 
@@ -150,16 +158,31 @@ static void write_start(const szd_header *h, writer *w)
  */
 enum { START_BOUND = 16 + SZD_MAX_RANK * 10 + 256 };
 
+static void complete_single(szd_header *h)
+{
+    uint8_t start[START_BOUND];
+    szd_header plain = *h;
+    plain.reference_count = 0;
+    writer w = {start, start + sizeof start, false};
+    write_single_start(&plain, 1, &w);
+    h->header_bytes = (uint64_t)(w.at - start) + 8 * h->reference_count;
+}
+
 static int complete(szd_header *h)
 {
     int status = check_header(h);
     if (status)
         return status;
+    h->single = h->single && h->blocks <= 1 && !h->has_axis;
     uint8_t start[START_BOUND];
     szd_header plain = *h;
     plain.has_axis = 0;
     plain.reference_count = 0;
     h->reference_count = h->predictor == SZD_PREDICT_REFERENCE ? h->blocks : 0;
+    if (h->single) {
+        complete_single(h);
+        return SZD_OK;
+    }
     plain.header_bytes = 0; /* which takes one byte */
     writer w = {start, start + sizeof start, false};
     write_start(&plain, &w);

@@ -2,6 +2,7 @@
  * numbers costs more than it saves. Symbols whose count is zero get frequency zero; every other at least 1. */
 #include "internal.h"
 
+enum { MOST_MODELLED = 1 << 14 };
 enum { PLACE_ORDER = 2 }; /* of the Exp-Golomb codes of a table's top and ends */
 
 /* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
@@ -115,14 +116,22 @@ uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
         if (counts[s])
             cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
     unsigned places = exp_golomb_bits(t->top - t->lo, PLACE_ORDER) + exp_golomb_bits(t->hi - t->top, PLACE_ORDER);
-    return (cost >> 16) + 7 + places + (t->smooth ? t->smooth : explicit_bits(t));
+    return (cost >> 16) + 7 + places + (t->form == TABLE_EXPLICIT ? explicit_bits(t) : t->bits);
 }
 
-void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t)
+void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t)
 {
     freq_table other;
     fit_explicit(counts, n, t);
-    if (smooth_fit(counts, n, &other) && freqs_cost_bits(counts, &other) < freqs_cost_bits(counts, t))
+    uint64_t cost, least = freqs_cost_bits(counts, t);
+    if (smooth_fit(counts, n, &other) && (cost = freqs_cost_bits(counts, &other)) < least) {
+        *t = other;
+        least = cost;
+    }
+    if (!may_model || n > MOST_MODELLED)
+        return;
+    model_fit(counts, n, &other);
+    if (freqs_cost_bits(counts, &other) < least)
         *t = other;
 }
 
@@ -148,11 +157,13 @@ void freqs_write(const freq_table *t, uint8_t expected_top, writer *w)
     put_exp_golomb(&b, zigzag((int64_t)t->top - expected_top), PLACE_ORDER);
     put_exp_golomb(&b, t->top - t->lo, PLACE_ORDER);
     put_exp_golomb(&b, t->hi - t->top, PLACE_ORDER);
-    put_bits(&b, t->smooth ? SMOOTH_TABLE : t->mantissa, 4);
-    if (t->smooth)
-        smooth_write(t, &b);
-    else
-        write_explicit(t, &b);
+    static const uint8_t numbers[] = {[TABLE_INTERPOLATED] = SMOOTH_TABLE, [TABLE_MODELLED] = MODEL_TABLE};
+    put_bits(&b, t->form == TABLE_EXPLICIT ? t->mantissa : numbers[t->form], 4);
+    switch (t->form) {
+    case TABLE_EXPLICIT: write_explicit(t, &b); break;
+    case TABLE_INTERPOLATED: smooth_write(t, &b); break;
+    case TABLE_MODELLED: model_write(&t->model, &b); break;
+    }
     flush_bits(&b);
 }
 
@@ -210,7 +221,9 @@ bool freqs_read(reader *r, uint8_t expected_top, freq_table *t)
     if (!read_places(&b, expected_top, t))
         return false;
     t->mantissa = (uint8_t)get_bits(&b, 4);
-    bool ok = t->mantissa == SMOOTH_TABLE ? smooth_read(&b, t) : read_explicit(&b, t);
+    bool ok = t->mantissa == SMOOTH_TABLE  ? smooth_read(&b, t)
+              : t->mantissa == MODEL_TABLE ? model_read(&b, t)
+                                           : read_explicit(&b, t);
     r->at = end_bits(&b);
     return ok && !b.failed;
 }

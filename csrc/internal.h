@@ -38,20 +38,28 @@ void histogram_u8(const uint8_t *symbols, size_t n, uint32_t isa, uint32_t count
 
 /* freqs.c: frequencies that sum to 4096, and their table in the frame */
 enum { PROB_BITS = 12, PROB_SUM = 1 << PROB_BITS };
-enum { SMOOTH_KNOTS = 16, SMOOTH_TABLE = 15 };
+enum { SMOOTH_KNOTS = 16, MODEL_TABLE = 14, SMOOTH_TABLE = 15 }; /* the latter two in the mantissa's place */
 typedef struct smooth_table {
     uint8_t lo, hi, centre, unit, order;
     int32_t coded[2][SMOOTH_KNOTS]; /* right and left of the centre, in 2^-(unit + 2) */
     int32_t knots[2][SMOOTH_KNOTS]; /* the same in 1/256 */
 } smooth_table;
+typedef struct model_table {
+    uint8_t shape, scale;
+    int8_t offset;
+} model_table;
+enum table_form { TABLE_EXPLICIT, TABLE_INTERPOLATED, TABLE_MODELLED };
 typedef struct freq_table {
     uint16_t f[256];
     uint8_t lo, hi, top, mantissa;
-    uint32_t smooth;    /* bits that the table takes if it is an interpolated one, otherwise 0 */
-    smooth_table knots; /* for writing those */
+    enum table_form form;
+    uint32_t bits;      /* that the table takes unless it is an explicit one, its places aside */
+    smooth_table knots; /* for writing an interpolated one */
+    model_table model;  /* for a modelled one */
 } freq_table;
 uint32_t log2_q16(uint32_t v);
-void freqs_fit(const uint32_t counts[256], uint64_t n, freq_table *t);
+/* may_model: whether a modelled table, which takes time, may pay: where few symbols have it. */
+void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);
 uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t);
 /* expected_top: the symbol that the table before had on top */
 enum { FIRST_TOP = 128 };
@@ -62,6 +70,13 @@ bool freqs_read(reader *r, uint8_t expected_top, freq_table *t);
 bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out);
 void smooth_write(const freq_table *t, bit_writer *b);
 bool smooth_read(bit_reader *b, freq_table *t);
+uint32_t fine_weight(uint32_t e);
+uint32_t fine_power(int32_t x);
+
+/* model.c */
+void model_fit(const uint32_t counts[256], uint64_t n, freq_table *out);
+void model_write(const model_table *m, bit_writer *b);
+bool model_read(bit_reader *b, freq_table *t);
 
 /* What is coded in a symbol's place: symbol - shift where that is at most `range`, otherwise 0. */
 typedef struct symbol_map {
@@ -133,6 +148,8 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
                     uint8_t *scratch, writer *w);
 /* scratch: symbols_decode_scratch(n) bytes that live as long as the decoder, or NULL where composite coders are not
  * allowed. */
+/* A table, then a payload of one lane, which is all that is left of the reader. */
+int symbols_begin_short(symbol_decoder *d, reader *r);
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 const uint8_t *symbols_next(symbol_decoder *d, uint8_t *buffer, size_t n, uint32_t isa);
@@ -273,6 +290,8 @@ bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa);
 /* width: of the rows that the residuals form, or 0 */
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w);
 int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch);
+enum { SHORT_BASE = -128, MOST_SHORT = 1 << 15 }; /* symbols; bytes */
+int tokens_begin_short(token_decoder *d, reader *r, size_t n, unsigned k, bool has_base);
 int tokens_decode(token_decoder *d, int32_t *out, size_t n, uint32_t isa);
 /* Straight to the values of a linear lattice in float32, for tokens of the direct form; n <= CHUNK. */
 bool tokens_are_direct(const token_decoder *d);
@@ -345,7 +364,21 @@ uint8_t *sink_room(const sink *s, uint64_t n);
 void sink_write(sink *s, const uint8_t *elements, uint64_t n);
 
 /* block_encode.c, block_decode.c */
-enum block_mode { MODE_LATTICE = 0, MODE_PLANES = 1, MODE_CONSTANT = 2, MODE_RAW = 3 };
+enum block_mode {
+    MODE_LATTICE = 0,
+    MODE_PLANES = 1,
+    MODE_CONSTANT = 2,
+    MODE_RAW = 3,
+    MODE_SHORT = 16, /* and k more: the base is SHORT_BASE */
+    MODE_SHORT_BASED = 48
+};
+
+/* Whether a frame's blocks may be of the short modes. */
+static inline bool may_be_short(const szd_header *h)
+{
+    return h->kind != SZD_LOSSLESS && !h->wide_bits && h->predictor != SZD_PREDICT_REGRESSION &&
+           h->predictor != SZD_PREDICT_INTERPOLATION && h->predictor != SZD_PREDICT_REPEAT;
+}
 
 /* Parts of a scratch buffer, each on a cache line. */
 static inline uint8_t *aligned64(uint8_t *p) { return p + (-(uintptr_t)p & 63); }
@@ -419,6 +452,11 @@ void reference_differ(const uint8_t *elements, const uint8_t *reference, size_t 
                       uint8_t *out);
 void reference_restore(const uint8_t *reference, size_t n, unsigned bytes, bool is_float, uint8_t *elements);
 size_t reference_estimate_scratch(void);
+
+/* repeat.c */
+void repeat_forward(int32_t *q, size_t n, size_t lag);
+void repeat_backward(int32_t *q, size_t n, uint32_t *ring, size_t lag, size_t *at);
+size_t repeat_estimate_scratch(void);
 
 /* digest.c */
 uint64_t digest(const uint8_t *elements, uint64_t first, size_t n, unsigned bytes, uint32_t isa);

@@ -3,7 +3,15 @@
  * takes some ten bytes, whatever the alphabet's size. */
 #include "internal.h"
 
-enum { SMALLEST_ALPHABET = 8, ROUNDS = 2, FINE = 256, WEIGHT_BITS = 8, KNOT_LIMIT = 4096 };
+enum {
+    SMALLEST_ALPHABET = 8,
+    ROUNDS = 2,
+    FINE_BITS = 8,
+    FINE = 1 << FINE_BITS,
+    FRACTION_BITS = 15,
+    WEIGHT_BITS = 8,
+    KNOT_LIMIT = 4096
+};
 
 static const uint8_t DISTANCES[SMOOTH_KNOTS - 1] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192};
 
@@ -24,14 +32,23 @@ static unsigned knots_of(unsigned reach, uint8_t d[SMOOTH_KNOTS + 1])
 
 static int32_t floor_div(int32_t a, int32_t b) { return a / b - (a % b < 0); } /* b > 0 */
 
-/* 2^15 .. 2^16 times 2^(-e / FINE) times 2^WEIGHT_BITS */
-static uint32_t weight(uint32_t e)
-{
-    static const uint16_t powers[FINE] = {
+static const uint16_t powers[FINE] = {
 #include "exp2.inc"
-    };
+};
+
+/* 2^FRACTION_BITS .. twice that times 2^(-e / FINE) times 2^WEIGHT_BITS */
+uint32_t fine_weight(uint32_t e)
+{
     uint32_t whole = (e + FINE - 1) / FINE;
-    return whole > 15 + WEIGHT_BITS ? 0 : (uint32_t)powers[(0 - e) % FINE] << WEIGHT_BITS >> whole;
+    return whole > FRACTION_BITS + WEIGHT_BITS ? 0 : (uint32_t)powers[(0 - e) % FINE] << WEIGHT_BITS >> whole;
+}
+
+/* 2^(x / FINE) in 1 / FINE, for x below 2^12 */
+uint32_t fine_power(int32_t x)
+{
+    int32_t whole = x >> FINE_BITS;
+    uint32_t p = (uint32_t)powers[x & (FINE - 1)] << FINE_BITS;
+    return whole >= 0 ? p >> (FRACTION_BITS - whole) : whole < -FRACTION_BITS ? 0 : p >> (FRACTION_BITS - whole);
 }
 
 /* Logarithms of symbols lo ... hi in 1 / FINE relative to the centre's, side by side. */
@@ -59,7 +76,7 @@ static uint64_t weigh(const smooth_table *t, uint32_t w[256])
     for (unsigned s = t->lo; s <= t->hi; s++)
         most = v[s] > most ? v[s] : most;
     for (unsigned s = t->lo; s <= t->hi; s++) {
-        w[s] = weight((uint32_t)(most - v[s]));
+        w[s] = fine_weight((uint32_t)(most - v[s]));
         sum += w[s];
     }
     return sum;
@@ -212,7 +229,8 @@ bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out)
     }
     refine_coded(&t);
     expand(&t, out);
-    out->smooth = least;
+    out->form = TABLE_INTERPOLATED;
+    out->bits = least;
     out->knots = t;
     return true;
 }

@@ -41,6 +41,20 @@ static int begin_rans(symbol_decoder *d, reader *r)
     return status;
 }
 
+int symbols_begin_short(symbol_decoder *d, reader *r)
+{
+    freq_table t;
+    int status = read_table(r, FIRST_TOP, &t);
+    if (status)
+        return status;
+    size_t size = reader_left(r);
+    d->coder = d->from = STREAM_RANS;
+    if (!rans_begin(&d->u.rans, 0, read_bytes(r, size), size))
+        return SZD_BLOCK_CODES;
+    rans_use(&d->u.rans, &t);
+    return SZD_OK;
+}
+
 static int begin_huffman(symbol_decoder *d, reader *r)
 {
     uint8_t lengths[256];

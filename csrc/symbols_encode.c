@@ -3,7 +3,7 @@
 #include "symbols.h"
 
 enum {
-    SMALL_STREAM = 8192, /* below this many symbols, whether Huffman's smaller table pays is worked out */
+    SMALL_STREAM = 8192, /* below this many symbols, bytes count more than time: one lane, more kinds of tables tried */
     LEAST_COMPOSITE = 512
 };
 
@@ -38,9 +38,9 @@ static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, pla
         return;
     }
     if (coder != SZD_CODER_HUFFMAN) {
-        freqs_fit(counts, n, &p->table);
+        freqs_fit(counts, n, true, &p->table);
         uint64_t bits = freqs_cost_bits(counts, &p->table);
-        p->lanes_log2 = rans_lanes_log2(bits);
+        p->lanes_log2 = n < SMALL_STREAM ? 0 : rans_lanes_log2(bits);
         uint64_t bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 3;
         if (bytes < p->bytes) {
             p->coder = STREAM_RANS;
@@ -197,7 +197,7 @@ void symbols_narrow(symbol_counts *c, symbol_map map)
 }
 
 /* A class's table whatever it costs: its symbols share a stream with the others. */
-static uint64_t plan_class(const uint32_t counts[256], size_t n, plain_plan *p)
+static uint64_t plan_class(const uint32_t counts[256], size_t n, bool may_model, plain_plan *p)
 {
     unsigned first = 0;
     while (!counts[first])
@@ -208,7 +208,7 @@ static uint64_t plan_class(const uint32_t counts[256], size_t n, plain_plan *p)
         return 16;
     }
     p->coder = STREAM_RANS;
-    freqs_fit(counts, n, &p->table);
+    freqs_fit(counts, n, may_model, &p->table);
     return freqs_cost_bits(counts, &p->table) + 8 + 4;
 }
 
@@ -245,7 +245,7 @@ static bool plan_classes(const symbol_counts *c, uint32_t isa, uint64_t limit, u
 {
     uint64_t bits = 0;
     for (unsigned k = 0; k < c->classes; k++)
-        bits += c->sizes[k] ? plan_class(c->of[k], c->sizes[k], p->parts + k) : 0;
+        bits += c->sizes[k] ? plan_class(c->of[k], c->sizes[k], c->n <= SMALL_STREAM, p->parts + k) : 0;
     if (!c->classes || bits / 8 >= limit)
         return false;
     size_t room = c->map.rows + c->map.width + LEVELS_ROOM;

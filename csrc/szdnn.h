@@ -31,6 +31,7 @@ typedef enum szd_status {
     SZD_HEADER_TILES = 46,
     SZD_HEADER_BOUND = 47,
     SZD_HEADER_PREDICTOR = 48,
+    SZD_FRAME_CRC = 49,
     /* damaged: one block */
     SZD_BLOCK_MODE = 61,
     SZD_BLOCK_SHORT = 62,
@@ -47,7 +48,10 @@ enum szd_limits {
     SZD_MAX_TILE_RANK = 4,
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
     SZD_MAX_INTERP_TILE = 1 << 20,
+    SZD_MAX_REPEAT_TILE = 1 << 20,
+    SZD_MAX_LAG = 1 << 17,
     SZD_DEFAULT_TILE = 1 << 18,
+    SZD_MAX_SINGLE = 1 << 16, /* bytes of a frame in the layout of small ones */
     SZD_INDEX_ENTRY = 8
 };
 
@@ -57,7 +61,8 @@ enum szd_predictor {
     SZD_PREDICT_LORENZO = 1,
     SZD_PREDICT_REGRESSION = 2,
     SZD_PREDICT_REFERENCE = 3,
-    SZD_PREDICT_INTERPOLATION = 4
+    SZD_PREDICT_INTERPOLATION = 4,
+    SZD_PREDICT_REPEAT = 5
 };
 enum szd_coder {
     SZD_CODER_AUTO = 0,
@@ -75,6 +80,7 @@ typedef struct szd_header {
     uint32_t dtype;
     uint32_t rank;
     uint64_t shape[64];
+    uint32_t single; /* the layout of small frames: one block, one checksum (FORMAT.md, section 2.2) */
     uint32_t kind;
     uint32_t bound_kind;
     uint32_t bound_flags;
@@ -92,6 +98,7 @@ typedef struct szd_header {
     uint32_t predictor;
     uint32_t edge;
     uint32_t fraction_bits;
+    uint32_t lag; /* in elements, of the predictor repeat */
     uint32_t reference_dtype;
     uint64_t reference_count;         /* of digests, as many as there are blocks */
     const uint8_t *reference_digests; /* szd_digest of each block's part of the reference */
@@ -146,11 +153,14 @@ const char *szd_status_text(int status);
 uint32_t szd_isa_available(void);
 uint32_t szd_crc32c(const uint8_t *data, size_t size);
 
-/* Headers. `complete` checks a filled header and derives the rest; `write` needs the block index (SZD_INDEX_ENTRY
- * bytes a block, little-endian length then CRC); `read` checks everything in the header, its CRC and the frame's
- * length. */
+/* Headers. `complete` checks a filled header and derives the rest; `single` is a wish that it drops where there are
+ * blocks, or bounds, for which that layout has no place. `write` needs the block index (SZD_INDEX_ENTRY bytes a block,
+ * little-endian length then CRC). `frame_single` makes the whole frame, header_bytes + size + 4 bytes (at most
+ * SZD_MAX_SINGLE), of a header that kept its wish. `read` checks everything in the header, its CRC and the frame's
+ * length; with `single`, the CRC of the whole frame, whose block lies from header_bytes to 4 bytes before the end. */
 int szd_header_complete(szd_header *header);
 int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
+int szd_frame_single(const szd_header *header, const uint8_t *block, size_t size, uint8_t *out, size_t capacity);
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
 
 /* Blocks. Before a block is decoded, its bytes' szd_crc32c is to be compared with its index entry's. `data` and `out`
@@ -186,6 +196,11 @@ int szd_estimate(const szd_header *header, const szd_options *options, const uin
  * values have a correlation above a half: only then interpolation is worth a trial. */
 int szd_neighbours_alike(const szd_header *header, const uint8_t *data, uint64_t volume, uint64_t least,
                          uint32_t *alike);
+/* Repetition: a lag in elements after which much of the tensor comes again, bit for bit, or 0; and the estimated bits a
+ * value without (bits[0]) and with (bits[1]) prediction from that far back, for a header that has the predictor. */
+uint64_t szd_find_lag(const szd_header *header, const uint8_t *data);
+int szd_estimate_repeat(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                        size_t scratch_size, double *bits);
 
 /* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
  * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the

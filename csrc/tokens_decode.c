@@ -28,6 +28,17 @@ static int begin_escapes(token_decoder *d, reader *r, size_t n)
     return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
 }
 
+static int begin_low_bits(token_decoder *d, reader *r, size_t n)
+{
+    uint64_t size = ((uint64_t)n * d->k + 7) / 8;
+    d->low = read_bytes(r, size);
+    if (!d->low)
+        return SZD_BLOCK_SHORT;
+    d->low_end = d->low + size;
+    unsigned used = (unsigned)((uint64_t)n * d->k & 7);
+    return used && d->low_end[-1] >> used ? SZD_BLOCK_NUMBERS : SZD_OK;
+}
+
 static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     d->k = read_u8(r);
@@ -43,9 +54,21 @@ static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uin
     int status = d->escapes ? begin_escapes(d, r, n) : SZD_OK;
     if (status == SZD_OK)
         status = numbers_begin(&d->low, r, n, d->k);
-    if (status)
-        return status;
-    return symbols_begin(&d->symbols, r, n, isa, scratch);
+    return status ? status : symbols_begin(&d->symbols, r, n, isa, scratch);
+}
+
+int tokens_begin_short(token_decoder *d, reader *r, size_t n, unsigned k, bool has_base)
+{
+    uint64_t base = has_base ? read_varint(r) : zigzag(SHORT_BASE);
+    d->form = FORM_DIRECT;
+    d->dominant = d->escapes = false;
+    d->escapes_left = 0;
+    d->k = k;
+    d->base = (int32_t)unzigzag(base);
+    if (r->failed || base > UINT32_MAX)
+        return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
+    int status = numbers_begin(&d->low, r, n, k);
+    return status ? status : symbols_begin_short(&d->symbols, r);
 }
 
 /* Rising values; a sum that leaves 32 bits is damage. */

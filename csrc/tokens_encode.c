@@ -307,11 +307,28 @@ static uint8_t zero_symbol(const token_encoder *e)
     return (uint8_t)(zero > 0 && zero < WINDOW ? zero : WINDOW / 2);
 }
 
+/* Where few symbols leave the choice, the base that short blocks need not say. */
+static void place_base(token_encoder *e, symbol_counts *c)
+{
+    int32_t move = (int32_t)((uint32_t)e->base - (uint32_t)SHORT_BASE), first = 0, last = WINDOW - 1;
+    if (e->escapes || c->n > MOST_SHORT || !move)
+        return;
+    while (!c->all[first])
+        first++;
+    while (!c->all[last])
+        last--;
+    if (move < -first || move > WINDOW - 1 - last)
+        return;
+    symbols_narrow(c, (symbol_map){(uint8_t)-move, WINDOW - 1});
+    e->base = SHORT_BASE;
+}
+
 static void finish_direct(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
     symbol_counts counts;
     symbols_count(&counts, e->symbols, e->n, width, zero_symbol(e), isa, e->rest);
     trim(e, &counts);
+    place_base(e, &counts);
     write_u8(w, e->k);
     write_varint(w, zigzag(e->base));
     write_u8(w, e->escapes > 0);

@@ -14,7 +14,7 @@ from .buffers import Arena, Bytes, scratch
 from .errors import ArgumentError, CorruptFrame, ReferenceMismatch, UnsupportedFrame
 
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)
-PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2, "interpolation": 4}
+PREDICTORS = {"none": 0, "lorenzo": 1, "regression": 2, "interpolation": 4, "repeat": 5}
 """Those that need nothing but the tensor."""
 REFERENCE = 3
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
@@ -22,6 +22,8 @@ ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
 BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
+REPEAT_TILE: int = lib.SZD_MAX_REPEAT_TILE
+MAX_SINGLE: int = lib.SZD_MAX_SINGLE
 SLAB = 32 << 20
 """Bytes of output for which a thread takes memory at a time."""
 
@@ -121,6 +123,12 @@ class Header:
         """Writes the header into out[:header_bytes]."""
         check(lib.szd_header_write(self.c, pointer(index), pointer(out, True), out.size), "header")
 
+    def frame_single(self, block: Bytes) -> Bytes:
+        """The whole frame of a header of the layout `single`, which its block completes."""
+        out = np.empty(self.c.header_bytes + block.size + 4, dtype=np.uint8)
+        check(lib.szd_frame_single(self.c, pointer(block), block.size, pointer(out), out.size), "header")
+        return out
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape."""
@@ -192,10 +200,19 @@ class Encoder:
 
     def estimate(self) -> dict[str, float]:
         """The estimated bits a value of each predictor."""
-        bits = ffi.new("double[5]")
+        bits = ffi.new("double[3]")
         status = lib.szd_estimate(self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits)
         check(status, "estimate")
-        return {name: bits[number] for name, number in PREDICTORS.items()}
+        return {name: bits[PREDICTORS[name]] for name in ("none", "lorenzo", "regression")}
+
+    def estimate_repeat(self) -> tuple[float, float]:
+        """The estimated bits a value without and with prediction from the header's lag back."""
+        bits = ffi.new("double[2]")
+        status = lib.szd_estimate_repeat(
+            self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits
+        )
+        check(status, "estimate")
+        return bits[0], bits[1]
 
     def neighbours_alike(self, volume: int, least: int) -> bool:
         """Whether neighbours along an axis of at least `least` values correlate, in a box of at most `volume` values."""
@@ -218,6 +235,11 @@ def digest(dtype_code: int, elements: Bytes, first: int, count: int) -> int:
     found = ffi.new("uint64_t *")
     check(lib.szd_digest(dtype_code, options(), pointer(elements), first, count, found), "digest")
     return int(found[0])
+
+
+def find_lag(header: Header, data: NDArray[Any]) -> int:
+    """A distance in elements after which much of a tensor comes again, or 0."""
+    return int(lib.szd_find_lag(header.c, pointer(data)))
 
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:

@@ -14,7 +14,7 @@ from .source import Array, Json, Source
 
 Writer = Callable[[BinaryIO, dict[str, Json], Mapping[str, Array]], None]
 
-FRAME_MAGIC = b"\xf5SZD"
+FRAME_MAGIC, SMALL_FRAME_MAGIC = b"\xf5SZD", b"\xf5s\0"
 SUFFIXES = {
     ".safetensors": "safetensors",
     ".npy": "npy",
@@ -33,7 +33,9 @@ def file_kind(path: Path) -> str:
     """
     with path.open("rb") as file:
         head = file.read(16)
-    if head.startswith(FRAME_MAGIC):
+    # The length of a .safetensors header may begin as a small frame does: such a frame would be of under nine bytes.
+    small = head.startswith(SMALL_FRAME_MAGIC) and int.from_bytes(head[3:5], "little") > 8
+    if head.startswith(FRAME_MAGIC) or small:
         return "frame"
     if head.startswith(b"\x93NUMPY"):
         return "npy"

@@ -36,8 +36,10 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
+SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
+UNMIXED = ("interpolation", "repeat")  # predictors that the mixing coder does not know
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
 MIXED_TILES = 4
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
@@ -171,6 +173,10 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         return
     c = header.c
     c.predictor = _native.PREDICTORS[predictor]
+    if predictor == "repeat":
+        elements = math.prod(shape) * (2 if c.dtype in COMPLEX_CODES else 1)
+        set_tiles(header, (elements,), (min(elements, _native.REPEAT_TILE),))
+        return
     dims = folded_dims(shape)
     volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
     multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
@@ -235,6 +241,8 @@ class FrameMaker:
     def _lossless_into(self, target: Target, buffer: NDArray[np.uint8] | None) -> int:
         """As `lossless`, for floats; without a buffer only the size."""
         header = self._lossless_header(target)
+        if self.lag:
+            return fill(np.empty(0, np.uint8) if buffer is None else buffer, self.lossless(target))
         plain = self._encode(header, Room(buffer))
         if self._incompressible(plain.bytes, header.c.blocks):
             large = self._large_tiles(target)
@@ -255,6 +263,8 @@ class FrameMaker:
                 small or self._reference_bits(plain)[1] * self.values.size < 10 * lossy.bytes
             ):
                 return False
+        if self.lag:  # a lossless frame that knows may be far smaller
+            return False
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
         if self.values.size < SMALL:
@@ -276,7 +286,7 @@ class FrameMaker:
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
-        mixed = min((name for name in tried if name != "interpolation"), key=lambda name: tried[name].bytes)
+        mixed = min((name for name in tried if name not in UNMIXED), key=lambda name: tried[name].bytes)
         return min(tried[best], self._encode(self._final(lattice, mixed)), key=lambda encoded: encoded.bytes)
 
     def _lattice(self, target: Target) -> _native.Header | None:
@@ -303,8 +313,19 @@ class FrameMaker:
         own = ["none"] if lattice.c.has_axis else list(_native.PREDICTORS)
         if named == "auto" and not self._interpolable(lattice):
             own = [name for name in own if name != "interpolation"]
+        if "repeat" in own and (named not in ("auto", "repeat") or lattice.c.wide_bits or not self.lag):
+            own.remove("repeat")
         fitting = [*own, *(["reference"] if self.fits_reference(lattice) else [])]
         return fitting if named == "auto" else [named] if named in fitting else ["none"]
+
+    @functools.cached_property
+    def lag(self) -> int:
+        """How far back, in elements, the tensor is found to repeat itself; 0 if it is not."""
+        if self.choices.effort < 2 or self.choices.predictor not in ("auto", "repeat"):
+            return 0
+        header = new_header(self.code, self.values.shape, Target(Lossless()))
+        header.complete()
+        return _native.find_lag(header, self.values)
 
     def fits_reference(self, header: _native.Header) -> bool:
         """Whether frames of this kind can be predicted from the reference."""
@@ -320,12 +341,14 @@ class FrameMaker:
             header.set_reference(CODES[self.reference.dtype])
         else:
             set_predictor(header, self.values.shape, predictor)
+        if predictor == "repeat":
+            header.c.lag = self.lag
         return header
 
     def _final(self, lattice: _native.Header, predictor: str) -> _native.Header:
         """With context mixing where the effort asks for it (not with a coder that was named)."""
         header = self._predicted(lattice, predictor)
-        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor != "interpolation":
+        if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor not in UNMIXED:
             header.c.mixed = 1
             if header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
                 header.complete()  # with the default tiles, which hold whole rows
@@ -340,7 +363,13 @@ class FrameMaker:
     def _cheapest(self, lattice: _native.Header, allowed: list[str], target: Target) -> list[str]:
         """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
         hundredth. For short tensors both that and the reference."""
-        best, bits = self._cheapest_own(lattice, target) if len(allowed) > 2 else ("none", math.inf)
+        best, bits = self._cheapest_own(lattice, target) if "lorenzo" in allowed else ("none", math.inf)
+        if "repeat" in allowed:
+            header = self._predicted(lattice, "repeat")
+            header.complete()
+            plain, repeated = _native.Encoder(header, self.options, self.values).estimate_repeat()
+            if repeated < min(bits, plain) * 0.99:
+                best, bits = "repeat", repeated
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
@@ -387,6 +416,8 @@ class FrameMaker:
     def _encode(self, header: _native.Header, room: Room | None = None) -> Encoded:
         """The frame of a header: its parts, or into the room."""
         header.complete()
+        if header.c.blocks <= 1:
+            return self._encode_block(header, room)
         if room:
             room.begin(header.c.header_bytes)
         count = header.c.blocks
@@ -416,6 +447,27 @@ class FrameMaker:
         same_tiles = not header.c.predictor and not header.c.mixed
         return Encoded([] if room else [start, *data], size, sum(block[2] for block in blocks), same_tiles)
 
+    def _encode_block(self, header: _native.Header, room: Room | None) -> Encoded:
+        """The frame of a header that has one block, or none."""
+        blocks = []
+        data: Part = b""
+        if header.c.blocks:
+            base = Values(self.reference) if header.c.predictor == _native.REFERENCE else None
+            made = _native.Encoder(header, self.options, self.values, base.whole() if base else None).encode(0)
+            blocks, data = [(made.data.size, made.crc, made.saving)], made.data
+            if base:
+                header.set_digests([block_digest(header, base, 0)])
+        single = single_frame(header, data)
+        parts: list[Part] = [write_header(header, blocks), data] if single is None else [single]
+        size = total(parts)
+        if room:
+            room.begin(len(parts[0]))
+            for part in parts[1:]:
+                room.put(0, _native.as_bytes(part))
+            room.finish(_native.as_bytes(parts[0]))
+        same_tiles = not header.c.predictor and not header.c.mixed
+        return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
+
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
         header = self._lossless_header(target)
@@ -440,6 +492,9 @@ class FrameMaker:
         if not self._is_float() and self.values.size > 1:
             header = self._lossless_header(target)
             header.c.predictor = _native.PREDICTORS["lorenzo"]
+            plain = min(plain, self._encode(header).parts, key=total)
+        if self.values.size and self.lag:
+            header = self._predicted(self._lossless_header(target), "repeat")
             plain = min(plain, self._encode(header).parts, key=total)
         if not self._incompressible(total(plain), len(plain) - 1):
             return plain
@@ -543,6 +598,16 @@ def block_digest(header: _native.Header, base: Values, block: int) -> int:
     """The digest of the reference's elements at a block's places."""
     (origin,), (extent,) = header.tile_of(block)
     return _native.digest(header.c.reference_dtype, base.part(origin, origin + extent), origin, extent)
+
+
+def single_frame(header: _native.Header, block: Part) -> bytes | None:
+    """The whole frame in the layout of small ones, where it fits that."""
+    if len(block) > _native.MAX_SINGLE - SINGLE_START:
+        return None
+    small = header.copy()
+    small.c.single = 1
+    small.complete()
+    return small.frame_single(_native.as_bytes(block)).tobytes() if small.c.single else None
 
 
 def write_header(header: _native.Header, blocks: list[tuple[int, int, int]]) -> bytes:

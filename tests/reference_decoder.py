@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 MAGIC = b"\xf5SZD"  # §2
+SINGLE_MAGIC = b"\xf5s"  # §2, small frames
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
 BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED, AXIS_TABLE = range(1, 9)  # §2, the ids of the fields
@@ -278,10 +279,7 @@ def parse_header(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
         raise Unsupported(f"unknown dtype {code}")
     shape = parse_shape(reader, ELEMENT_TYPES[code])
     kind = reader.u8()
-    if kind > GEOMETRIC:
-        raise Unsupported(f"unknown kind {kind}")
-    require(kind == LOSSLESS or code <= 3, "a lattice of a dtype which has none")
-    require(kind != LINEAR32 or code != 3, "a float32 lattice of float64")
+    check_kind(kind, code)
     header = Header(ELEMENT_TYPES[code], shape, kind)
     header.elements = math.prod(shape) * header.dtype.per_value
     use_fields(header, collect_fields(reader))
@@ -289,24 +287,122 @@ def parse_header(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
     return header, [(reader.uint(4), reader.uint(4)) for _ in range(count_blocks(header))]
 
 
+def check_kind(kind: int, code: int) -> None:
+    """§2: the kinds, and which dtypes they need."""
+    if kind > GEOMETRIC:
+        raise Unsupported(f"unknown kind {kind}")
+    require(kind == LOSSLESS or code <= 3, "a lattice of a dtype which has none")
+    require(kind != LINEAR32 or code != 3, "a float32 lattice of float64")
+
+
+def parse_single(frame: bytes) -> tuple[Header, list[bytes]]:
+    """§2, small frames: the header and the block, if there is one; the checksum of all is checked."""
+    reader = Reader(frame[:-4])
+    reader.take(2)
+    version = reader.u8()
+    if version != VERSION:
+        raise Unsupported(f"unknown version {version}")
+    require(reader.uint(2) + 1 == len(frame), "the frame has another length")
+    require(crc32c(frame[:-4]) == int.from_bytes(frame[-4:], "little"), "the frame is damaged")
+    kind, code = divmod(reader.u8(), 64)
+    flags = reader.u8()
+    if (flags & 15) == 15:
+        rank = reader.u8()
+    else:
+        rank = flags & 15
+    require(rank <= 64, "the rank is above 64")
+    extents = [reader.varint() for _ in range(rank)]
+    if code not in ELEMENT_TYPES:
+        raise Unsupported(f"unknown dtype {code}")
+    shape = checked_shape(extents, ELEMENT_TYPES[code])
+    check_kind(kind, code)
+    header = Header(ELEMENT_TYPES[code], shape, kind, mixed=bool(flags & 64))
+    header.elements = math.prod(shape) * header.dtype.per_value
+    require(kind != LOSSLESS or not header.mixed, "mixed residuals in a lossless frame")
+    parameter = read_short_bound(reader) if flags & 16 else 0.0
+    require(kind in (LINEAR32, LINEAR64) or not flags & 128, "a short lattice where there is none")
+    if kind in (LINEAR32, LINEAR64):
+        read_short_lattice(header, reader, 3 if flags & 128 else reader.u8(), parameter)
+    elif kind == GEOMETRIC:
+        header.points, header.first = reader.varint(), reader.svarint32()
+        require(1 <= header.points < 1 << 31, "the points per octave are out of range")
+        signs = reader.u8()
+        require(signs & 15 <= 1, "the signs flag is out of range")
+        header.signs = bool(signs & 15)
+        positive(read_number(reader, signs >> 4, parameter), "the relative bound")
+    set_default_tiles(header)
+    if flags & 32:
+        for identifier, content in collect_fields(reader, TILES, PREDICTOR).items():
+            inner = Reader(content)
+            (parse_tiles if identifier == TILES else parse_predictor)(header, inner)
+            inner.close()
+    check_tiles(header)
+    blocks = count_blocks(header)
+    require(blocks <= 1 and (blocks == 1) == (reader.left() > 0), "the block is missing, or more than one")
+    return header, [reader.take(reader.left())] if blocks else []
+
+
+def read_short_bound(reader: Reader) -> float:
+    """§2, small frames: the bound's parameter, 0 if no number in a frame may be said to be that."""
+    first = reader.u8()
+    if first & 128:
+        require(first >> 4 & 7 != 0, "the kind of the bound is unknown")
+        return 1 / float(10 ** (first & 15))
+    kind, flags = first & 15, first >> 4
+    require(1 <= kind <= 7, "the kind of the bound is unknown")
+    decimal = reader.u8()
+    digits, exponent = decimal >> 4, -(decimal & 15)
+    require(digits > 0 or decimal == 0, "the bound's parameter is zero")
+    if not decimal:
+        digits, coded = unzigzag(reader.varint()), reader.varint()
+        require(coded <= 1000, "the bound's exponent is out of range")
+        exponent = unzigzag(coded)
+    reader.take(16 if flags & 2 else 0)
+    if not (1 <= digits <= 1 << 53 and -22 <= exponent <= 22):
+        return 0.0
+    return float(digits) / float(10**-exponent) if exponent < 0 else float(digits) * float(10**exponent)
+
+
+def read_number(reader: Reader, count: int, parameter: float) -> float:
+    """§2, small frames: the highest bytes of a float64; of none, the bound's parameter."""
+    require(count <= 8, "a number has more than eight bytes")
+    if count == 0:
+        return parameter
+    return float(struct.unpack("<d", bytes(8 - count) + reader.take(count))[0])
+
+
+def read_short_lattice(header: Header, reader: Reader, flags: int, parameter: float) -> None:
+    """§2, small frames: the lattice of kinds 1 and 2."""
+    require(flags < 64, "unknown flags of a lattice")
+    eps = header.eps = positive(read_number(reader, flags & 15, parameter), "eps")
+    header.low_bits = reader.u8() if flags & 16 else 0
+    require(header.low_bits <= (20 if header.kind == LINEAR64 else 0), "too many low bits")
+    set_step(header, eps, reader.f64() if flags & 32 else None)
+
+
 def parse_shape(reader: Reader, dtype: ElementType) -> tuple[int, ...]:
     """§2: rank and shape."""
     rank = reader.u8()
     require(rank <= 64, "the rank is above 64")
-    shape = tuple(reader.varint() for _ in range(rank))
+    return checked_shape([reader.varint() for _ in range(rank)], dtype)
+
+
+def checked_shape(extents: list[int], dtype: ElementType) -> tuple[int, ...]:
+    """§2: the shape, if it is not too large."""
+    shape = tuple(extents)
     raw_bytes = math.prod(extent for extent in shape if extent) * dtype.per_value * dtype.size
     require(raw_bytes <= 1 << 60, "the tensor is too large")
     return shape
 
 
-def collect_fields(reader: Reader) -> dict[int, bytes]:
+def collect_fields(reader: Reader, least: int = BOUND, most: int = AXIS_TABLE) -> dict[int, bytes]:
     """§2: the content of each field, by id."""
     fields: dict[int, bytes] = {}
-    last = 0
+    last = least - 1
     while identifier := reader.u8():
-        require(identifier > last, "the fields are not in ascending order")
         if identifier > AXIS_TABLE:
             raise Unsupported(f"unknown field {identifier}")
+        require(last < identifier <= most, "the fields are not in ascending order, or not allowed here")
         last = identifier
         fields[identifier] = reader.take(reader.varint())
     return fields
@@ -334,6 +430,11 @@ def use_fields(header: Header, fields: dict[int, bytes]) -> None:
         reader = Reader(content)
         parsers[identifier](header, reader)
         reader.close()
+    check_tiles(header)
+
+
+def check_tiles(header: Header) -> None:
+    """§2, Fields: what the predictor allows."""
     predicted = header.predictor in (LORENZO, REGRESSION, INTERPOLATION) and header.kind != LOSSLESS
     require(header.predictor != REFERENCE or len(header.digests) == count_blocks(header), "the digests are too few")
     predicted_limit = 1 << 20 if header.predictor == INTERPOLATION else 1 << 17
@@ -369,8 +470,12 @@ def parse_lattice(header: Header, reader: Reader) -> None:
     eps = header.eps = positive(reader.f64(), "eps")
     header.low_bits = reader.u8()
     require(header.low_bits <= (20 if header.kind == LINEAR64 else 0), "too many low bits")
-    default = 2 * (eps if header.kind == LINEAR64 else float32_below(eps))
-    step = reader.f64() if reader.left() else default
+    set_step(header, eps, reader.f64() if reader.left() else None)
+
+
+def set_step(header: Header, eps: float, given: float | None) -> None:
+    """§2, field 2: the lattice's step, given or not."""
+    step = 2 * (eps if header.kind == LINEAR64 else float32_below(eps)) if given is None else given
     header.step = positive(step, "the step")
     require(header.kind == LINEAR64 or to_float32(step) == step, "the step is not a float32")
 
@@ -527,9 +632,9 @@ def decode_block(
     """§3: the elements of a block as unsigned numbers. `places` are their indices in the whole tensor."""
     reader = Reader(block)
     mode = reader.u8()
-    if mode == 0:
+    if mode == 0 or 16 <= mode <= 40 or 48 <= mode <= 72:
         require(header.kind != LOSSLESS, "a lattice block in a lossless frame")
-        elements = decode_lattice(header, reader, tuple(len(axis) for axis in box), places, reference)
+        elements = decode_lattice(header, mode, reader, tuple(len(axis) for axis in box), places, reference)
     elif mode == 1 and header.kind == LOSSLESS and header.predictor == REFERENCE:
         assert reference is not None
         numbers = decode_planes(integer_of(header.dtype), reader, len(places))
@@ -615,14 +720,19 @@ def read_frequencies(bits: Bits, expected: int) -> FrequencyTable:
     hi = top + bits.exp_golomb(2)
     require(0 <= lo <= top <= hi <= 255 and lo < hi, "the symbols of a table are out of range")
     m = bits.take(4)
-    others = explicit_frequencies(bits, lo, top, hi, m) if m < 15 else interpolated_frequencies(bits, lo, top, hi)
+    if m == 15:
+        others = interpolated_frequencies(bits, lo, top, hi)
+    elif m == 14:
+        others = modelled_frequencies(bits, lo, top, hi)
+    else:
+        others = explicit_frequencies(bits, lo, top, hi, m)
     rest = 4096 - sum(others.values())
     require(rest >= 1, "the frequencies exceed 4096")
     return FrequencyTable(top, {symbol: others.get(symbol, rest) for symbol in range(lo, hi + 1)})
 
 
 def explicit_frequencies(bits: Bits, lo: int, top: int, hi: int, m: int) -> dict[int, int]:
-    """§4, m below 15: the frequency of each symbol but top."""
+    """§4, m below 14: the frequency of each symbol but top."""
     frequencies = {}
     length = 6
     for symbol in range(lo, hi + 1):
@@ -692,12 +802,35 @@ def knot_line(knots: list[tuple[int, int]], shift: int) -> Iterator[tuple[int, i
         d0, k0 = d1, k1
 
 
-def weight_of(e: int) -> int:
-    """§4, m = 15: 2^23 / 2^(e / 256), the fraction's power of two rounded down to 15 bits."""
-    power = 1 << (256 * 15 + -e % 256)
+@cache
+def power_of_two(f: int) -> int:
+    """§4: 2^15 2^(f / 256), rounded down."""
+    power = 1 << (256 * 15 + f)
     for _ in range(8):  # its 256th root, rounded down
         power = math.isqrt(power)
-    return (power << 8) >> ceil_div(e, 256)
+    return power
+
+
+def weight_of(e: int) -> int:
+    """§4, m = 15: 2^23 / 2^(e / 256), the fraction's power of two rounded down to 15 bits."""
+    return (power_of_two(-e % 256) << 8) >> ceil_div(e, 256)
+
+
+def modelled_frequencies(bits: Bits, lo: int, top: int, hi: int) -> dict[int, int]:
+    """§4, m = 14: the frequency of each symbol but top, from the density of a generalised Gaussian."""
+    shape, scale, offset = (4, 5, 6, 7, 8, 10, 13, 16)[bits.take(3)], bits.take(7), bits.take(3) - 2
+    require(offset <= 2, "the centre of a table is out of range")
+
+    def density(u: int) -> int:
+        x = shape * ((u**256).bit_length() - 1 - 32 * (scale - 16)) >> 3 if u else -4096
+        return 0 if x >= 1280 else weight_of((power_of_two(x % 256) << 8) >> (15 - (x >> 8)))
+
+    weights = {}
+    for symbol in range(lo, hi + 1):
+        places = [density(abs(4 * (symbol - top) + offset + i)) for i in (-2, -1, 0, 1, 2)]
+        weights[symbol] = sum(w * d for w, d in zip((1, 2, 2, 2, 1), places, strict=True))
+    spare, total = 4096 - len(weights), sum(weights.values())
+    return {symbol: 1 + weight * spare // total for symbol, weight in weights.items() if symbol != top}
 
 
 def canonical_codes(lengths: dict[int, int]) -> dict[tuple[int, int], int]:
@@ -730,6 +863,16 @@ def decode_plain_rans(reader: Reader, frequencies: dict[int, int], n: int) -> li
     """§4, coder 3 from the number of lanes on."""
     symbols, states = decode_rans(reader, [(frequencies, n)])
     require(all(x == 1 << 16 for x in states), "a rANS state does not end as it should")
+    return symbols
+
+
+def decode_short_rans(reader: Reader, n: int) -> list[int]:
+    """§6, short blocks: a frequency table, and all that is left is a payload of one lane."""
+    frequencies = read_table(reader, partial(read_frequencies, expected=128)).frequencies
+    stream = RansStream(Reader(reader.take(reader.left())), 1)
+    symbols = list(stream.draw(frequencies, n))
+    stream.payload.close()
+    require(stream.states == [1 << 16], "a rANS state does not end as it should")
     return symbols
 
 
@@ -985,18 +1128,26 @@ def undo_differences(numbers: Iterable[int], bits: int) -> list[int]:
 
 
 def decode_lattice(
-    header: Header, reader: Reader, extent: tuple[int, ...], places: list[int], reference: NDArray[Any] | None
+    header: Header,
+    mode: int,
+    reader: Reader,
+    extent: tuple[int, ...],
+    places: list[int],
+    reference: NDArray[Any] | None,
 ) -> list[int]:
     """§6: the elements of a lattice block. `extent` is the size of its tile."""
     n = len(places)
-    outliers = read_outliers(header.dtype, reader, n)
+    if mode:
+        allowed = header.low_bits == 0 and header.predictor not in (REGRESSION, INTERPOLATION)
+        require(allowed, "a short block in a frame that has none")
+    outliers = {} if mode else read_outliers(header.dtype, reader, n)
     if header.predictor == INTERPOLATION:
         values = to_dtype(Interpolation(header, reader, extent).values.reshape(-1), header.dtype)
         elements = values.view(header.dtype.unsigned()).tolist()
         return elements_with(elements, outliers)
     low = read_packed(reader, n, header.low_bits)
     prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
-    residuals = read_residuals(header, reader, n, extent, places[0])
+    residuals = read_short(mode, reader, n) if mode else read_residuals(header, reader, n, extent, places[0])
     if header.predictor == LORENZO:
         q = undo_lorenzo(residuals, extent)
     elif header.predictor == REFERENCE:
@@ -1045,6 +1196,15 @@ def read_simple_residuals(form: int, reader: Reader, n: int) -> list[int]:
         return read_direct(reader, n)
     require(form == 2, "unknown form of residuals")
     return read_numbered(reader, n)
+
+
+def read_short(mode: int, reader: Reader, n: int) -> list[int]:
+    """§6, short blocks: the mode says k and whether there is a base."""
+    k = mode - (48 if mode >= 48 else 16)
+    base = reader.svarint32() if mode >= 48 else -128
+    low = reader.fixed_numbers(n, k)
+    high = high_parts(decode_short_rans(reader, n), base, None)
+    return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
 def read_direct(reader: Reader, n: int) -> list[int]:
@@ -1944,9 +2104,13 @@ def split_blocks(data: bytes, index: list[tuple[int, int]]) -> list[bytes]:
 
 def decode(frame: bytes, reference: NDArray[Any] | None = None) -> NDArray[Any]:
     """The tensor which the frame holds. Raises Damaged, Unsupported or WrongReference."""
-    head, data = split_header(bytes(frame))
-    header, index = parse_header(head)
-    blocks = split_blocks(data, index)
+    frame = bytes(frame)
+    if frame.startswith(SINGLE_MAGIC):
+        header, blocks = parse_single(frame)
+    else:
+        head, data = split_header(frame)
+        header, index = parse_header(head)
+        blocks = split_blocks(data, index)
     elements = [0] * header.elements
     base = reference_elements(header, reference)
     for block, box in zip(blocks, tile_boxes(header.dims, header.tile), strict=True):

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import struct
 from typing import Any
+from unittest import mock
 
 import hypothesis.strategies as st
 import numpy as np
@@ -17,7 +18,7 @@ from stream_writer import varint
 from tensors import CODERS, WEIGHT_KINDS, dtype_of, make_weights, simple_bounds, tensors
 
 import szdnn
-from szdnn import _native
+from szdnn import _native, encoder
 
 RNG = np.random.default_rng(7)
 
@@ -67,6 +68,14 @@ FRAMES: dict[str, bytes] = {
     "empty": szdnn.compress(np.empty((0, 3), np.float32), szdnn.Rel(1e-2)),
     "scalar": szdnn.compress(np.float32(2.5), szdnn.Rel(1e-2)),
 }  # fmt: skip
+with mock.patch.object(encoder, "single_frame", lambda *_: None):  # the layout of large frames, small
+    FRAMES |= {
+        "indexed": szdnn.compress(RNG.normal(size=600).astype(np.float32), szdnn.Rel(1e-2)),
+        "indexed pointwise": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.PointwiseRel(1e-2)),
+        "indexed lorenzo": szdnn.compress(_smooth((10, 30)), szdnn.Abs(1e-2), predictor="lorenzo"),
+        "indexed lossless": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.Lossless()),
+        "indexed empty": szdnn.compress(np.empty((0, 3), np.float32), szdnn.Rel(1e-2)),
+    }
 
 
 def assert_refused(data: bytes) -> None:
@@ -108,13 +117,31 @@ def read_varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
     return value | data[at] << shift, at + 1
 
 
+def is_single(frame: bytes | bytearray) -> bool:
+    """Whether a frame has the layout of small ones."""
+    return frame.startswith(b"\xf5s")
+
+
 def header_size(frame: bytes | bytearray) -> int:
+    """Where the blocks begin."""
+    if is_single(frame):
+        return _native.Header.read(_native.as_bytes(bytes(frame))).c.header_bytes
     return read_varint(frame, 5)[0]
 
 
 def dtype_at(frame: bytes | bytearray) -> int:
     """Where the header's first byte after its size is."""
-    return read_varint(frame, 5)[1]
+    return 5 if is_single(frame) else read_varint(frame, 5)[1]
+
+
+def header_end(frame: bytes | bytearray) -> int:
+    """Where what the header says ends."""
+    return header_size(frame) - (0 if is_single(frame) else 4)
+
+
+def blocks_end(frame: bytes | bytearray) -> int:
+    """Where the last block ends."""
+    return len(frame) - (4 if is_single(frame) else 0)
 
 
 def put_crc(frame: bytearray, at: int, covered: slice) -> None:
@@ -122,13 +149,18 @@ def put_crc(frame: bytearray, at: int, covered: slice) -> None:
 
 
 def with_header_crc(frame: bytearray) -> bytes:
-    """Sets the header's CRC, as a forger would."""
+    """Sets the header's CRC, which is a small frame's only one, as a forger would."""
+    if is_single(frame):
+        put_crc(frame, len(frame) - 4, slice(len(frame) - 4))
+        return bytes(frame)
     put_crc(frame, header_size(frame) - 4, slice(header_size(frame) - 4))
     return bytes(frame)
 
 
 def with_valid_checksums(frame: bytearray, original: bytes) -> bytes:
     """Sets the block CRCs too, in an altered copy of a frame whose header is as it was."""
+    if is_single(original):
+        return with_header_crc(frame)
     blocks, at = _native.Header.read(np.frombuffer(original, dtype=np.uint8)).c.blocks, header_size(frame)
     index = at - 4 - 8 * blocks
     for entry in range(index, index + 8 * blocks, 8):
@@ -143,7 +175,7 @@ def test_flipped_bits_under_valid_checksums_never_crash(name):
     """Whatever a forger writes: an error, or values that the altered frame really means."""
     original = FRAMES[name]
     size = header_size(original)
-    for bit in range(8 * size, 8 * len(original)):
+    for bit in range(8 * size, 8 * blocks_end(original)):
         forged = bytearray(original)
         forged[bit // 8] ^= 1 << bit % 8
         try:
@@ -156,10 +188,10 @@ def test_flipped_bits_under_valid_checksums_never_crash(name):
 @given(st.sampled_from(sorted(FRAMES)), st.data())
 def test_forged_headers_never_crash(name, data):
     original = FRAMES[name]
-    size = header_size(original)
+    end = header_end(original)
     forged = bytearray(original)
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(dtype_at(forged), size - 5))
+        at = data.draw(st.integers(dtype_at(forged), end - 1))
         forged[at] = data.draw(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 0x3F, 0x40, 0x7F, 0x80, 0xFF, forged[at] ^ 1]))
     with_header_crc(forged)
     for use in (lambda f: szdnn.decompress(f, max_bytes=1 << 20), szdnn.info):

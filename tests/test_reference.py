@@ -14,7 +14,15 @@ import reference_decoder
 from hypothesis import given
 from numpy.typing import NDArray
 from tensors import FLOATS, KINDS, assert_within, bits, dtype_of, make_values, simple_bounds, tensors
-from test_corruption import dtype_at, header_size, with_header_crc, with_valid_checksums
+from test_corruption import (
+    blocks_end,
+    dtype_at,
+    header_end,
+    header_size,
+    is_single,
+    with_header_crc,
+    with_valid_checksums,
+)
 from test_guarantee import allowed_eps
 
 import szdnn
@@ -252,7 +260,8 @@ def test_both_decoders_refuse_the_same(name, in_header, data):
     """Under valid checksums, in the header and in the blocks: both refuse, or both give the same values."""
     frame = bytearray(FRAMES[name])
     size = header_size(frame)
-    low, high = (dtype_at(frame), size - 13) if in_header else (size, len(frame) - 1)
+    index = 0 if is_single(frame) else 8
+    low, high = (dtype_at(frame), header_end(frame) - index - 1) if in_header else (size, blocks_end(frame) - 1)
     for _ in range(data.draw(st.integers(1, 2))):
         frame[data.draw(st.integers(low, high))] ^= 1 << data.draw(st.integers(0, 7))
     forged = with_header_crc(frame) if in_header else with_valid_checksums(frame, FRAMES[name])

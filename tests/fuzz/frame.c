@@ -3,8 +3,15 @@
 
 static const size_t OUTPUT_MOST = 1 << 20; /* what a caller's max_bytes would allow */
 
+static bool is_small(const uint8_t *frame, size_t size) { return size > 8 && frame[0] == 0xF5 && frame[1] == 's'; }
+
 static void forge_header_crc(uint8_t *frame, size_t size)
 {
+    if (is_small(frame, size)) {
+        store_u16(frame + 3, (uint16_t)(size - 1));
+        store_u32(frame + size - 4, szd_crc32c(frame, size - 4));
+        return;
+    }
     reader r = {frame + PROLOGUE, frame + size, false};
     uint64_t header_bytes = size > PROLOGUE ? read_varint(&r) : 0;
     if (r.failed || header_bytes > size || header_bytes < (size_t)(r.at - frame) + 4)
@@ -17,11 +24,16 @@ static void decode(const uint8_t *frame, size_t size)
     szd_header h;
     if (szd_header_read(frame, size, &h) != SZD_OK)
         return;
-    CHECK(h.header_bytes <= size && h.blocks <= size / SZD_INDEX_ENTRY);
+    CHECK(h.header_bytes <= size && h.blocks <= (h.single ? 1 : size / SZD_INDEX_ENTRY));
     CHECK(h.elements == 0 || h.elements <= ((uint64_t)1 << 60) / h.element_bytes);
     CHECK(szd_decode_scratch(&h) <= SCRATCH_MOST + 2 * size + (h.mixed ? MIXING_MOST : 0));
     if (h.elements * h.element_bytes > OUTPUT_MOST || largest_tile(&h) * h.element_bytes > OUTPUT_MOST)
         return;
+    if (h.single) {
+        if (h.blocks)
+            decode_all_ways(&h, 0, frame + h.header_bytes, size - (size_t)h.header_bytes - 4);
+        return;
+    }
     const uint8_t *index = frame + h.header_bytes - 4 - SZD_INDEX_ENTRY * h.blocks, *at = frame + h.header_bytes;
     for (uint64_t b = 0; b < h.blocks; b++) {
         size_t length = load_u32(index + SZD_INDEX_ENTRY * b);

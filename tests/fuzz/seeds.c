@@ -79,7 +79,7 @@ static void seed_symbols(void)
     write_u16(&w, (unsigned)n);
     write_u16(&w, dice((uint32_t)n));
     write_u8(&w, lanes_log2);
-    freqs_fit(counts, n, &t);
+    freqs_fit(counts, n, dice(2), &t);
     freqs_write(&t, FIRST_TOP, &w);
     rans_encode(&segment, 1, lanes_log2, NULL, SZD_ISA_SCALAR, scratch, 2 * n + 64, &w);
     seed_end("rans", &w);
@@ -166,9 +166,29 @@ static size_t encode(plan *p, uint64_t block, writer *w)
     return size;
 }
 
+/* In the layout of small frames, where the plan allows that. */
+static bool seed_small_frame(plan *p)
+{
+    static uint8_t block[SEED_BYTES];
+    writer w = seed_begin(), b = {block, block + sizeof block, false};
+    szd_header small = p->h;
+    small.single = 1;
+    CHECK(szd_header_complete(&small) == SZD_OK);
+    if (!small.single)
+        return false;
+    size_t size = encode(p, 0, &b), total = (size_t)small.header_bytes + size + 4;
+    if (total > SZD_MAX_SINGLE)
+        return false;
+    CHECK(szd_frame_single(&small, block, size, write_room(&w, total), total) == SZD_OK);
+    seed_end("frame", &w);
+    return true;
+}
+
 static void seed_frame(plan *p)
 {
     static uint8_t index[256 * SZD_INDEX_ENTRY];
+    if (dice(2) && seed_small_frame(p))
+        return;
     writer w = seed_begin();
     uint8_t *frame = write_room(&w, p->h.header_bytes);
     CHECK(frame);

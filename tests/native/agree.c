@@ -17,7 +17,7 @@ static void put(FILE *file, const uint8_t *data, size_t size)
 static void run_case(reader *r, FILE *results)
 {
     test_case c = take_case(r);
-    uint8_t *decoded = decode(&c.h, &c.options, c.frame);
+    uint8_t *decoded = decode(&c.h, &c.options, c.frame, c.frame_size);
     to_little_endian(decoded, c.h.elements, c.h.element_bytes);
     put(results, decoded, c.size);
     size_t made_size;

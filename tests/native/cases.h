@@ -40,7 +40,7 @@ static inline uint8_t *read_file(const char *path, size_t *size)
     return data;
 }
 
-static inline uint8_t *decode(const szd_header *h, const szd_options *options, const uint8_t *frame)
+static inline uint8_t *decode(const szd_header *h, const szd_options *options, const uint8_t *frame, size_t frame_size)
 {
     size_t need = szd_decode_scratch(h);
     uint8_t *scratch = room(need), *values = room(h->elements * h->element_bytes);
@@ -48,9 +48,9 @@ static inline uint8_t *decode(const szd_header *h, const szd_options *options, c
     uint64_t strides[SZD_MAX_TILE_RANK];
     tile_strides(h, strides);
     for (uint64_t b = 0; b < h->blocks; b++) {
-        size_t size = load_u32(index + SZD_INDEX_ENTRY * b);
+        size_t size = h->single ? frame_size - h->header_bytes - 4 : load_u32(index + SZD_INDEX_ENTRY * b);
         tile t;
-        if (!tile_of(h, b, &t) || load_u32(index + SZD_INDEX_ENTRY * b + 4) != szd_crc32c(at, size))
+        if (!tile_of(h, b, &t) || (!h->single && load_u32(index + SZD_INDEX_ENTRY * b + 4) != szd_crc32c(at, size)))
             fail("block checksum", SZD_BLOCK_CODES);
         uint8_t *to = values + first_element(&t, strides) * h->element_bytes;
         int status = szd_decode_block(h, options, b, at, size, scratch, need, to, strides);
@@ -79,10 +79,16 @@ static inline uint8_t *encode(const szd_header *h, const szd_options *options, c
         store_u32(index + SZD_INDEX_ENTRY * b + 4, szd_crc32c(at, size));
         at += size;
     }
-    int status = szd_header_write(h, index, frame, capacity);
+    *total = (size_t)(at - frame) + (h->single ? 4 : 0);
+    uint8_t *single = room(*total);
+    int status =
+        h->single ? szd_frame_single(h, frame + h->header_bytes, (size_t)(at - frame) - h->header_bytes, single, *total)
+                  : szd_header_write(h, index, frame, capacity);
     if (status)
         fail("header", status);
-    *total = (size_t)(at - frame);
+    if (h->single)
+        memcpy(frame, single, *total);
+    free(single);
     free(scratch), free(index);
     return frame;
 }

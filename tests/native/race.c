@@ -20,7 +20,7 @@ static pthread_barrier_t start;
 static bool right(const expectation *e)
 {
     size_t size;
-    uint8_t *decoded = decode(&e->of.h, &e->of.options, e->of.frame);
+    uint8_t *decoded = decode(&e->of.h, &e->of.options, e->of.frame, e->of.frame_size);
     uint8_t *frame = encode(&e->of.h, &e->of.options, e->of.values, &size);
     bool same =
         memcmp(decoded, e->decoded, e->of.size) == 0 && size == e->frame_size && memcmp(frame, e->frame, size) == 0;
@@ -47,7 +47,7 @@ static void read_cases(const char *path)
     for (; reader_left(&r) && case_count < MOST_CASES; case_count++) {
         expectation *e = cases + case_count;
         e->of = take_case(&r);
-        e->decoded = decode(&e->of.h, &e->of.options, e->of.frame);
+        e->decoded = decode(&e->of.h, &e->of.options, e->of.frame, e->of.frame_size);
         e->frame = encode(&e->of.h, &e->of.options, e->of.values, &e->frame_size);
     }
 }
