@@ -71,6 +71,8 @@ static void write_predictor(const szd_header *h, writer *w)
         write_u8(&f.w, h->edge);
         write_u8(&f.w, h->fraction_bits);
     }
+    if (h->predictor == SZD_PREDICT_INTERPOLATION && h->snap)
+        write_u8(&f.w, h->snap);
     field_end(&f, FIELD_PREDICTOR, w);
 }
 

@@ -10,57 +10,32 @@ typedef struct normal_equations {
 
 typedef struct fit_work {
     normal_equations e;
-    double terms[INTERP_TAPS + 1][FIT_PIECE];
-    uint64_t x[FIT_PIECE];
+    double terms[INTERP_TAPS + 1][FIT_PIECE]; /* the target's last */
 } fit_work;
 
 size_t interp_fit_scratch(void) { return sizeof(fit_work) + 64; }
 
-/* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
-static void fill_causal(interp_walk *w, const interp_tap *t, const uint8_t *x, size_t from, size_t n)
+static void add_piece(interp_walk *w, const uint8_t *x, double inverse, interp_row *r, size_t from, size_t n,
+                      fit_work *f)
 {
-    size_t bytes = w->k->bytes, row = (size_t)(t->at[0] - w->coming) / (w->s.width * bytes);
-    size_t first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
-    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, interp_coming(w, row) + from * bytes);
-}
-
-static double dot(const double *a, const double *b, size_t n)
-{
-    double lane[8] = {0}; /* so that a vector of 8 sums in the same order as one of 2 */
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            lane[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        lane[0] += a[i] * b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-}
-
-static void add_piece(interp_walk *w, const uint8_t *x, double inverse, size_t row, size_t from, size_t n, fit_work *f)
-{
-    interp_row r;
-    size_t bytes = w->k->bytes, first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
+    const interp_kernels *k = w->k;
     double *target = f->terms[INTERP_TAPS];
-    uint8_t *picked = (uint8_t *)f->x;
-    interp_row_at(w, row, &r);
-    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, picked);
-    for (size_t i = 0; i < n; i++)
-        target[i] = (w->k->at(picked, i) - w->k->at(r.mean, from + i)) * inverse;
-    for (unsigned k = 0; k < r.count; k++) {
-        double *terms = f->terms[r.taps[k].number];
-        if (r.taps[k].kind == TAP_CAUSAL)
-            fill_causal(w, r.taps + k, x, from, n);
-        w->k->terms(&r, k, from, n, terms);
-        for (size_t i = 0; i < n; i++)
-            terms[i] *= inverse;
+    unsigned number[INTERP_TAPS] = {0};
+    /* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
+    r->coming = x + r->row * w->s.width * k->bytes;
+    k->target(r, r->coming + from * k->bytes, from, n, inverse, target);
+    k->terms(r, NULL, from, n, inverse, f->terms[0]);
+    for (unsigned i = 0; i < r->count; i++) {
+        number[i + 1] = r->taps[i].number;
+        k->terms(r, r->taps + i, from, n, inverse, f->terms[number[i + 1]]);
     }
-    for (unsigned k = 0; k < r.count; k++) {
-        unsigned i = r.taps[k].number;
-        f->e.b[i] += dot(f->terms[i], target, n);
-        for (unsigned m = 0; m <= k; m++)
-            f->e.a[i][r.taps[m].number] += dot(f->terms[i], f->terms[r.taps[m].number], n);
+    for (unsigned i = 0; i <= r->count; i++) {
+        unsigned at = number[i];
+        f->e.b[at] += k->dot(f->terms[at], target, n);
+        for (unsigned m = 0; m <= i; m++)
+            f->e.a[at][number[m]] += k->dot(f->terms[at], f->terms[number[m]], n);
     }
-    f->e.energy += dot(target, target, n);
+    f->e.energy += k->dot(target, target, n);
     f->e.seen += n;
 }
 
@@ -152,19 +127,19 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
         return;
     size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
     size_t most = border ? FIT_VALUES / 8 : FIT_VALUES;
+    interp_row row;
+    interp_choose(w, CHOOSE_ALL, NULL, &row);
     pieces = pieces > most / length ? most / length + 1 : pieces;
     for (size_t i = 0; i < pieces; i++) {
-        size_t at = i * count / pieces, row = at / width, from = at % width;
-        if (border)
-            row = last ? row : interp_border_row(s, row);
-        else if (interp_is_border(s, row, 0))
+        size_t at = i * count / pieces, number = at / width, from = at % width;
+        number = border && !last ? interp_border_row(s, number) : number;
+        if (number >= s->rows)
             continue;
-        if (row < s->rows)
-            add_piece(w, x, inverse, row,
-                      border && last          ? s->width - 1
-                      : from + length > width ? width - length
-                                              : from,
-                      length, f);
+        interp_row_at(w, number, &row);
+        if (!border && interp_is_border(s, &row))
+            continue;
+        from = border && last ? s->width - 1 : from + length > width ? width - length : from;
+        add_piece(w, x, inverse, &row, from, length, f);
     }
 }
 

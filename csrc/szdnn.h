@@ -47,6 +47,7 @@ enum szd_limits {
     SZD_MAX_TILE_RANK = 4,
     SZD_MAX_TILE = 1 << 17, /* with a predictor */
     SZD_MAX_INTERP_TILE = 1 << 20,
+    SZD_MOST_SNAP = 15,
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_INDEX_ENTRY = 8
 };
@@ -92,6 +93,7 @@ typedef struct szd_header {
     uint32_t predictor;
     uint32_t edge;
     uint32_t fraction_bits;
+    uint32_t snap; /* interpolation: predictions are multiples of step / snap; 0: any value */
     uint32_t reference_dtype;
     uint64_t reference_count;         /* of digests, as many as there are blocks */
     const uint8_t *reference_digests; /* szd_digest of each block's part of the reference */
