@@ -21,8 +21,10 @@ static interp_rooms rooms_of(const uint64_t *extent, unsigned rank)
     for (unsigned a = 0; a < rank; a++)
         n *= (size_t)extent[a];
     size_t lines = n / last;
-    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 16, n / 2 + 2 * lines + 16, n / 2 + lines + 16,
-                          lines > 1 ? last + 16 : 16}; /* a single row never needs rows beyond the ends */
+    return (interp_rooms){n * 2 / 3 + (PAD + 1) * lines + 2 * INTERP_SLACK, n / 2 + 2 * lines + 2 * INTERP_SLACK,
+                          n / 2 + lines + 2 * INTERP_SLACK,
+                          lines > 1 ? last + 2 * INTERP_SLACK
+                                    : 2 * INTERP_SLACK}; /* a single row never needs rows beyond the ends */
 }
 
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes)
@@ -59,7 +61,7 @@ uint8_t *interp_coming(const interp_walk *w, size_t row) { return w->coming + ro
 static void look_aside(interp_walk *w, interp_row *r)
 {
     const interp_stage *s = &w->s;
-    size_t row = (r->at[0] * s->known[1] + r->at[1]) * s->known[2] + r->at[2], bytes = w->k->bytes;
+    size_t row = (r->place[0] * s->known[1] + r->place[1]) * s->known[2] + r->place[2], bytes = w->k->bytes;
     const uint8_t **side = r->side;
     if (s->axis == INTERP_LAST) {
         const uint8_t *left = known_row(w, row);
@@ -67,7 +69,7 @@ static void look_aside(interp_walk *w, interp_row *r)
             side[i] = left + i * bytes - bytes;
         return;
     }
-    size_t between = interp_rows_between(s->known, s->axis), i = r->at[s->axis], n = s->known[s->axis];
+    size_t between = interp_rows_between(s->known, s->axis), i = r->place[s->axis], n = s->known[s->axis];
     side[1] = known_row(w, row);
     side[2] = i + 1 < n ? known_row(w, row + between) : NULL;
     side[0] = i ? known_row(w, row - between) : NULL;
@@ -92,44 +94,44 @@ static uint32_t edges_of(const interp_stage *s, const interp_row *r)
 {
     uint32_t edges = 0;
     for (unsigned a = 0; a < INTERP_LAST; a++)
-        edges = edges << 3 | (uint32_t)(r->at[a] == 0) << 2 | (uint32_t)(r->at[a] == 1) << 1 |
-                (uint32_t)(r->at[a] + 1 == s->extent[a]);
+        edges = edges << 3 | (uint32_t)(r->place[a] == 0) << 2 | (uint32_t)(r->place[a] == 1) << 1 |
+                (uint32_t)(r->place[a] + 1 == s->extent[a]);
     return edges;
 }
 
 /* How far, in rows' bytes, the means one step back and on along an axis are; 0 at the array's ends. */
-static void look_around(const interp_walk *w, const interp_row *r, unsigned a, ptrdiff_t *back, ptrdiff_t *on)
+static void look_around(const interp_walk *w, const interp_row *r, unsigned a, int32_t *back, int32_t *on)
 {
-    ptrdiff_t bytes = (ptrdiff_t)w->k->bytes;
+    int32_t bytes = (int32_t)w->k->bytes;
     if (a == INTERP_LAST) {
         *back = -bytes;
         *on = bytes;
         return;
     }
-    ptrdiff_t step = (ptrdiff_t)(w->between[a] * (w->s.width + 2)) * bytes;
-    *back = r->at[a] ? -step : 0;
-    *on = r->at[a] + 1 < w->s.extent[a] ? step : 0;
+    int32_t step = (int32_t)(w->between[a] * (w->s.width + 2)) * bytes;
+    *back = r->place[a] ? -step : 0;
+    *on = r->place[a] + 1 < w->s.extent[a] ? step : 0;
 }
 
 /* False where there is no such row. */
-static bool place_causal(const interp_walk *w, const interp_row *r, interp_tap *t)
+static bool place_causal(const interp_walk *w, const interp_row *r, const interp_place *p, interp_tap *t)
 {
-    const interp_place *p = &t->place;
-    ptrdiff_t a = (ptrdiff_t)r->at[p->a] + p->da, b = (ptrdiff_t)r->at[p->b] + p->db;
+    ptrdiff_t a = (ptrdiff_t)r->place[p->a] + p->da, b = (ptrdiff_t)r->place[p->b] + p->db;
     ptrdiff_t rows = p->da * (ptrdiff_t)w->between[p->a] + p->db * (ptrdiff_t)w->between[p->b];
-    t->at[0] = rows * (ptrdiff_t)(w->s.width * w->k->bytes);
-    t->at[1] = rows * (ptrdiff_t)((w->s.width + 2) * w->k->bytes);
+    t->at[0] = (int32_t)(rows * (ptrdiff_t)(w->s.width * w->k->bytes));
+    t->at[1] = (int32_t)(rows * (ptrdiff_t)((w->s.width + 2) * w->k->bytes));
     return a >= 0 && b >= 0 && b < (ptrdiff_t)w->s.extent[p->b];
 }
 
-static bool place_tap(const interp_walk *w, const interp_row *r, interp_tap *t)
+static bool place_tap(const interp_walk *w, const interp_row *r, const interp_place *p, interp_tap *t)
 {
-    ptrdiff_t back[2], on[2];
-    if (t->place.kind == TAP_CAUSAL)
-        return place_causal(w, r, t);
-    look_around(w, r, t->place.a, back, on);
-    look_around(w, r, t->place.b, back + 1, on + 1);
-    bool quad = t->place.kind == TAP_QUAD;
+    int32_t back[2], on[2];
+    t->kind = p->kind;
+    if (p->kind == TAP_CAUSAL)
+        return place_causal(w, r, p, t);
+    look_around(w, r, p->a, back, on);
+    look_around(w, r, p->b, back + 1, on + 1);
+    bool quad = p->kind == TAP_QUAD;
     t->at[0] = quad ? back[0] + back[1] : back[0];
     t->at[1] = quad ? back[0] + on[1] : on[0];
     t->at[2] = on[0] + back[1];
@@ -137,51 +139,53 @@ static bool place_tap(const interp_walk *w, const interp_row *r, interp_tap *t)
     return true;
 }
 
-static void place_taps(const interp_walk *w, interp_row *r)
+static void tell_taps(const interp_walk *w, const interp_row *r, uint32_t edges, interp_taps_at *to)
 {
     unsigned count[TAP_CAUSAL + 1] = {0};
-    r->count = 0;
+    to->edges = edges;
+    to->count = 0;
     for (unsigned i = 0; i < r->chosen_count; i++) {
-        r->taps[r->count] = r->chosen[i];
-        if (place_tap(w, r, r->taps + r->count)) {
-            count[r->chosen[i].place.kind]++;
-            r->count++;
+        interp_tap *t = to->taps + to->count;
+        t->number = r->chosen[i];
+        t->weight_single = (float)r->weights[i] * (1.0f / INTERP_UNIT);
+        t->weight_double = r->weights[i] * (1.0 / INTERP_UNIT);
+        if (place_tap(w, r, w->places.place + t->number, t)) {
+            count[t->kind]++;
+            to->count++;
         }
     }
-    r->pairs = count[TAP_PAIR];
-    r->quads = count[TAP_QUAD];
+    to->pairs = count[TAP_PAIR];
+    to->quads = count[TAP_QUAD];
 }
 
 void interp_choose(const interp_walk *w, enum interp_choice choice, const int16_t *weights, interp_row *r)
 {
-    memset(r->at, 0, sizeof r->at);
+    memset(r->place, 0, sizeof r->place);
     r->row = 0;
-    r->edges = NO_EDGES;
+    r->at_edges = NULL;
+    for (unsigned i = 0; i < INTERP_TOLD; i++)
+        r->told[i].edges = NO_EDGES;
     r->curve = choice != CHOOSE_NONE && (!weights || weights[0]);
     r->curve_single = weights ? (float)weights[0] * (1.0f / INTERP_UNIT) : 0;
     r->curve_double = weights ? weights[0] * (1.0 / INTERP_UNIT) : 0;
     r->chosen_count = 0;
     for (unsigned i = 1; choice != CHOOSE_NONE && i < w->places.count; i++) {
-        const interp_place *p = w->places.place + i;
-        int32_t weight = weights ? weights[i] : 0;
-        if ((weights && !weight) || (choice == CHOOSE_PAIRS && p->kind != TAP_PAIR))
+        if ((weights && !weights[i]) || (choice == CHOOSE_PAIRS && w->places.place[i].kind != TAP_PAIR))
             continue;
-        r->chosen[r->chosen_count++] = (interp_tap){.number = i,
-                                                    .place = *p,
-                                                    .weight_single = (float)weight * (1.0f / INTERP_UNIT),
-                                                    .weight_double = weight * (1.0 / INTERP_UNIT)};
+        r->chosen[r->chosen_count] = (uint8_t)i;
+        r->weights[r->chosen_count++] = weights ? weights[i] : 0;
     }
 }
 
 static void go_to(const interp_stage *s, size_t number, interp_row *r)
 {
-    if (number == r->row + 1 && ++r->at[2] < s->extent[2]) {
+    if (number == r->row + 1 && ++r->place[2] < s->extent[2]) {
         r->row = number;
         return;
     }
     r->row = number;
     for (unsigned a = INTERP_LAST; a-- > 0; number /= s->extent[a])
-        r->at[a] = number % s->extent[a];
+        r->place[a] = number % s->extent[a];
 }
 
 void interp_row_at(interp_walk *w, size_t number, interp_row *r)
@@ -190,11 +194,13 @@ void interp_row_at(interp_walk *w, size_t number, interp_row *r)
     look_aside(w, r);
     r->mean = mean_row(w, number);
     r->coming = interp_coming(w, number);
+    if (!r->chosen_count && r->at_edges)
+        return;
     uint32_t edges = edges_of(&w->s, r);
-    if (edges != r->edges) {
-        r->edges = edges;
-        place_taps(w, r);
-    }
+    interp_taps_at *told = r->told + (edges & 7 ? 1 + (edges >> 1 & 3) : 0) % INTERP_TOLD;
+    if (edges != told->edges)
+        tell_taps(w, r, edges, told);
+    r->at_edges = told;
 }
 
 void interp_begin_stage(interp_walk *w, const interp_stage *s)

@@ -18,6 +18,8 @@ enum {
     INTERP_CLASSES = 64,   /* of activity, two an octave */
     INTERP_SKIPPED = 64,   /* the class of values that the zero mask gives */
     INTERP_NO_GROUP = 255, /* of those */
+    INTERP_TOLD = 4,       /* edges that a row's taps are kept for: along one axis there are no more */
+    INTERP_SLACK = 16,     /* elements that loops may touch beyond a row */
     INTERP_GAP = 64,       /* bytes between the groups' symbols */
     INTERP_GROUPS = 16,    /* of neighbouring classes, that share a table */
     INTERP_TABLES = 250,
@@ -60,26 +62,34 @@ typedef struct interp_places {
 
 /* at: bytes from the row's mean; of a causal one, at[0] from the row's own coming values. */
 typedef struct interp_tap {
-    unsigned number; /* among the stage's taps */
-    interp_place place;
-    float weight_single;
+    int32_t at[4];
     double weight_double;
-    ptrdiff_t at[4];
+    float weight_single;
+    uint8_t kind, number; /* among the stage's taps */
 } interp_tap;
 
+/* The taps of rows at the same edges: pairs, then quads, then causal ones. */
+typedef struct interp_taps_at {
+    uint32_t edges;
+    unsigned count, pairs, quads;
+    interp_tap taps[INTERP_TAPS];
+} interp_taps_at;
+
 /* A row of coming values: what is known around it, in the work type, and the chosen ones of its stage's taps. The first
- * tap, which sees the next but one on either side, stands apart. Taps are told from their places anew only where the
- * row lies at other edges of the array than the row before. */
+ * tap, which sees the next but one on either side, stands apart. Where the others are depends on the edges of the array
+ * that the row lies at; the last ones that were told are kept. */
 typedef struct interp_row {
-    size_t row, at[INTERP_LAST];
+    size_t row, place[INTERP_LAST];
     const uint8_t *side[4]; /* next but one before, before, behind, next but one behind */
     const uint8_t *mean, *coming;
     bool curve; /* the first tap is chosen */
     float curve_single;
     double curve_double;
-    unsigned count, pairs, quads, chosen_count; /* pairs, then quads, then causal ones */
-    uint32_t edges;
-    interp_tap taps[INTERP_TAPS], chosen[INTERP_TAPS];
+    unsigned chosen_count;
+    uint8_t chosen[INTERP_TAPS]; /* the others' numbers */
+    int16_t weights[INTERP_TAPS];
+    const interp_taps_at *at_edges;
+    interp_taps_at told[INTERP_TOLD];
 } interp_row;
 
 /* step, its inverse, the largest error that the quick test lets pass. zeros: zeros are given, of class
@@ -90,7 +100,8 @@ typedef struct interp_quantizer {
     bool zeros;
 } interp_quantizer;
 
-/* The loops, for float or double. Work arrays hold that type. */
+/* The loops, for float or double. Work arrays hold that type. They may read and write up to INTERP_SLACK elements
+ * beyond a row: what is there is made later. */
 typedef struct interp_kernels {
     unsigned bytes;
     void (*load)(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *out);
@@ -116,7 +127,8 @@ typedef struct interp_kernels {
     /* The tap's term, or with NULL the first tap's; x less the mean; times `inverse`. */
     void (*terms)(const interp_row *row, const interp_tap *tap, size_t from, size_t n, double inverse, double *out);
     void (*target)(const interp_row *row, const uint8_t *x, size_t from, size_t n, double inverse, double *out);
-    double (*dot)(const double *a, const double *b, size_t n);
+    /* Of `a` with each of `count` others; n is a multiple of 8. */
+    void (*dots)(const double *a, const double *const *b, unsigned count, size_t n, double *out);
 } interp_kernels;
 const interp_kernels *interp_kernels_for(bool is_double, uint32_t isa);
 

@@ -51,7 +51,7 @@ size_t interp_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
     return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 4 * n + 8 +
-           INTERP_GAP + symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + BATCH * 4 + 12 * 64;
+           INTERP_GAP + symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + (BATCH + INTERP_SLACK) * 4 + 12 * 64;
 }
 
 static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
@@ -174,8 +174,8 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     d->unit = interp_unit(h, is_double(h) ? 8 : 4);
     interp_walk_begin(&d->walk, t, is_double(h), d->isa, scratch);
     d->mask = take(scratch, n);
-    d->classes = take(scratch, n + 8);
-    d->q = take(scratch, BATCH * 4);
+    d->classes = take(scratch, n + INTERP_GAP);
+    d->q = take(scratch, (BATCH + INTERP_SLACK) * 4);
     d->symbols = take(scratch, n + INTERP_GAP);
     d->values = take(scratch, CHUNK * 8);
     unsigned flags = read_u8(r), order = read_u8(r);
@@ -346,12 +346,17 @@ static void hand_over(interp_reader *d, const size_t extent[INTERP_AXES], sink *
 {
     const interp_kernels *k = d->walk.k;
     size_t rows = extent[0] * extent[1] * extent[2], n = extent[INTERP_LAST];
-    for (size_t r = 0; r < rows; r++)
-        for (size_t at = 0; at < n; at += CHUNK) {
+    bool as_it_is = d->h->element_bytes == k->bytes;
+    for (size_t r = 0; r < rows; r++) {
+        const uint8_t *row = interp_values(&d->walk, extent, r);
+        for (size_t at = 0; at < n && !as_it_is; at += CHUNK) {
             size_t part = n - at < CHUNK ? n - at : CHUNK;
-            k->store(d->h->dtype, interp_values(&d->walk, extent, r) + at * k->bytes, part, d->values);
+            k->store(d->h->dtype, row + at * k->bytes, part, d->values);
             sink_write(out, d->values, part);
         }
+        if (as_it_is)
+            sink_write(out, row, n);
+    }
 }
 
 int interp_decode(interp_reader *d, unsigned level, sink *out)

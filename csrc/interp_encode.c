@@ -14,7 +14,7 @@ size_t interp_encode_scratch(const szd_header *h)
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
     size_t work = interp_fit_scratch() + n, coding = interp_symbols_scratch(n);
     return sizeof(interp_job) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) +
-           n * (2 * bytes + 1 + 4 + 1) + n / 8 + 1 + 64 + (work > coding ? work : coding) + 20 * 64;
+           n * (2 * bytes + 1 + 4 + 1) + INTERP_GAP + n / 8 + 1 + 64 + (work > coding ? work : coding) + 20 * 64;
 }
 
 /* Values that are not finite are those before them as far as prediction goes. Returns how many zeros there are. */
@@ -173,7 +173,7 @@ static void take_buffers(interp_job *j, uint8_t **scratch)
     j->coming = take(scratch, n * bytes);
     j->refused = take(scratch, n);
     j->q = take(scratch, n * 4);
-    j->classes = take(scratch, n);
+    j->classes = take(scratch, n + INTERP_GAP);
     j->bits = take(scratch, (n + 7) / 8);
     j->rest = *scratch;
 }

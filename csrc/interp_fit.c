@@ -1,42 +1,63 @@
 /* The weights of a stage's taps: least squares over a sample of its values, from what the decoder will know. */
 #include "interp.h"
 
-enum { FIT_VALUES = 8192, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
+enum { FIT_VALUES = 8192, FIT_PER_TAP = 1024, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
 typedef struct normal_equations {
     double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
     size_t seen;
 } normal_equations;
 
+/* terms: of values of one row after the other, as many as there is room for. */
 typedef struct fit_work {
     normal_equations e;
-    double terms[INTERP_TAPS + 1][FIT_PIECE]; /* the target's last */
+    unsigned taps;
+    size_t filled;
+    double terms[INTERP_TAPS][FIT_PIECE], target[FIT_PIECE];
 } fit_work;
 
 size_t interp_fit_scratch(void) { return sizeof(fit_work) + 64; }
 
+/* Terms to sums. The place behind the last one, up to a whole vector, adds 0s. */
+static void sum_up(const interp_kernels *k, fit_work *f)
+{
+    size_t n = (f->filled + 7) / 8 * 8, spare = (n - f->filled) * sizeof(double);
+    const double *terms[INTERP_TAPS + 1] = {f->target};
+    double sums[INTERP_TAPS + 1];
+    memset(f->target + f->filled, 0, spare);
+    k->dots(f->target, terms, 1, n, sums);
+    f->e.energy += sums[0];
+    for (unsigned i = 0; i < f->taps; i++) {
+        memset(f->terms[i] + f->filled, 0, spare);
+        terms[i + 1] = f->terms[i];
+        k->dots(f->terms[i], terms, i + 2, n, sums);
+        f->e.b[i] += sums[0];
+        for (unsigned m = 0; m <= i; m++)
+            f->e.a[i][m] += sums[m + 1];
+    }
+    f->e.seen += f->filled;
+    f->filled = 0;
+}
+
+/* A piece of a row. Taps that are not there are 0. */
 static void add_piece(interp_walk *w, const uint8_t *x, double inverse, interp_row *r, size_t from, size_t n,
                       fit_work *f)
 {
     const interp_kernels *k = w->k;
-    double *target = f->terms[INTERP_TAPS];
-    unsigned number[INTERP_TAPS] = {0};
+    if (f->filled + n > FIT_PIECE)
+        sum_up(k, f);
     /* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
     r->coming = x + r->row * w->s.width * k->bytes;
-    k->target(r, r->coming + from * k->bytes, from, n, inverse, target);
-    k->terms(r, NULL, from, n, inverse, f->terms[0]);
-    for (unsigned i = 0; i < r->count; i++) {
-        number[i + 1] = r->taps[i].number;
-        k->terms(r, r->taps + i, from, n, inverse, f->terms[number[i + 1]]);
+    k->target(r, r->coming + from * k->bytes, from, n, inverse, f->target + f->filled);
+    k->terms(r, NULL, from, n, inverse, f->terms[0] + f->filled);
+    for (unsigned i = 1, at = 0; i < f->taps; i++) {
+        bool there = at < r->at_edges->count && r->at_edges->taps[at].number == i;
+        if (there)
+            k->terms(r, r->at_edges->taps + at++, from, n, inverse, f->terms[i] + f->filled);
+        else
+            memset(f->terms[i] + f->filled, 0, n * sizeof(double));
     }
-    for (unsigned i = 0; i <= r->count; i++) {
-        unsigned at = number[i];
-        f->e.b[at] += k->dot(f->terms[at], target, n);
-        for (unsigned m = 0; m <= i; m++)
-            f->e.a[at][number[m]] += k->dot(f->terms[at], f->terms[number[m]], n);
-    }
-    f->e.energy += k->dot(target, target, n);
-    f->e.seen += n;
+    f->filled += n;
 }
 
 /* A = L D L', in place; false where it is not positive. */
@@ -126,7 +147,8 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
     if (width == 0)
         return;
     size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
-    size_t most = border ? FIT_VALUES / 8 : FIT_VALUES;
+    size_t most = f->taps * FIT_PER_TAP < FIT_VALUES ? f->taps * FIT_PER_TAP : FIT_VALUES;
+    most = border ? most / 8 : most;
     interp_row row;
     interp_choose(w, CHOOSE_ALL, NULL, &row);
     pieces = pieces > most / length ? most / length + 1 : pieces;
@@ -141,6 +163,7 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
         from = border && last ? s->width - 1 : from + length > width ? width - length : from;
         add_piece(w, x, inverse, &row, from, length, f);
     }
+    sum_up(w->k, f);
 }
 
 bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch)
@@ -155,6 +178,8 @@ bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int1
     if (count < FIT_LEAST)
         return false;
     memset(&f->e, 0, sizeof f->e);
+    f->taps = taps;
+    f->filled = 0;
     add_pieces(w, x, 1 / step, border, count, f);
     normal_equations plus = f->e;
     add_noise(&plus, s, taps);

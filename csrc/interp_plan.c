@@ -120,7 +120,7 @@ bool interp_has_border(const interp_stage *s) { return s->extent[s->axis] == s->
 
 bool interp_is_border(const interp_stage *s, const interp_row *row)
 {
-    return s->axis != INTERP_LAST && interp_has_border(s) && row->at[s->axis] + 1 == s->extent[s->axis];
+    return s->axis != INTERP_LAST && interp_has_border(s) && row->place[s->axis] + 1 == s->extent[s->axis];
 }
 
 size_t interp_rows_between(const size_t extent[INTERP_AXES], unsigned axis)
@@ -141,6 +141,6 @@ size_t interp_first_of_row(const interp_stage *s, const interp_row *row)
 {
     size_t at = s->first;
     for (unsigned a = 0; a < INTERP_LAST; a++)
-        at += row->at[a] * s->spacing[a];
+        at += row->place[a] * s->spacing[a];
     return at;
 }

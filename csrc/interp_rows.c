@@ -6,13 +6,7 @@
 #define HALF_OCTAVES 22 /* of a float's pattern: above are the exponent and one bit of the mantissa */
 #define VECTOR 64       /* bytes; loops may read and compute beyond a row, in memory that is there */
 #define LEAST_ACTIVITY ((127 << 1) - 32)
-
-INLINE uint8_t class_of(float activity)
-{
-    int32_t halves = (int32_t)((f32_bits(activity) & 0x7fffffff) >> HALF_OCTAVES) - LEAST_ACTIVITY;
-    halves = halves < 0 ? 0 : halves;
-    return (uint8_t)(halves > INTERP_CLASSES - 1 ? INTERP_CLASSES - 1 : halves);
-}
+#define LANES(T) (VECTOR / sizeof(T))
 
 INLINE void load_double_body(uint32_t dtype, const uint8_t *values, size_t n, double *x)
 {
@@ -76,8 +70,6 @@ INLINE double finite_double(double v)
     return f64_from_bits((u & 0x7fffffffffffffff) < 0x7ff0000000000000 ? u : 0);
 }
 
-INLINE float magnitude_single(float v) { return f32_from_bits(f32_bits(v) & 0x7fffffff); }
-INLINE double magnitude_double(double v) { return f64_from_bits(f64_bits(v) & 0x7fffffffffffffff); }
 INLINE uint32_t is_zero_single(float v) { return f32_bits(v) << 1 == 0; }
 INLINE uint32_t is_zero_double(double v) { return f64_bits(v) << 1 == 0; }
 INLINE uint32_t is_strange_single(float v) { return (f32_bits(v) & 0x7f800000) == 0x7f800000; }
@@ -87,6 +79,9 @@ INLINE uint32_t is_strange_double(double v) { return (f64_bits(v) & 0x7ff0000000
  * integer, whose reconstruction is refused like any other that is too far off. */
 INLINE int32_t nearest_single(float t) { return (int32_t)(f32_bits(t + 0x1.8p23f) - 0x4b400000); }
 INLINE int32_t nearest_double(double t) { return (int32_t)(uint32_t)f64_bits(t + 0x1.8p52); }
+
+INLINE float kept_single(float v, int32_t mask) { return f32_from_bits(f32_bits(v) & (uint32_t)mask); }
+INLINE double kept_double(double v, int64_t mask) { return f64_from_bits(f64_bits(v) & (uint64_t)mask); }
 
 /* 0 where t is out of range. */
 INLINE float whole_single(float t)
@@ -114,7 +109,7 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
 }
 
 /* The bodies for one work type T. What is not finite counts as 0 from then on. */
-#define BODIES(T, name)                                                                                                \
+#define BODIES(T, name, INTEGER, MAGNITUDE)                                                                            \
     INLINE void find_zeros_##name##_body(const T *x, size_t n, uint8_t *zeros)                                         \
     {                                                                                                                  \
         for (size_t i = 0; i < n; i++)                                                                                 \
@@ -139,8 +134,9 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     }                                                                                                                  \
     INLINE void mean_##name##_body(const T *a, const T *b, size_t n, T *out)                                           \
     {                                                                                                                  \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            out[i] = (a[i] + b[i]) * (T)0.5;                                                                           \
+        for (size_t i = 0; i < n; i += LANES(T))                                                                       \
+            for (size_t j = i; j < i + LANES(T); j++)                                                                  \
+                out[j] = (a[j] + b[j]) * (T)0.5;                                                                       \
     }                                                                                                                  \
     INLINE void extend_##name##_body(const T *a, const T *b, size_t n, T *out)                                         \
     {                                                                                                                  \
@@ -168,38 +164,59 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
                 even[done / 2 + now / 2] = part[now - 1];                                                              \
         }                                                                                                              \
     }                                                                                                                  \
-    INLINE void classify_##name##_part(const interp_row *row, size_t from, size_t n, T inverse, uint8_t *classes)      \
-    {                                                                                                                  \
-        T a[INTERP_SEGMENT];                                                                                           \
-        const T *l = (const T *)row->side[1] + from, *r = (const T *)row->side[2] + from;                              \
-        const T *ll = (const T *)row->side[0] + from, *rr = (const T *)row->side[3] + from;                            \
-        const T *m = (const T *)row->mean + from;                                                                      \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            a[i] = magnitude_##name(r[i] - l[i]) + magnitude_##name((ll[i] + rr[i]) * (T)0.5 - m[i]);                  \
-        for (unsigned k = 0; k < row->pairs; k++) {                                                                    \
-            const T *u = (const T *)(row->mean + row->taps[k].at[0]) + from;                                           \
-            const T *v = (const T *)(row->mean + row->taps[k].at[1]) + from;                                           \
-            for (size_t i = 0; i < n; i++)                                                                             \
-                a[i] = a[i] + magnitude_##name(u[i] - v[i]);                                                           \
-        }                                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            classes[i] = class_of((float)(a[i] * inverse));                                                            \
-    }                                                                                                                  \
-    INLINE void classify_##name##_body(const interp_row *row, size_t n, double inverse, uint8_t *classes)              \
-    {                                                                                                                  \
-        for (size_t i = 0; i < n; i += INTERP_SEGMENT)                                                                 \
-            classify_##name##_part(row, i, n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT, (T)inverse, classes + i);  \
-    }                                                                                                                  \
     typedef T vector_##name __attribute__((vector_size(VECTOR)));                                                      \
+    typedef INTEGER integers_##name __attribute__((vector_size(VECTOR)));                                              \
     INLINE void load_vector_##name(vector_##name *v, const uint8_t *at, size_t i)                                      \
     {                                                                                                                  \
         memcpy(v, (const T *)at + i, sizeof *v);                                                                       \
     }                                                                                                                  \
+    INLINE void put_classes_##name(const vector_##name *activity, uint8_t *classes)                                    \
+    {                                                                                                                  \
+        typedef float floats __attribute__((vector_size(4 * LANES(T))));                                               \
+        typedef int32_t numbers __attribute__((vector_size(4 * LANES(T))));                                            \
+        typedef uint8_t bytes __attribute__((vector_size(LANES(T))));                                                  \
+        numbers half = (((numbers) __builtin_convertvector(*activity, floats) & 0x7fffffff) >> HALF_OCTAVES) -         \
+                       LEAST_ACTIVITY,                                                                                 \
+                above = half - (INTERP_CLASSES - 1);                                                                   \
+        half = (above & above >> 31) + (INTERP_CLASSES - 1);                                                           \
+        bytes b = __builtin_convertvector(half & ~(half >> 31), bytes);                                                \
+        memcpy(classes, &b, sizeof b);                                                                                 \
+    }                                                                                                                  \
+    INLINE void add_magnitude_##name(vector_##name *sum, const vector_##name *v)                                       \
+    {                                                                                                                  \
+        *sum = *sum + (vector_##name)((integers_##name) * v & MAGNITUDE);                                              \
+    }                                                                                                                  \
+    INLINE void classify_##name##_body(const interp_row *row, size_t n, double inverse_step, uint8_t *classes)         \
+    {                                                                                                                  \
+        const T inverse = (T)inverse_step;                                                                             \
+        const interp_tap *end = row->at_edges->taps + row->at_edges->pairs;                                            \
+        for (size_t i = 0; i < n; i += LANES(T)) {                                                                     \
+            vector_##name u, v, m, d, sum = {0};                                                                       \
+            load_vector_##name(&u, row->side[1], i);                                                                   \
+            load_vector_##name(&v, row->side[2], i);                                                                   \
+            d = v - u;                                                                                                 \
+            add_magnitude_##name(&sum, &d);                                                                            \
+            load_vector_##name(&u, row->side[0], i);                                                                   \
+            load_vector_##name(&v, row->side[3], i);                                                                   \
+            load_vector_##name(&m, row->mean, i);                                                                      \
+            d = (u + v) * (T)0.5 - m;                                                                                  \
+            add_magnitude_##name(&sum, &d);                                                                            \
+            for (const interp_tap *t = row->at_edges->taps; t < end; t++) {                                            \
+                load_vector_##name(&u, row->mean + t->at[0], i);                                                       \
+                load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
+                d = u - v;                                                                                             \
+                add_magnitude_##name(&sum, &d);                                                                        \
+            }                                                                                                          \
+            sum = sum * inverse;                                                                                       \
+            put_classes_##name(&sum, classes + i);                                                                     \
+        }                                                                                                              \
+    }                                                                                                                  \
     INLINE void predict_##name##_body(const interp_row *row, size_t from, size_t n, T *p)                              \
     {                                                                                                                  \
-        const interp_tap *pairs_end = row->taps + row->pairs, *quads_end = pairs_end + row->quads;                     \
-        for (size_t i = from; i < from + n; i += VECTOR / sizeof(T)) {                                                 \
-            const interp_tap *t = row->taps;                                                                           \
+        const interp_tap *pairs_end = row->at_edges->taps + row->at_edges->pairs,                                      \
+                         *quads_end = pairs_end + row->at_edges->quads;                                                \
+        for (size_t i = from; i < from + n; i += LANES(T)) {                                                           \
+            const interp_tap *t = row->at_edges->taps;                                                                 \
             vector_##name sum, m, u, v, x, y;                                                                          \
             load_vector_##name(&m, row->mean, i);                                                                      \
             sum = m;                                                                                                   \
@@ -220,7 +237,7 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
                 load_vector_##name(&y, row->mean + t->at[3], i);                                                       \
                 sum = sum + t->weight_##name * (((u + v) + (x + y)) * (T)0.25 - m);                                    \
             }                                                                                                          \
-            for (; t < row->taps + row->count; t++) {                                                                  \
+            for (; t < row->at_edges->taps + row->at_edges->count; t++) {                                              \
                 load_vector_##name(&u, row->coming + t->at[0], i);                                                     \
                 load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
                 sum = sum + t->weight_##name * (u - v);                                                                \
@@ -231,8 +248,9 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     INLINE void snap_##name##_body(T *p, size_t n, double unit)                                                        \
     {                                                                                                                  \
         const T s = (T)unit, inverse = 1 / s;                                                                          \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            p[i] = whole_##name(p[i] * inverse) * s;                                                                   \
+        for (size_t i = 0; i < n; i += LANES(T))                                                                       \
+            for (size_t j = i; j < i + LANES(T); j++)                                                                  \
+                p[j] = whole_##name(p[j] * inverse) * s;                                                               \
     }                                                                                                                  \
     INLINE void reconstruct_##name##_body(const T *p, const int32_t *q, size_t n, double step, T *v)                   \
     {                                                                                                                  \
@@ -240,49 +258,49 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
         for (size_t i = 0; i < n; i++)                                                                                 \
             v[i] = finite_##name(p[i] + (T)q[i] * s);                                                                  \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_of(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p, size_t n,  \
-                                         int32_t *q, T *v)                                                             \
+    INLINE uint32_t quantize_##name##_block(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p,         \
+                                            int32_t *q, T *v)                                                          \
     {                                                                                                                  \
         const T s = (T)z->step, inverse = (T)z->inverse, eps = (T)z->eps;                                              \
+        const INTEGER every = z->zeros ? 0 : -1;                                                                       \
         uint32_t worst = 0;                                                                                            \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            q[i] = nearest_##name((x[i] - p[i]) * inverse);                                                            \
-            T y = finite_##name(p[i] + (T)q[i] * s);                                                                   \
-            v[i] = y;                                                                                                  \
-            worst |= refused_##name(x[i], stored_##name(dtype, y), eps);                                               \
-        }                                                                                                              \
-        return worst;                                                                                                  \
-    }                                                                                                                  \
-    INLINE uint32_t quantize_zeros_##name##_of(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p,      \
-                                               size_t n, int32_t *q, T *v, uint8_t *classes)                           \
-    {                                                                                                                  \
-        const T s = (T)z->step, inverse = (T)z->inverse, eps = (T)z->eps;                                              \
-        uint32_t worst = 0;                                                                                            \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            T kept = is_zero_##name(x[i]) ? (T)0 : p[i];                                                               \
+        for (size_t i = 0; i < LANES(T); i++) {                                                                        \
+            T kept = kept_##name(p[i], every | -(INTEGER)!is_zero_##name(x[i]));                                       \
             q[i] = nearest_##name((x[i] - kept) * inverse);                                                            \
             T y = finite_##name(kept + (T)q[i] * s);                                                                   \
             v[i] = y;                                                                                                  \
             worst |= refused_##name(x[i], stored_##name(dtype, y), eps);                                               \
         }                                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            classes[i] = is_zero_##name(x[i]) ? INTERP_SKIPPED : classes[i];                                           \
         return worst;                                                                                                  \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_as(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p, size_t n,  \
-                                         int32_t *q, T *v, uint8_t *classes)                                           \
+    INLINE uint32_t quantize_##name##_of(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p, size_t n,  \
+                                         int32_t *q, T *v)                                                             \
     {                                                                                                                  \
-        return z->zeros ? quantize_zeros_##name##_of(dtype, z, x, p, n, q, v, classes)                                 \
-                        : quantize_##name##_of(dtype, z, x, p, n, q, v);                                               \
+        uint32_t worst = 0;                                                                                            \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES(T) <= n; i += LANES(T))                                                                       \
+            worst |= quantize_##name##_block(dtype, z, x + i, p + i, q + i, v + i);                                    \
+        if (i < n) {                                                                                                   \
+            T ends[3][LANES(T)] = {{0}};                                                                               \
+            int32_t end[LANES(T)];                                                                                     \
+            memcpy(ends[0], x + i, (n - i) * sizeof(T));                                                               \
+            memcpy(ends[1], p + i, (n - i) * sizeof(T));                                                               \
+            worst |= quantize_##name##_block(dtype, z, ends[0], ends[1], end, ends[2]);                                \
+            memcpy(q + i, end, (n - i) * sizeof *q);                                                                   \
+            memcpy(v + i, ends[2], (n - i) * sizeof(T));                                                               \
+        }                                                                                                              \
+        return worst;                                                                                                  \
     }                                                                                                                  \
     INLINE uint32_t quantize_##name##_body(const interp_quantizer *z, const T *x, const T *p, size_t n, int32_t *q,    \
                                            T *v, uint8_t *classes)                                                     \
     {                                                                                                                  \
+        for (size_t i = 0; z->zeros && i < n; i++)                                                                     \
+            classes[i] = is_zero_##name(x[i]) ? INTERP_SKIPPED : classes[i];                                           \
         switch (z->dtype) {                                                                                            \
-        case DT_F64: return quantize_##name##_as(sizeof(T) == 8 ? DT_F64 : DT_F32, z, x, p, n, q, v, classes);         \
-        case DT_F32: return quantize_##name##_as(DT_F32, z, x, p, n, q, v, classes);                                   \
-        case DT_BF16: return quantize_##name##_as(DT_BF16, z, x, p, n, q, v, classes);                                 \
-        default: return quantize_##name##_as(DT_F16, z, x, p, n, q, v, classes);                                       \
+        case DT_F64: return quantize_##name##_of(sizeof(T) == 8 ? DT_F64 : DT_F32, z, x, p, n, q, v);                  \
+        case DT_F32: return quantize_##name##_of(DT_F32, z, x, p, n, q, v);                                            \
+        case DT_BF16: return quantize_##name##_of(DT_BF16, z, x, p, n, q, v);                                          \
+        default: return quantize_##name##_of(DT_F16, z, x, p, n, q, v);                                                \
         }                                                                                                              \
     }                                                                                                                  \
     INLINE void put_zeros_##name##_body(const uint8_t *zeros, size_t n, T *v)                                          \
@@ -296,10 +314,10 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
         const T *m = (const T *)row->mean + from;                                                                      \
         const T *u = (const T *)(t ? row->mean + t->at[0] : row->side[0]) + from;                                      \
         const T *v = (const T *)(t ? row->mean + t->at[1] : row->side[3]) + from;                                      \
-        if (!t || t->place.kind == TAP_PAIR) {                                                                         \
+        if (!t || t->kind == TAP_PAIR) {                                                                               \
             for (size_t i = 0; i < n; i++)                                                                             \
                 out[i] = (double)((u[i] + v[i]) * (T)0.5 - m[i]) * inverse;                                            \
-        } else if (t->place.kind == TAP_CAUSAL) {                                                                      \
+        } else if (t->kind == TAP_CAUSAL) {                                                                            \
             u = (const T *)(row->coming + t->at[0]) + from;                                                            \
             for (size_t i = 0; i < n; i++)                                                                             \
                 out[i] = (double)(u[i] - v[i]) * inverse;                                                              \
@@ -326,24 +344,36 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     static double at_##name(const uint8_t *v, size_t i) { return (double)((const T *)(const void *)v)[i]; }            \
     static void put_##name(uint8_t *v, size_t i, double x) { ((T *)(void *)v)[i] = (T)x; }
 
-BODIES(float, single)
-BODIES(double, double)
+BODIES(float, single, int32_t, 0x7fffffff)
+BODIES(double, double, int64_t, 0x7fffffffffffffff)
 
-/* In eight lanes, so that a vector of 8 sums in the same order as one of 2. */
-INLINE double dot_body(const double *a, const double *b, size_t n)
+/* Sums of products with `a`, of four others at a time. In eight lanes, so that a vector of 8 sums in the same order as
+ * one of 2. */
+INLINE void dots_body(const double *a, const double *const *b, unsigned count, size_t n, double *out)
 {
-    double lane[8] = {0};
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            lane[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        lane[0] += a[i] * b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    for (unsigned from = 0; from < count; from += 4) {
+        const double *of[4];
+        double lane[4][8] = {{0}};
+        for (unsigned k = 0; k < 4; k++)
+            of[k] = b[from + k < count ? from + k : from];
+        for (size_t i = 0; i < n; i += 8)
+            for (unsigned k = 0; k < 4; k++)
+                for (size_t j = 0; j < 8; j++)
+                    lane[k][j] += a[i + j] * of[k][i + j];
+        for (unsigned k = 0; k < 4 && from + k < count; k++) {
+            const double *l = lane[k];
+            out[from + k] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+        }
+    }
 }
-static double dot_scalar(const double *a, const double *b, size_t n) { return dot_body(a, b, n); }
-TARGET_AVX2 static double dot_avx2(const double *a, const double *b, size_t n) { return dot_body(a, b, n); }
-TARGET_AVX512 static double dot_avx512(const double *a, const double *b, size_t n) { return dot_body(a, b, n); }
+#define DOTS(isa, target)                                                                                         \
+    target static void dots_##isa(const double *a, const double *const *b, unsigned count, size_t n, double *out) \
+    {                                                                                                             \
+        dots_body(a, b, count, n, out);                                                                           \
+    }
+DOTS(scalar, )
+DOTS(avx2, TARGET_AVX2)
+DOTS(avx512, TARGET_AVX512)
 
 /* One set of functions for a type and an instruction set. Pointers to bytes are to that type, aligned. */
 #define SET(T, name, isa, target_of)                                                                                   \
@@ -429,7 +459,7 @@ SET(double, double, avx512, TARGET_AVX512)
      .pad = pad_##name,                         \
      .at = at_##name,                           \
      .put = put_##name,                         \
-     .dot = dot_##isa,                          \
+     .dots = dots_##isa,                        \
      .load = load_##name##_##isa,               \
      .store = store_##name##_##isa,             \
      .find_zeros = find_zeros_##name##_##isa,   \
