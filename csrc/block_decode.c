@@ -312,7 +312,7 @@ static int begin_repeated(const szd_header *h, const tile *t, reader *r, uint32_
 static int decode_repeated(const szd_header *h, const tile *t, uint64_t first, reader *r, uint32_t isa,
                            block_decoder *d, uint8_t *scratch, const uint64_t *strides, sink *s)
 {
-    const packed_numbers low = {0};
+    packed_numbers low = {0};
     outlier_reader o = {0};
     size_t head = reach_of(h, t->count), oldest = 0;
     int32_t *ring = take(&scratch, head * 4);

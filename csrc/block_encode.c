@@ -229,7 +229,7 @@ static bool encode_interpolated(const szd_header *h, const szd_options *options,
     outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * bytes)};
     interp_job *job = interp_run(h, options, t, values, &scratch);
     const uint8_t *refused = interp_refused(job);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; refused && i < n; i++)
         if (refused[i]) {
             memcpy(o.elements + o.count * bytes, values + i * bytes, bytes);
             o.positions[o.count++] = (uint32_t)i;

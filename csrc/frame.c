@@ -85,7 +85,8 @@ static int check_predictor(const szd_header *h, dtype_info info)
     if (h->predictor == SZD_PREDICT_REPEAT)
         return check_repeat(h);
     if (h->predictor == SZD_PREDICT_INTERPOLATION &&
-        ((h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64) || h->wide_bits || h->mixed || h->has_axis))
+        ((h->kind != SZD_LINEAR32 && h->kind != SZD_LINEAR64) || h->wide_bits || h->mixed || h->has_axis ||
+         h->snap > SZD_MOST_SNAP))
         return SZD_HEADER_PREDICTOR;
     if (h->predictor == SZD_PREDICT_REFERENCE)
         return check_reference(h);

@@ -81,6 +81,11 @@ static int read_predictor(reader *r, szd_header *h)
         uint64_t lag = read_varint(r);
         h->lag = lag <= SZD_MAX_LAG ? (uint32_t)lag : 0;
     }
+    if (h->predictor == SZD_PREDICT_INTERPOLATION && reader_left(r)) {
+        h->snap = read_u8(r);
+        if (!h->snap)
+            return SZD_HEADER_PREDICTOR;
+    }
     if (h->predictor == SZD_PREDICT_REFERENCE) { /* how many there must be is known once the tiles are */
         h->reference_dtype = read_u8(r);
         h->reference_count = reader_left(r) / 8;

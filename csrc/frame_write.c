@@ -77,6 +77,8 @@ static void write_predictor(const szd_header *h, writer *w)
     }
     if (h->predictor == SZD_PREDICT_REPEAT)
         write_varint(&f.w, h->lag);
+    if (h->predictor == SZD_PREDICT_INTERPOLATION && h->snap)
+        write_u8(&f.w, h->snap);
     field_end(&f, FIELD_PREDICTOR, w);
 }
 

@@ -1,7 +1,8 @@
 /* The interpolation predictor: what its files share (FORMAT.md, section 11).
  *
- * interp.c lays a tile out in stages and says what is known around each value; interp_rows.c has the loops over rows;
- * interp_fit.c chooses the weights; interp_encode.c and interp_decode.c code the residuals. */
+ * interp_plan.c lays a tile out in stages; interp.c walks through them and says what is known around each row;
+ * interp_rows.c has the loops over rows; interp_order.c sorts a tile by stages; interp_fit.c chooses the weights;
+ * interp_encode.c makes residuals, interp_symbols.c codes them, interp_decode.c goes all the way back. */
 #ifndef SZD_INTERP_H
 #define SZD_INTERP_H
 #include "internal.h"
@@ -17,6 +18,8 @@ enum {
     INTERP_CLASSES = 64,   /* of activity, two an octave */
     INTERP_SKIPPED = 64,   /* the class of values that the zero mask gives */
     INTERP_NO_GROUP = 255, /* of those */
+    INTERP_TOLD = 4,       /* edges that a row's taps are kept for: along one axis there are no more */
+    INTERP_SLACK = 16,     /* elements that loops may touch beyond a row */
     INTERP_GAP = 64,       /* bytes between the groups' symbols */
     INTERP_GROUPS = 16,    /* of neighbouring classes, that share a table */
     INTERP_TABLES = 250,
@@ -33,58 +36,99 @@ typedef struct interp_stage {
     size_t known[INTERP_AXES], extent[INTERP_AXES]; /* of the known values' array and of the coming ones' */
     size_t spacing[INTERP_AXES];                    /* of the coming ones in the tile, in elements */
     size_t first, rows, width, count;               /* element of the first one; the coming ones in rows */
+    size_t before;                                  /* how many come in the stages before */
 } interp_stage;
 
-/* A term of the prediction: weight x ((sum of its values) / their number - mean), or weight x (at[0] - at[1]). */
+typedef struct interp_plan {
+    unsigned count, levels;
+    uint8_t factor[INTERP_LEVELS]; /* of each level's step, in 1/64 */
+    size_t extent[INTERP_AXES];    /* of the tile */
+    interp_stage stages[INTERP_STAGES];
+} interp_plan;
+
+/* A term of the prediction: weight x ((sum of its values) / their number - mean), or, causal, weight x (a value of the
+ * stage - its mean). */
 enum interp_kind { TAP_PAIR, TAP_QUAD, TAP_CAUSAL };
+
+/* Axes a and b and steps along them; the same for all rows of a stage. */
+typedef struct interp_place {
+    uint8_t kind, a, b;
+    int8_t da, db;
+} interp_place;
+typedef struct interp_places {
+    unsigned count;
+    interp_place place[INTERP_TAPS];
+} interp_places;
+
+/* at: bytes from the row's mean; of a causal one, at[0] from the row's own coming values. */
 typedef struct interp_tap {
-    enum interp_kind kind;
-    unsigned number; /* among the stage's taps */
-    int32_t weight;  /* taps with weight 0 are left out */
-    float weight_single;
+    int32_t at[4];
     double weight_double;
-    const uint8_t *at[4];
+    float weight_single;
+    uint8_t kind, number; /* among the stage's taps */
 } interp_tap;
 
-/* The same for all rows: axes and steps along them. */
-typedef struct interp_tap_place {
-    enum interp_kind kind;
-    uint8_t a, b;
-    int8_t da, db;
-} interp_tap_place;
-typedef struct interp_taps_list {
-    unsigned count;
-    interp_tap_place taps[INTERP_TAPS];
-} interp_taps_list;
-
-/* What is known around a row of coming values, in the work type. */
-typedef struct interp_row {
-    const uint8_t *left, *right, *mean;
-    unsigned count, pairs; /* the first taps are pairs */
+/* The taps of rows at the same edges: pairs, then quads, then causal ones. */
+typedef struct interp_taps_at {
+    uint32_t edges;
+    unsigned count, pairs, quads;
     interp_tap taps[INTERP_TAPS];
+} interp_taps_at;
+
+/* A row of coming values: what is known around it, in the work type, and the chosen ones of its stage's taps. The first
+ * tap, which sees the next but one on either side, stands apart. Where the others are depends on the edges of the array
+ * that the row lies at; the last ones that were told are kept. */
+typedef struct interp_row {
+    size_t row, place[INTERP_LAST];
+    const uint8_t *side[4]; /* next but one before, before, behind, next but one behind */
+    const uint8_t *mean, *coming;
+    bool curve; /* the first tap is chosen */
+    float curve_single;
+    double curve_double;
+    unsigned chosen_count;
+    uint8_t chosen[INTERP_TAPS]; /* the others' numbers */
+    int16_t weights[INTERP_TAPS];
+    const interp_taps_at *at_edges;
+    interp_taps_at told[INTERP_TOLD];
 } interp_row;
 
-/* The loops, for float or double. Work arrays hold that type. */
+/* step, its inverse, the largest error that the quick test lets pass. zeros: zeros are given, of class
+ * INTERP_SKIPPED. */
+typedef struct interp_quantizer {
+    uint32_t dtype;
+    double step, inverse, eps;
+    bool zeros;
+} interp_quantizer;
+
+/* The loops, for float or double. Work arrays hold that type. They may read and write up to INTERP_SLACK elements
+ * beyond a row: what is there is made later. */
 typedef struct interp_kernels {
     unsigned bytes;
     void (*load)(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *out);
     void (*store)(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values);
     size_t (*survey)(const uint8_t *x, size_t n, size_t *zeros); /* how many are not finite, and zero */
     void (*find_zeros)(const uint8_t *x, size_t n, uint8_t *zeros);
-    void (*pick)(const uint8_t *from, size_t spacing, size_t n, uint8_t *out);
     void (*mean)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
     void (*extend)(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out);
     void (*pad)(uint8_t *row, size_t n); /* one value before and two behind, on straight lines */
     void (*weave)(const uint8_t *even, const uint8_t *odd, size_t n, uint8_t *out);
+    /* n / 2 odd ones, the others even; `even` may lie before `from` in the same array, or at it. */
+    void (*unweave)(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd);
     void (*classify)(const interp_row *row, size_t n, double inverse, uint8_t *classes);
     void (*predict)(const interp_row *row, size_t from, size_t n, uint8_t *p);
+    void (*snap)(uint8_t *p, size_t n, double unit);
     void (*reconstruct)(const uint8_t *p, const int32_t *q, size_t n, double step, uint8_t *v);
     /* Whether any v is not strictly within eps of x, or a zero is not a zero. */
-    uint32_t (*quantize)(uint32_t dtype, const uint8_t *x, const uint8_t *p, size_t n, const double steps[3],
-                         int32_t *q, uint8_t *v);
+    uint32_t (*quantize)(const interp_quantizer *z, const uint8_t *x, const uint8_t *p, size_t n, int32_t *q,
+                         uint8_t *v, uint8_t *classes);
+    void (*put_zeros)(const uint8_t *zeros, size_t n, uint8_t *v);
     double (*at)(const uint8_t *v, size_t i);
     void (*put)(uint8_t *v, size_t i, double x);
-    void (*terms)(const interp_row *row, unsigned tap, size_t from, size_t n, double *out);
+    /* The tap's term, or with NULL the first tap's; x less the mean; times `inverse`. */
+    void (*terms)(const interp_row *row, const interp_tap *tap, size_t from, size_t n, double inverse, double *out);
+    void (*target)(const interp_row *row, const uint8_t *x, size_t from, size_t n, double inverse, double *out);
+    /* Of `a` with each of `count` others; n is a multiple of 8. */
+    void (*dots)(const double *a, const double *const *b, unsigned count, size_t n, double *out);
 } interp_kernels;
 const interp_kernels *interp_kernels_for(bool is_double, uint32_t isa);
 
@@ -94,9 +138,8 @@ enum interp_group { GROUP_ZERO, GROUP_NEW_TABLE, GROUP_CONSTANT, GROUP_TABLES };
 /* A walk from the coarsest grid, one value, to the whole tile. */
 typedef struct interp_walk {
     const interp_kernels *k;
-    size_t extent[INTERP_AXES];
     interp_stage s;
-    interp_taps_list taps;
+    interp_places places;
     size_t between[INTERP_LAST]; /* rows from one place to the next along an axis */
     uint8_t *known, *next;       /* compact arrays whose rows have room for 1 value before and 2 behind */
     uint8_t *mean;               /* of both neighbours of each coming value; room for 1 before and behind each row */
@@ -104,40 +147,63 @@ typedef struct interp_walk {
     uint8_t *spare[3]; /* a row each */
 } interp_walk;
 
-typedef struct interp_plan {
-    unsigned count, levels;
-    uint8_t factor[INTERP_LEVELS]; /* of each level's step, in 1/64 */
-    interp_stage stages[INTERP_STAGES];
-} interp_plan;
-
+/* interp_plan.c */
 bool interp_order_valid(unsigned order);
 void interp_plan_make(const tile *t, unsigned order, interp_plan *plan);
 /* The first value has the coarsest level's. Rounded to the work type. */
-double interp_step(const interp_plan *plan, const interp_walk *w, unsigned level, double step);
+double interp_step(const interp_plan *plan, unsigned level, double step, unsigned bytes);
+/* What predictions are multiples of; 0: any value. Rounded to the work type. */
+double interp_unit(const szd_header *h, unsigned bytes);
+void interp_places_of(const interp_stage *s, interp_places *l);
+unsigned interp_taps(const interp_stage *s);
+void interp_default_weights(const interp_stage *s, int16_t *weights);
+/* Elements without a known one behind them along the stage's axis have weights of their own, and the last class. */
+bool interp_has_border(const interp_stage *s);
+/* Of border that is whole rows. */
+bool interp_is_border(const interp_stage *s, const interp_row *row);
+/* Row number i of those that are border as a whole. */
+size_t interp_border_row(const interp_stage *s, size_t i);
+/* How many rows lie between neighbours along an axis of an array with those extents. */
+size_t interp_rows_between(const size_t extent[INTERP_AXES], unsigned axis);
+size_t interp_first_of_row(const interp_stage *s, const interp_row *row);
+
+/* interp_order.c: elements of the tile, `bytes` each, to stage order: the anchor stays, the stages' elements go to
+ * `coming`, those of stage s from s.before on. The tile is used up. */
+typedef void (*interp_unweave)(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd);
+void interp_sort(const interp_plan *plan, interp_unweave unweave, unsigned bytes, uint8_t *elements, uint8_t *coming);
+void interp_unweave_bytes(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd);
+/* Flags of zeros in the tile's order to bits, each told by whether it differs from the one a row before, and back. */
+void interp_zeros_pack(const tile *t, const uint8_t *zeros, uint8_t *bits);
+void interp_zeros_unpack(const tile *t, const uint8_t *bits, uint8_t *zeros);
+
+/* interp.c */
 size_t interp_walk_scratch(const uint64_t *extent, unsigned rank, unsigned bytes);
 void interp_walk_begin(interp_walk *w, const tile *t, bool is_double, uint32_t isa, uint8_t **scratch);
 /* The first value is in its place. */
 uint8_t *interp_anchor(const interp_walk *w);
 void interp_begin_values(interp_walk *w);
 void interp_begin_stage(interp_walk *w, const interp_stage *s);
-unsigned interp_taps(const interp_stage *s);
-/* Elements without a known one behind them along the stage's axis have weights of their own, and the last class. */
-bool interp_has_border(const interp_stage *s);
-bool interp_is_border(const interp_stage *s, size_t row, size_t at);
-/* From `at` on, how many elements of a row have the same weights; at most a segment. */
-/* Row number i of those that are border as a whole. */
-size_t interp_border_row(const interp_stage *s, size_t i);
-size_t interp_part(const interp_stage *s, size_t at);
-void interp_row_at(interp_walk *w, size_t row, interp_row *out);
-/* The taps whose weights are not 0, with these. */
-void interp_weigh(const interp_row *row, const int16_t *weights, interp_row *out);
-void interp_default_weights(const interp_stage *s, int16_t *weights);
+/* Chooses the taps with weights that are not 0, or without weights all of them, pairs only or none. Then row after
+ * row. */
+enum interp_choice { CHOOSE_NONE, CHOOSE_PAIRS, CHOOSE_ALL };
+void interp_choose(const interp_walk *w, enum interp_choice choice, const int16_t *weights, interp_row *row);
+void interp_row_at(interp_walk *w, size_t number, interp_row *row);
 uint8_t *interp_coming(const interp_walk *w, size_t row);
-size_t interp_first_of_row(const interp_stage *s, size_t row);
 void interp_classes(interp_walk *w, double step, uint8_t *classes);
 void interp_end_stage(interp_walk *w);
 /* A row of the known values, an array of those extents after interp_end_stage. */
 const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);
+
+/* A stage's rows by the weights of both its parts. */
+typedef struct interp_pass {
+    interp_walk *walk;
+    interp_row rows[2]; /* the border's last */
+    bool apart;         /* border has weights of its own */
+} interp_pass;
+void interp_pass_begin(interp_pass *pass, interp_walk *w, int16_t (*weights)[INTERP_TAPS], bool apart);
+/* At most a segment of a row, which interp_pass_row has been to. */
+const interp_row *interp_pass_row(interp_pass *pass, size_t row);
+void interp_pass_predict(interp_pass *pass, const interp_row *row, size_t from, size_t n, uint8_t *p);
 
 /* interp_groups.c: symbols sorted by group; to[] and from[] move on. Vectors write and read up to INTERP_GAP bytes
  * beyond a group's last symbol. */
@@ -148,7 +214,7 @@ void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n
 void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,
                          const uint8_t *from[INTERP_GROUPS], uint8_t *symbols);
 
-/* interp_fit.c: x: the original values of the whole tile in the work type. */
+/* interp_fit.c: x: the stage's original values in the work type. */
 /* False, and the weights as they were, where there is too little to fit or to win. */
 bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch);
 size_t interp_fit_scratch(void);

@@ -2,7 +2,7 @@
 #include "interp_decode.h"
 #include "interp.h"
 
-enum { MOST_K = 24 };
+enum { MOST_K = 24, BATCH = 4096 };
 
 typedef struct stage_group {
     uint8_t first, k, constant;
@@ -12,6 +12,7 @@ typedef struct stage_group {
 typedef struct stage_head {
     int16_t weights[2][INTERP_TAPS]; /* the border's last */
     unsigned groups;
+    bool apart;    /* the border has weights of its own */
     bool low_bits; /* of any group */
     stage_group group[INTERP_GROUPS];
 } stage_head;
@@ -34,7 +35,14 @@ struct interp_reader {
     uint64_t escapes_left;
     unsigned escape_order;
     bit_reader escapes, low;
-    uint8_t *mask, *classes, *symbols, *values;
+    uint8_t *mask, *classes, *symbols, *values; /* the mask is in the order of the stages, without the first value */
+    bool first_is_zero;
+    double unit; /* predictions are multiples of it, 0: any value */
+    /* of the stage at hand */
+    double step;
+    const uint8_t *from[INTERP_GROUPS];
+    size_t made, have; /* residuals: all so far, and those that are left of q */
+    int32_t *q;
 };
 
 static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
@@ -42,8 +50,8 @@ static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 size_t interp_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
-    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 3 * n + INTERP_GAP +
-           symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + 10 * 64;
+    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 4 * n + 8 +
+           INTERP_GAP + symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + (BATCH + INTERP_SLACK) * 4 + 12 * 64;
 }
 
 static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
@@ -92,7 +100,8 @@ static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_h
     if (status == SZD_OK && flags & 16)
         status = read_weights(r, s, head->weights[0]);
     memcpy(head->weights[1], head->weights[0], sizeof head->weights[1]);
-    if (status == SZD_OK && flags & 32)
+    head->apart = flags & 32;
+    if (status == SZD_OK && head->apart)
         status = read_weights(r, s, head->weights[1]);
     head->group[0].first = 0;
     for (unsigned g = 1; g < head->groups; g++) {
@@ -108,24 +117,19 @@ static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_h
     return status;
 }
 
-static size_t row_of(const tile *t)
-{
-    size_t row = (size_t)t->extent[t->rank - 1];
-    return row < t->count ? row : 1;
-}
-
 static int read_zeros(interp_reader *d, reader *r, uint8_t *scratch)
 {
-    size_t n = (size_t)d->t->count, row = row_of(d->t), bytes = (n + 7) / 8;
-    uint8_t *packed = d->symbols;
+    size_t n = (size_t)d->t->count, bytes = (n + 7) / 8;
+    uint8_t *packed = d->symbols, *zeros = d->classes; /* as long as they are not needed */
     int status = symbols_begin(&d->mask_symbols, r, bytes, d->isa, scratch);
     if (status)
         return status;
     if (!symbols_decode(&d->mask_symbols, packed, bytes, d->isa) || !symbols_finished(&d->mask_symbols) ||
         (n & 7 && packed[bytes - 1] >> (n & 7)))
         return SZD_BLOCK_CODES;
-    for (size_t i = 0; i < n; i++)
-        d->mask[i] = (packed[i / 8] >> (i & 7) & 1) ^ (i >= row ? d->mask[i - row] : 0);
+    interp_zeros_unpack(d->t, packed, zeros);
+    d->first_is_zero = zeros[0];
+    interp_sort(&d->plan, interp_unweave_bytes, 1, zeros, d->mask);
     return SZD_OK;
 }
 
@@ -167,9 +171,11 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     d->t = t;
     d->isa = isa_resolve(isa);
     d->table_count = 0;
+    d->unit = interp_unit(h, is_double(h) ? 8 : 4);
     interp_walk_begin(&d->walk, t, is_double(h), d->isa, scratch);
     d->mask = take(scratch, n);
-    d->classes = take(scratch, n);
+    d->classes = take(scratch, n + INTERP_GAP);
+    d->q = take(scratch, (BATCH + INTERP_SLACK) * 4);
     d->symbols = take(scratch, n + INTERP_GAP);
     d->values = take(scratch, CHUNK * 8);
     unsigned flags = read_u8(r), order = read_u8(r);
@@ -178,6 +184,7 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     if (flags > 3 || !interp_order_valid(order))
         return SZD_BLOCK_NUMBERS;
     d->masked = flags & 1;
+    interp_plan_make(t, order, &d->plan);
     int status = d->masked ? read_zeros(d, r, aligned64(*scratch)) : SZD_OK;
     if (status)
         return status;
@@ -185,7 +192,6 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     if (anchor > UINT32_MAX)
         return SZD_BLOCK_NUMBERS;
     d->anchor = (int32_t)unzigzag(anchor);
-    interp_plan_make(t, order, &d->plan);
     if (flags & 2)
         status = read_factors(r, &d->plan);
     for (unsigned i = 0; status == SZD_OK && i < d->plan.count; i++)
@@ -196,18 +202,13 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
 /* Zeros are no part of the stage's symbols. */
 static void skip_zeros(interp_reader *d)
 {
-    const interp_stage *s = &d->walk.s;
-    for (size_t r = 0; r < s->rows; r++) {
-        size_t at = interp_first_of_row(s, r);
-        uint8_t *classes = d->classes + r * s->width;
-        for (size_t i = 0; i < s->width; i++)
-            if (d->mask[at + i * s->spacing[INTERP_LAST]])
-                classes[i] = INTERP_SKIPPED;
-    }
+    const uint8_t *mask = d->mask + d->walk.s.before;
+    for (size_t i = 0; i < d->walk.s.count; i++)
+        d->classes[i] = mask[i] ? INTERP_SKIPPED : d->classes[i];
 }
 
 /* Classes become groups; each group's symbols are drawn. */
-static bool draw_symbols(interp_reader *d, const stage_head *head, const uint8_t *from[INTERP_GROUPS])
+static bool draw_symbols(interp_reader *d, const stage_head *head)
 {
     uint8_t group_of[INTERP_CLASSES];
     uint32_t counts[256];
@@ -218,7 +219,7 @@ static bool draw_symbols(interp_reader *d, const stage_head *head, const uint8_t
     histogram_u8(d->classes, n, d->isa, counts);
     for (unsigned g = 0; g < head->groups; g++) {
         const stage_group *group = head->group + g;
-        from[g] = d->symbols + at;
+        d->from[g] = d->symbols + at;
         if (!group->table) {
             memset(d->symbols + at, group->constant, counts[g]);
         } else if (counts[g]) {
@@ -268,53 +269,63 @@ static int add_low_bits(interp_reader *d, const stage_head *head, const uint8_t 
     return d->low.failed ? SZD_BLOCK_NUMBERS : SZD_OK;
 }
 
-/* The residuals of n values from their groups' symbols. */
-static int residuals(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n,
-                     const uint8_t *from[INTERP_GROUPS], int32_t *q)
+/* The next residuals, as many as the buffer takes; those that are left move to its front. */
+static int make_residuals(interp_reader *d, const stage_head *head, const int32_t *left)
 {
-    uint8_t symbols[INTERP_SEGMENT];
-    interp_groups_merge(groups, n, head->groups, d->isa, from, symbols);
+    uint8_t symbols[BATCH];
+    size_t rest = d->walk.s.count - d->made, room = BATCH - d->have, n = rest < room ? rest : room;
+    const uint8_t *groups = d->classes + d->made;
+    memmove(d->q, left, d->have * sizeof *left);
+    int32_t *q = d->q + d->have;
+    interp_groups_merge(groups, n, head->groups, d->isa, d->from, symbols);
     for (size_t i = 0; i < n; i++)
         q[i] = (int32_t)symbols[i] - INTERP_CENTRE;
+    d->made += n;
+    d->have += n;
     int status = use_escapes(d, symbols, n, q);
     return status == SZD_OK && head->low_bits ? add_low_bits(d, head, groups, n, q) : status;
 }
 
-static void zero_out(interp_reader *d, size_t first, size_t n, uint8_t *v)
+/* At most a segment of a row. */
+static void decode_segment(interp_reader *d, interp_pass *pass, const interp_row *row, size_t from, size_t n,
+                           const int32_t *q)
 {
-    for (size_t i = 0; i < n; i++)
-        if (d->mask[first + i * d->walk.s.spacing[INTERP_LAST]])
-            d->walk.k->put(v, i, 0);
+    const interp_kernels *k = d->walk.k;
+    const interp_stage *s = &d->walk.s;
+    uint64_t predicted[INTERP_SEGMENT + 16];
+    uint8_t *p = (uint8_t *)predicted, *v = interp_coming(&d->walk, row->row) + from * k->bytes;
+    interp_pass_predict(pass, row, from, n, p);
+    if (d->unit > 0)
+        k->snap(p, n, d->unit);
+    k->reconstruct(p, q, n, d->step, v);
+    if (d->masked)
+        k->put_zeros(d->mask + s->before + row->row * s->width + from, n, v);
 }
 
-static int decode_stage(interp_reader *d, const stage_head *head)
+static int decode_stage(interp_reader *d, stage_head *head)
 {
     const interp_stage *s = &d->walk.s;
-    const interp_kernels *k = d->walk.k;
-    const uint8_t *from[INTERP_GROUPS];
-    const double step = interp_step(&d->plan, &d->walk, s->level, d->h->step);
-    uint64_t predicted[INTERP_SEGMENT + 8];
-    int32_t q[INTERP_SEGMENT];
-    uint8_t *p = (uint8_t *)predicted;
-    interp_row row, weighed;
-    interp_classes(&d->walk, step, d->classes);
+    const int32_t *q = d->q;
+    interp_pass pass;
+    d->step = interp_step(&d->plan, s->level, d->h->step, d->walk.k->bytes);
+    d->made = d->have = 0;
+    interp_classes(&d->walk, d->step, d->classes);
     if (d->masked)
         skip_zeros(d);
-    if (!draw_symbols(d, head, from))
+    if (!draw_symbols(d, head))
         return SZD_BLOCK_CODES;
+    interp_pass_begin(&pass, &d->walk, head->weights, head->apart);
     for (size_t r = 0; r < s->rows; r++) {
-        interp_row_at(&d->walk, r, &row);
-        for (size_t at = 0, n; at < s->width; at += n) {
-            n = interp_part(s, at);
-            interp_weigh(&row, head->weights[interp_is_border(s, r, at)], &weighed);
-            uint8_t *v = interp_coming(&d->walk, r) + at * k->bytes;
-            int status = residuals(d, head, d->classes + r * s->width + at, n, from, q);
-            if (status)
-                return status;
-            k->predict(&weighed, at, n, p);
-            k->reconstruct(p, q, n, step, v);
-            if (d->masked)
-                zero_out(d, interp_first_of_row(s, r) + at * s->spacing[INTERP_LAST], n, v);
+        const interp_row *row = interp_pass_row(&pass, r);
+        for (size_t at = 0, n; at < s->width; at += n, q += n, d->have -= n) {
+            n = s->width - at < INTERP_SEGMENT ? s->width - at : INTERP_SEGMENT;
+            if (d->have < n) {
+                int status = make_residuals(d, head, q);
+                if (status)
+                    return status;
+                q = d->q;
+            }
+            decode_segment(d, &pass, row, at, n, q);
         }
     }
     return SZD_OK;
@@ -323,9 +334,9 @@ static int decode_stage(interp_reader *d, const stage_head *head)
 static void decode_anchor(interp_reader *d)
 {
     uint64_t zero = 0;
-    double step = interp_step(&d->plan, &d->walk, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step);
+    double step = interp_step(&d->plan, d->plan.levels ? d->plan.levels - 1 : 0, d->h->step, d->walk.k->bytes);
     d->walk.k->reconstruct((const uint8_t *)&zero, &d->anchor, 1, step, interp_anchor(&d->walk));
-    if (d->masked && d->mask[0])
+    if (d->masked && d->first_is_zero)
         d->walk.k->put(interp_anchor(&d->walk), 0, 0);
     interp_begin_values(&d->walk);
 }
@@ -335,12 +346,17 @@ static void hand_over(interp_reader *d, const size_t extent[INTERP_AXES], sink *
 {
     const interp_kernels *k = d->walk.k;
     size_t rows = extent[0] * extent[1] * extent[2], n = extent[INTERP_LAST];
-    for (size_t r = 0; r < rows; r++)
-        for (size_t at = 0; at < n; at += CHUNK) {
+    bool as_it_is = d->h->element_bytes == k->bytes;
+    for (size_t r = 0; r < rows; r++) {
+        const uint8_t *row = interp_values(&d->walk, extent, r);
+        for (size_t at = 0; at < n && !as_it_is; at += CHUNK) {
             size_t part = n - at < CHUNK ? n - at : CHUNK;
-            k->store(d->h->dtype, interp_values(&d->walk, extent, r) + at * k->bytes, part, d->values);
+            k->store(d->h->dtype, row + at * k->bytes, part, d->values);
             sink_write(out, d->values, part);
         }
+        if (as_it_is)
+            sink_write(out, row, n);
+    }
 }
 
 int interp_decode(interp_reader *d, unsigned level, sink *out)

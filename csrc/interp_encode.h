@@ -8,7 +8,7 @@ typedef struct interp_job interp_job;
 size_t interp_encode_scratch(const szd_header *h);
 interp_job *interp_run(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                        uint8_t **scratch);
-/* Of each element of the tile: whether it is to be stored. */
+/* Of each element of the tile whether it is to be stored; NULL if none is. */
 const uint8_t *interp_refused(const interp_job *job);
 void interp_write(interp_job *job, writer *w);
 #endif

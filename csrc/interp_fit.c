@@ -1,67 +1,63 @@
 /* The weights of a stage's taps: least squares over a sample of its values, from what the decoder will know. */
 #include "interp.h"
 
-enum { FIT_VALUES = 8192, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
+enum { FIT_VALUES = 8192, FIT_PER_TAP = 1024, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
 typedef struct normal_equations {
     double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
     size_t seen;
 } normal_equations;
 
+/* terms: of values of one row after the other, as many as there is room for. */
 typedef struct fit_work {
     normal_equations e;
-    double terms[INTERP_TAPS + 1][FIT_PIECE];
-    uint64_t x[FIT_PIECE];
+    unsigned taps;
+    size_t filled;
+    double terms[INTERP_TAPS][FIT_PIECE], target[FIT_PIECE];
 } fit_work;
 
 size_t interp_fit_scratch(void) { return sizeof(fit_work) + 64; }
 
-/* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
-static void fill_causal(interp_walk *w, const interp_tap *t, const uint8_t *x, size_t from, size_t n)
+/* Terms to sums. The place behind the last one, up to a whole vector, adds 0s. */
+static void sum_up(const interp_kernels *k, fit_work *f)
 {
-    size_t bytes = w->k->bytes, row = (size_t)(t->at[0] - w->coming) / (w->s.width * bytes);
-    size_t first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
-    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, interp_coming(w, row) + from * bytes);
+    size_t n = (f->filled + 7) / 8 * 8, spare = (n - f->filled) * sizeof(double);
+    const double *terms[INTERP_TAPS + 1] = {f->target};
+    double sums[INTERP_TAPS + 1];
+    memset(f->target + f->filled, 0, spare);
+    k->dots(f->target, terms, 1, n, sums);
+    f->e.energy += sums[0];
+    for (unsigned i = 0; i < f->taps; i++) {
+        memset(f->terms[i] + f->filled, 0, spare);
+        terms[i + 1] = f->terms[i];
+        k->dots(f->terms[i], terms, i + 2, n, sums);
+        f->e.b[i] += sums[0];
+        for (unsigned m = 0; m <= i; m++)
+            f->e.a[i][m] += sums[m + 1];
+    }
+    f->e.seen += f->filled;
+    f->filled = 0;
 }
 
-static double dot(const double *a, const double *b, size_t n)
+/* A piece of a row. Taps that are not there are 0. */
+static void add_piece(interp_walk *w, const uint8_t *x, double inverse, interp_row *r, size_t from, size_t n,
+                      fit_work *f)
 {
-    double lane[8] = {0}; /* so that a vector of 8 sums in the same order as one of 2 */
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            lane[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        lane[0] += a[i] * b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-}
-
-static void add_piece(interp_walk *w, const uint8_t *x, double inverse, size_t row, size_t from, size_t n, fit_work *f)
-{
-    interp_row r;
-    size_t bytes = w->k->bytes, first = interp_first_of_row(&w->s, row) + from * w->s.spacing[INTERP_LAST];
-    double *target = f->terms[INTERP_TAPS];
-    uint8_t *picked = (uint8_t *)f->x;
-    interp_row_at(w, row, &r);
-    w->k->pick(x + first * bytes, w->s.spacing[INTERP_LAST], n, picked);
-    for (size_t i = 0; i < n; i++)
-        target[i] = (w->k->at(picked, i) - w->k->at(r.mean, from + i)) * inverse;
-    for (unsigned k = 0; k < r.count; k++) {
-        double *terms = f->terms[r.taps[k].number];
-        if (r.taps[k].kind == TAP_CAUSAL)
-            fill_causal(w, r.taps + k, x, from, n);
-        w->k->terms(&r, k, from, n, terms);
-        for (size_t i = 0; i < n; i++)
-            terms[i] *= inverse;
+    const interp_kernels *k = w->k;
+    if (f->filled + n > FIT_PIECE)
+        sum_up(k, f);
+    /* The rows that a causal tap sees are not reconstructed yet: the original stands in. */
+    r->coming = x + r->row * w->s.width * k->bytes;
+    k->target(r, r->coming + from * k->bytes, from, n, inverse, f->target + f->filled);
+    k->terms(r, NULL, from, n, inverse, f->terms[0] + f->filled);
+    for (unsigned i = 1, at = 0; i < f->taps; i++) {
+        bool there = at < r->at_edges->count && r->at_edges->taps[at].number == i;
+        if (there)
+            k->terms(r, r->at_edges->taps + at++, from, n, inverse, f->terms[i] + f->filled);
+        else
+            memset(f->terms[i] + f->filled, 0, n * sizeof(double));
     }
-    for (unsigned k = 0; k < r.count; k++) {
-        unsigned i = r.taps[k].number;
-        f->e.b[i] += dot(f->terms[i], target, n);
-        for (unsigned m = 0; m <= k; m++)
-            f->e.a[i][r.taps[m].number] += dot(f->terms[i], f->terms[r.taps[m].number], n);
-    }
-    f->e.energy += dot(target, target, n);
-    f->e.seen += n;
+    f->filled += n;
 }
 
 /* A = L D L', in place; false where it is not positive. */
@@ -151,21 +147,23 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
     if (width == 0)
         return;
     size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
-    size_t most = border ? FIT_VALUES / 8 : FIT_VALUES;
+    size_t most = f->taps * FIT_PER_TAP < FIT_VALUES ? f->taps * FIT_PER_TAP : FIT_VALUES;
+    most = border ? most / 8 : most;
+    interp_row row;
+    interp_choose(w, CHOOSE_ALL, NULL, &row);
     pieces = pieces > most / length ? most / length + 1 : pieces;
     for (size_t i = 0; i < pieces; i++) {
-        size_t at = i * count / pieces, row = at / width, from = at % width;
-        if (border)
-            row = last ? row : interp_border_row(s, row);
-        else if (interp_is_border(s, row, 0))
+        size_t at = i * count / pieces, number = at / width, from = at % width;
+        number = border && !last ? interp_border_row(s, number) : number;
+        if (number >= s->rows)
             continue;
-        if (row < s->rows)
-            add_piece(w, x, inverse, row,
-                      border && last          ? s->width - 1
-                      : from + length > width ? width - length
-                                              : from,
-                      length, f);
+        interp_row_at(w, number, &row);
+        if (!border && interp_is_border(s, &row))
+            continue;
+        from = border && last ? s->width - 1 : from + length > width ? width - length : from;
+        add_piece(w, x, inverse, &row, from, length, f);
     }
+    sum_up(w->k, f);
 }
 
 bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch)
@@ -180,6 +178,8 @@ bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int1
     if (count < FIT_LEAST)
         return false;
     memset(&f->e, 0, sizeof f->e);
+    f->taps = taps;
+    f->filled = 0;
     add_pieces(w, x, 1 / step, border, count, f);
     normal_equations plus = f->e;
     add_noise(&plus, s, taps);

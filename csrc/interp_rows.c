@@ -1,19 +1,12 @@
 /* The interpolation predictor's loops over rows, for float and double and each instruction set (FORMAT.md, section
- * 10). Every operation is rounded by itself, in the order that stands here. */
+ * 11). Every operation is rounded by itself, in the order that stands here. */
 #include "convert.h"
 #include "interp.h"
-#include <float.h>
 
 #define HALF_OCTAVES 22 /* of a float's pattern: above are the exponent and one bit of the mantissa */
 #define VECTOR 64       /* bytes; loops may read and compute beyond a row, in memory that is there */
 #define LEAST_ACTIVITY ((127 << 1) - 32)
-
-INLINE uint8_t class_of(float activity)
-{
-    int32_t halves = (int32_t)((f32_bits(activity) & 0x7fffffff) >> HALF_OCTAVES) - LEAST_ACTIVITY;
-    halves = halves < 0 ? 0 : halves;
-    return (uint8_t)(halves > INTERP_CLASSES - 1 ? INTERP_CLASSES - 1 : halves);
-}
+#define LANES(T) (VECTOR / sizeof(T))
 
 INLINE void load_double_body(uint32_t dtype, const uint8_t *values, size_t n, double *x)
 {
@@ -64,11 +57,42 @@ INLINE uint64_t f64_bits(double v)
     return u;
 }
 
+INLINE double f64_from_bits(uint64_t u)
+{
+    double v;
+    memcpy(&v, &u, 8);
+    return v;
+}
+
 INLINE double finite_double(double v)
 {
-    uint64_t u = f64_bits(v), kept = (u & 0x7fffffffffffffff) < 0x7ff0000000000000 ? u : 0;
-    memcpy(&v, &kept, 8);
-    return v;
+    uint64_t u = f64_bits(v);
+    return f64_from_bits((u & 0x7fffffffffffffff) < 0x7ff0000000000000 ? u : 0);
+}
+
+INLINE uint32_t is_zero_single(float v) { return f32_bits(v) << 1 == 0; }
+INLINE uint32_t is_zero_double(double v) { return f64_bits(v) << 1 == 0; }
+INLINE uint32_t is_strange_single(float v) { return (f32_bits(v) & 0x7f800000) == 0x7f800000; }
+INLINE uint32_t is_strange_double(double v) { return (f64_bits(v) & 0x7ff0000000000000) == 0x7ff0000000000000; }
+
+/* The nearest integer, to even, as the low bits of t + 1.5 2^23 (2^52). Beyond 2^22 (2^51), and for NaN, it is some
+ * integer, whose reconstruction is refused like any other that is too far off. */
+INLINE int32_t nearest_single(float t) { return (int32_t)(f32_bits(t + 0x1.8p23f) - 0x4b400000); }
+INLINE int32_t nearest_double(double t) { return (int32_t)(uint32_t)f64_bits(t + 0x1.8p52); }
+
+INLINE float kept_single(float v, int32_t mask) { return f32_from_bits(f32_bits(v) & (uint32_t)mask); }
+INLINE double kept_double(double v, int64_t mask) { return f64_from_bits(f64_bits(v) & (uint64_t)mask); }
+
+/* 0 where t is out of range. */
+INLINE float whole_single(float t)
+{
+    float r = (t + 0x1.8p23f) - 0x1.8p23f;
+    return f32_from_bits((f32_bits(t) & 0x7fffffff) < 0x4a800000 ? f32_bits(r) : 0);
+}
+INLINE double whole_double(double t)
+{
+    double r = (t + 0x1.8p52) - 0x1.8p52;
+    return f64_from_bits((f64_bits(t) & 0x7fffffffffffffff) < 0x4320000000000000 ? f64_bits(r) : 0);
 }
 
 /* Not strictly within eps, NaN too; or a zero that is none any more. */
@@ -84,40 +108,35 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     return (uint32_t)(far | ((f64_bits(x) << 1 == 0) & (f64_bits(stored) << 1 != 0)));
 }
 
-/* The bodies for one work type T. LIMIT: integers up to it are exact when ROUND, 1.5 times a power of two, is added.
- * What is not finite counts as 0 from then on. */
-#define BODIES(T, name, ROUND, LIMIT, MOST)                                                                            \
-    INLINE T magnitude_##name(T v) { return v < 0 ? -v : v; }                                                          \
+/* The bodies for one work type T. What is not finite counts as 0 from then on. */
+#define BODIES(T, name, INTEGER, MAGNITUDE)                                                                            \
     INLINE void find_zeros_##name##_body(const T *x, size_t n, uint8_t *zeros)                                         \
     {                                                                                                                  \
         for (size_t i = 0; i < n; i++)                                                                                 \
-            zeros[i] = x[i] == 0;                                                                                      \
+            zeros[i] = (uint8_t)is_zero_##name(x[i]);                                                                  \
     }                                                                                                                  \
     INLINE size_t survey_##name##_body(const T *x, size_t n, size_t *zeros)                                            \
     {                                                                                                                  \
-        size_t strange = 0, none = 0;                                                                                  \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            strange += magnitude_##name(x[i]) <= (T)MOST ? 0u : 1u;                                                    \
-            none += x[i] == 0 ? 1u : 0u;                                                                               \
+        size_t strange = 0;                                                                                            \
+        *zeros = 0;                                                                                                    \
+        for (size_t done = 0; done < n; done += INTERP_SEGMENT) {                                                      \
+            uint32_t odd = 0, none = 0;                                                                                \
+            const T *part = x + done;                                                                                  \
+            size_t now = n - done < INTERP_SEGMENT ? n - done : INTERP_SEGMENT;                                        \
+            for (size_t i = 0; i < now; i++) {                                                                         \
+                odd += is_strange_##name(part[i]);                                                                     \
+                none += is_zero_##name(part[i]);                                                                       \
+            }                                                                                                          \
+            strange += odd;                                                                                            \
+            *zeros += none;                                                                                            \
         }                                                                                                              \
-        *zeros = none;                                                                                                 \
         return strange;                                                                                                \
-    }                                                                                                                  \
-    INLINE void pick_##name##_body(const T *from, size_t spacing, size_t n, T *out)                                    \
-    {                                                                                                                  \
-        if (spacing == 1)                                                                                              \
-            memcpy(out, from, n * sizeof *out);                                                                        \
-        else if (spacing == 2)                                                                                         \
-            for (size_t i = 0; i < n; i++)                                                                             \
-                out[i] = from[i * 2];                                                                                  \
-        else                                                                                                           \
-            for (size_t i = 0; i < n; i++)                                                                             \
-                out[i] = from[i * spacing];                                                                            \
     }                                                                                                                  \
     INLINE void mean_##name##_body(const T *a, const T *b, size_t n, T *out)                                           \
     {                                                                                                                  \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            out[i] = (a[i] + b[i]) * (T)0.5;                                                                           \
+        for (size_t i = 0; i < n; i += LANES(T))                                                                       \
+            for (size_t j = i; j < i + LANES(T); j++)                                                                  \
+                out[j] = (a[j] + b[j]) * (T)0.5;                                                                       \
     }                                                                                                                  \
     INLINE void extend_##name##_body(const T *a, const T *b, size_t n, T *out)                                         \
     {                                                                                                                  \
@@ -131,112 +150,189 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
             out[2 * i + 1] = odd[i];                                                                                   \
         }                                                                                                              \
     }                                                                                                                  \
-    INLINE void classify_##name##_part(const interp_row *row, size_t from, size_t n, T inverse, uint8_t *classes)      \
+    INLINE void unweave_##name##_body(const T *from, size_t n, T *even, T *odd)                                        \
     {                                                                                                                  \
-        T a[INTERP_SEGMENT];                                                                                           \
-        const T *l = (const T *)row->left + from, *r = (const T *)row->right + from, *m = (const T *)row->mean + from; \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            a[i] = magnitude_##name(r[i] - l[i]);                                                                      \
-        for (unsigned k = 0; k < row->pairs; k++) {                                                                    \
-            const T *u = (const T *)row->taps[k].at[0] + from, *v = (const T *)row->taps[k].at[1] + from;              \
-            if (k == 0)                                                                                                \
-                for (size_t i = 0; i < n; i++)                                                                         \
-                    a[i] = a[i] + magnitude_##name((u[i] + v[i]) * (T)0.5 - m[i]);                                     \
-            else                                                                                                       \
-                for (size_t i = 0; i < n; i++)                                                                         \
-                    a[i] = a[i] + magnitude_##name(u[i] - v[i]);                                                       \
+        T part[2 * INTERP_SEGMENT];                                                                                    \
+        for (size_t done = 0; done < n; done += 2 * INTERP_SEGMENT) {                                                  \
+            size_t now = n - done < 2 * INTERP_SEGMENT ? n - done : 2 * INTERP_SEGMENT;                                \
+            memcpy(part, from + done, now * sizeof *part);                                                             \
+            for (size_t i = 0; i < now / 2; i++)                                                                       \
+                even[done / 2 + i] = part[2 * i];                                                                      \
+            for (size_t i = 0; i < now / 2; i++)                                                                       \
+                odd[done / 2 + i] = part[2 * i + 1];                                                                   \
+            if (now & 1)                                                                                               \
+                even[done / 2 + now / 2] = part[now - 1];                                                              \
         }                                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            classes[i] = class_of((float)(a[i] * inverse));                                                            \
-    }                                                                                                                  \
-    INLINE void classify_##name##_body(const interp_row *row, size_t n, double inverse, uint8_t *classes)              \
-    {                                                                                                                  \
-        for (size_t i = 0; i < n; i += INTERP_SEGMENT)                                                                 \
-            classify_##name##_part(row, i, n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT, (T)inverse, classes + i);  \
     }                                                                                                                  \
     typedef T vector_##name __attribute__((vector_size(VECTOR)));                                                      \
+    typedef INTEGER integers_##name __attribute__((vector_size(VECTOR)));                                              \
     INLINE void load_vector_##name(vector_##name *v, const uint8_t *at, size_t i)                                      \
     {                                                                                                                  \
         memcpy(v, (const T *)at + i, sizeof *v);                                                                       \
     }                                                                                                                  \
+    INLINE void put_classes_##name(const vector_##name *activity, uint8_t *classes)                                    \
+    {                                                                                                                  \
+        typedef float floats __attribute__((vector_size(4 * LANES(T))));                                               \
+        typedef int32_t numbers __attribute__((vector_size(4 * LANES(T))));                                            \
+        typedef uint8_t bytes __attribute__((vector_size(LANES(T))));                                                  \
+        numbers half = (((numbers) __builtin_convertvector(*activity, floats) & 0x7fffffff) >> HALF_OCTAVES) -         \
+                       LEAST_ACTIVITY,                                                                                 \
+                above = half - (INTERP_CLASSES - 1);                                                                   \
+        half = (above & above >> 31) + (INTERP_CLASSES - 1);                                                           \
+        bytes b = __builtin_convertvector(half & ~(half >> 31), bytes);                                                \
+        memcpy(classes, &b, sizeof b);                                                                                 \
+    }                                                                                                                  \
+    INLINE void add_magnitude_##name(vector_##name *sum, const vector_##name *v)                                       \
+    {                                                                                                                  \
+        *sum = *sum + (vector_##name)((integers_##name) * v & MAGNITUDE);                                              \
+    }                                                                                                                  \
+    INLINE void classify_##name##_body(const interp_row *row, size_t n, double inverse_step, uint8_t *classes)         \
+    {                                                                                                                  \
+        const T inverse = (T)inverse_step;                                                                             \
+        const interp_tap *end = row->at_edges->taps + row->at_edges->pairs;                                            \
+        for (size_t i = 0; i < n; i += LANES(T)) {                                                                     \
+            vector_##name u, v, m, d, sum = {0};                                                                       \
+            load_vector_##name(&u, row->side[1], i);                                                                   \
+            load_vector_##name(&v, row->side[2], i);                                                                   \
+            d = v - u;                                                                                                 \
+            add_magnitude_##name(&sum, &d);                                                                            \
+            load_vector_##name(&u, row->side[0], i);                                                                   \
+            load_vector_##name(&v, row->side[3], i);                                                                   \
+            load_vector_##name(&m, row->mean, i);                                                                      \
+            d = (u + v) * (T)0.5 - m;                                                                                  \
+            add_magnitude_##name(&sum, &d);                                                                            \
+            for (const interp_tap *t = row->at_edges->taps; t < end; t++) {                                            \
+                load_vector_##name(&u, row->mean + t->at[0], i);                                                       \
+                load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
+                d = u - v;                                                                                             \
+                add_magnitude_##name(&sum, &d);                                                                        \
+            }                                                                                                          \
+            sum = sum * inverse;                                                                                       \
+            put_classes_##name(&sum, classes + i);                                                                     \
+        }                                                                                                              \
+    }                                                                                                                  \
     INLINE void predict_##name##_body(const interp_row *row, size_t from, size_t n, T *p)                              \
     {                                                                                                                  \
-        for (size_t i = from; i < from + n; i += VECTOR / sizeof(T)) {                                                 \
+        const interp_tap *pairs_end = row->at_edges->taps + row->at_edges->pairs,                                      \
+                         *quads_end = pairs_end + row->at_edges->quads;                                                \
+        for (size_t i = from; i < from + n; i += LANES(T)) {                                                           \
+            const interp_tap *t = row->at_edges->taps;                                                                 \
             vector_##name sum, m, u, v, x, y;                                                                          \
             load_vector_##name(&m, row->mean, i);                                                                      \
             sum = m;                                                                                                   \
-            unsigned k = 0;                                                                                            \
-            for (; k < row->count && row->taps[k].kind == TAP_PAIR; k++) {                                             \
-                const interp_tap *t = row->taps + k;                                                                   \
-                load_vector_##name(&u, t->at[0], i);                                                                   \
-                load_vector_##name(&v, t->at[1], i);                                                                   \
+            if (row->curve) {                                                                                          \
+                load_vector_##name(&u, row->side[0], i);                                                               \
+                load_vector_##name(&v, row->side[3], i);                                                               \
+                sum = sum + row->curve_##name * ((u + v) * (T)0.5 - m);                                                \
+            }                                                                                                          \
+            for (; t < pairs_end; t++) {                                                                               \
+                load_vector_##name(&u, row->mean + t->at[0], i);                                                       \
+                load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
                 sum = sum + t->weight_##name * ((u + v) * (T)0.5 - m);                                                 \
             }                                                                                                          \
-            for (; k < row->count && row->taps[k].kind == TAP_QUAD; k++) {                                             \
-                const interp_tap *t = row->taps + k;                                                                   \
-                load_vector_##name(&u, t->at[0], i);                                                                   \
-                load_vector_##name(&v, t->at[1], i);                                                                   \
-                load_vector_##name(&x, t->at[2], i);                                                                   \
-                load_vector_##name(&y, t->at[3], i);                                                                   \
+            for (; t < quads_end; t++) {                                                                               \
+                load_vector_##name(&u, row->mean + t->at[0], i);                                                       \
+                load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
+                load_vector_##name(&x, row->mean + t->at[2], i);                                                       \
+                load_vector_##name(&y, row->mean + t->at[3], i);                                                       \
                 sum = sum + t->weight_##name * (((u + v) + (x + y)) * (T)0.25 - m);                                    \
             }                                                                                                          \
-            for (; k < row->count; k++) {                                                                              \
-                const interp_tap *t = row->taps + k;                                                                   \
-                load_vector_##name(&u, t->at[0], i);                                                                   \
-                load_vector_##name(&v, t->at[1], i);                                                                   \
+            for (; t < row->at_edges->taps + row->at_edges->count; t++) {                                              \
+                load_vector_##name(&u, row->coming + t->at[0], i);                                                     \
+                load_vector_##name(&v, row->mean + t->at[1], i);                                                       \
                 sum = sum + t->weight_##name * (u - v);                                                                \
             }                                                                                                          \
             memcpy(p + (i - from), &sum, sizeof sum);                                                                  \
         }                                                                                                              \
     }                                                                                                                  \
+    INLINE void snap_##name##_body(T *p, size_t n, double unit)                                                        \
+    {                                                                                                                  \
+        const T s = (T)unit, inverse = 1 / s;                                                                          \
+        for (size_t i = 0; i < n; i += LANES(T))                                                                       \
+            for (size_t j = i; j < i + LANES(T); j++)                                                                  \
+                p[j] = whole_##name(p[j] * inverse) * s;                                                               \
+    }                                                                                                                  \
     INLINE void reconstruct_##name##_body(const T *p, const int32_t *q, size_t n, double step, T *v)                   \
     {                                                                                                                  \
         const T s = (T)step;                                                                                           \
-        for (size_t i = 0; i < n; i++) {                                                                               \
+        for (size_t i = 0; i < n; i++)                                                                                 \
             v[i] = finite_##name(p[i] + (T)q[i] * s);                                                                  \
-        }                                                                                                              \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_of(uint32_t dtype, const T *x, const T *p, size_t n, const double *steps,        \
-                                         int32_t *q, T *v)                                                             \
+    INLINE uint32_t quantize_##name##_block(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p,         \
+                                            int32_t *q, T *v)                                                          \
     {                                                                                                                  \
-        const T s = (T)steps[0], inverse = (T)steps[1], eps = (T)steps[2];                                             \
+        const T s = (T)z->step, inverse = (T)z->inverse, eps = (T)z->eps;                                              \
+        const INTEGER every = z->zeros ? 0 : -1;                                                                       \
         uint32_t worst = 0;                                                                                            \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            T t = (x[i] - p[i]) * inverse;                                                                             \
-            t = t < (T)LIMIT ? t : (T)LIMIT; /* NaN too */                                                             \
-            t = t > -(T)LIMIT ? t : -(T)LIMIT;                                                                         \
-            t = (t + (T)ROUND) - (T)ROUND;                                                                             \
-            T y = finite_##name(p[i] + t * s), stored = stored_##name(dtype, y);                                       \
-            q[i] = (int32_t)t;                                                                                         \
+        for (size_t i = 0; i < LANES(T); i++) {                                                                        \
+            T kept = kept_##name(p[i], every | -(INTEGER)!is_zero_##name(x[i]));                                       \
+            q[i] = nearest_##name((x[i] - kept) * inverse);                                                            \
+            T y = finite_##name(kept + (T)q[i] * s);                                                                   \
             v[i] = y;                                                                                                  \
-            worst |= refused_##name(x[i], stored, eps);                                                                \
+            worst |= refused_##name(x[i], stored_##name(dtype, y), eps);                                               \
         }                                                                                                              \
         return worst;                                                                                                  \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_body(uint32_t dtype, const T *x, const T *p, size_t n, const double *steps,      \
-                                           int32_t *q, T *v)                                                           \
+    INLINE uint32_t quantize_##name##_of(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p, size_t n,  \
+                                         int32_t *q, T *v)                                                             \
     {                                                                                                                  \
-        switch (dtype) {                                                                                               \
-        case DT_F64: return quantize_##name##_of(sizeof(T) == 8 ? DT_F64 : DT_F32, x, p, n, steps, q, v);              \
-        case DT_F32: return quantize_##name##_of(DT_F32, x, p, n, steps, q, v);                                        \
-        case DT_BF16: return quantize_##name##_of(DT_BF16, x, p, n, steps, q, v);                                      \
-        default: return quantize_##name##_of(DT_F16, x, p, n, steps, q, v);                                            \
+        uint32_t worst = 0;                                                                                            \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES(T) <= n; i += LANES(T))                                                                       \
+            worst |= quantize_##name##_block(dtype, z, x + i, p + i, q + i, v + i);                                    \
+        if (i < n) {                                                                                                   \
+            T ends[3][LANES(T)] = {{0}};                                                                               \
+            int32_t end[LANES(T)];                                                                                     \
+            memcpy(ends[0], x + i, (n - i) * sizeof(T));                                                               \
+            memcpy(ends[1], p + i, (n - i) * sizeof(T));                                                               \
+            worst |= quantize_##name##_block(dtype, z, ends[0], ends[1], end, ends[2]);                                \
+            memcpy(q + i, end, (n - i) * sizeof *q);                                                                   \
+            memcpy(v + i, ends[2], (n - i) * sizeof(T));                                                               \
+        }                                                                                                              \
+        return worst;                                                                                                  \
+    }                                                                                                                  \
+    INLINE uint32_t quantize_##name##_body(const interp_quantizer *z, const T *x, const T *p, size_t n, int32_t *q,    \
+                                           T *v, uint8_t *classes)                                                     \
+    {                                                                                                                  \
+        for (size_t i = 0; z->zeros && i < n; i++)                                                                     \
+            classes[i] = is_zero_##name(x[i]) ? INTERP_SKIPPED : classes[i];                                           \
+        switch (z->dtype) {                                                                                            \
+        case DT_F64: return quantize_##name##_of(sizeof(T) == 8 ? DT_F64 : DT_F32, z, x, p, n, q, v);                  \
+        case DT_F32: return quantize_##name##_of(DT_F32, z, x, p, n, q, v);                                            \
+        case DT_BF16: return quantize_##name##_of(DT_BF16, z, x, p, n, q, v);                                          \
+        default: return quantize_##name##_of(DT_F16, z, x, p, n, q, v);                                                \
         }                                                                                                              \
     }                                                                                                                  \
-    INLINE void terms_##name##_body(const interp_row *row, unsigned tap, size_t from, size_t n, double *out)           \
+    INLINE void put_zeros_##name##_body(const uint8_t *zeros, size_t n, T *v)                                          \
     {                                                                                                                  \
-        const interp_tap *t = row->taps + tap;                                                                         \
-        const T *m = (const T *)row->mean + from, *u = (const T *)t->at[0] + from, *v = (const T *)t->at[1] + from;    \
         for (size_t i = 0; i < n; i++)                                                                                 \
-            if (t->kind == TAP_PAIR)                                                                                   \
-                out[i] = (double)((u[i] + v[i]) * (T)0.5 - m[i]);                                                      \
-            else if (t->kind == TAP_CAUSAL)                                                                            \
-                out[i] = (double)(u[i] - v[i]);                                                                        \
-            else                                                                                                       \
-                out[i] =                                                                                               \
-                    (double)(((u[i] + v[i]) + (((const T *)t->at[2])[from + i] + ((const T *)t->at[3])[from + i])) *   \
-                                 (T)0.25 -                                                                             \
-                             m[i]);                                                                                    \
+            v[i] = zeros[i] ? (T)0 : v[i];                                                                             \
+    }                                                                                                                  \
+    INLINE void terms_##name##_body(const interp_row *row, const interp_tap *t, size_t from, size_t n, double inverse, \
+                                    double *out)                                                                       \
+    {                                                                                                                  \
+        const T *m = (const T *)row->mean + from;                                                                      \
+        const T *u = (const T *)(t ? row->mean + t->at[0] : row->side[0]) + from;                                      \
+        const T *v = (const T *)(t ? row->mean + t->at[1] : row->side[3]) + from;                                      \
+        if (!t || t->kind == TAP_PAIR) {                                                                               \
+            for (size_t i = 0; i < n; i++)                                                                             \
+                out[i] = (double)((u[i] + v[i]) * (T)0.5 - m[i]) * inverse;                                            \
+        } else if (t->kind == TAP_CAUSAL) {                                                                            \
+            u = (const T *)(row->coming + t->at[0]) + from;                                                            \
+            for (size_t i = 0; i < n; i++)                                                                             \
+                out[i] = (double)(u[i] - v[i]) * inverse;                                                              \
+        } else {                                                                                                       \
+            const T *x = (const T *)(row->mean + t->at[2]) + from, *y = (const T *)(row->mean + t->at[3]) + from;      \
+            for (size_t i = 0; i < n; i++)                                                                             \
+                out[i] = (double)(((u[i] + v[i]) + (x[i] + y[i])) * (T)0.25 - m[i]) * inverse;                         \
+        }                                                                                                              \
+    }                                                                                                                  \
+    INLINE void target_##name##_body(const interp_row *row, const T *x, size_t from, size_t n, double inverse,         \
+                                     double *out)                                                                      \
+    {                                                                                                                  \
+        const T *m = (const T *)row->mean + from;                                                                      \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            out[i] = (double)(x[i] - m[i]) * inverse;                                                                  \
     }                                                                                                                  \
     static void pad_##name(uint8_t *values, size_t n)                                                                  \
     {                                                                                                                  \
@@ -248,65 +344,107 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     static double at_##name(const uint8_t *v, size_t i) { return (double)((const T *)(const void *)v)[i]; }            \
     static void put_##name(uint8_t *v, size_t i, double x) { ((T *)(void *)v)[i] = (T)x; }
 
-BODIES(float, single, 12582912.0f, 4194303.0f, FLT_MAX)
-BODIES(double, double, 6755399441055744.0, 1073741823.0, DBL_MAX)
+BODIES(float, single, int32_t, 0x7fffffff)
+BODIES(double, double, int64_t, 0x7fffffffffffffff)
+
+/* Sums of products with `a`, of four others at a time. In eight lanes, so that a vector of 8 sums in the same order as
+ * one of 2. */
+INLINE void dots_body(const double *a, const double *const *b, unsigned count, size_t n, double *out)
+{
+    for (unsigned from = 0; from < count; from += 4) {
+        const double *of[4];
+        double lane[4][8] = {{0}};
+        for (unsigned k = 0; k < 4; k++)
+            of[k] = b[from + k < count ? from + k : from];
+        for (size_t i = 0; i < n; i += 8)
+            for (unsigned k = 0; k < 4; k++)
+                for (size_t j = 0; j < 8; j++)
+                    lane[k][j] += a[i + j] * of[k][i + j];
+        for (unsigned k = 0; k < 4 && from + k < count; k++) {
+            const double *l = lane[k];
+            out[from + k] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+        }
+    }
+}
+#define DOTS(isa, target)                                                                                         \
+    target static void dots_##isa(const double *a, const double *const *b, unsigned count, size_t n, double *out) \
+    {                                                                                                             \
+        dots_body(a, b, count, n, out);                                                                           \
+    }
+DOTS(scalar, )
+DOTS(avx2, TARGET_AVX2)
+DOTS(avx512, TARGET_AVX512)
 
 /* One set of functions for a type and an instruction set. Pointers to bytes are to that type, aligned. */
-#define SET(T, name, isa, target)                                                                                    \
-    target static void load_##name##_##isa(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *x)              \
-    {                                                                                                                \
-        load_##name##_body(dtype, values, n, (T *)(void *)x);                                                        \
-    }                                                                                                                \
-    target static void store_##name##_##isa(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values)             \
-    {                                                                                                                \
-        store_##name##_body(dtype, (const T *)(const void *)v, n, values);                                           \
-    }                                                                                                                \
-    target static void find_zeros_##name##_##isa(const uint8_t *x, size_t n, uint8_t *zeros)                         \
-    {                                                                                                                \
-        find_zeros_##name##_body((const T *)(const void *)x, n, zeros);                                              \
-    }                                                                                                                \
-    target static size_t survey_##name##_##isa(const uint8_t *x, size_t n, size_t *zeros)                            \
-    {                                                                                                                \
-        return survey_##name##_body((const T *)(const void *)x, n, zeros);                                           \
-    }                                                                                                                \
-    target static void pick_##name##_##isa(const uint8_t *from, size_t spacing, size_t n, uint8_t *out)              \
-    {                                                                                                                \
-        pick_##name##_body((const T *)(const void *)from, spacing, n, (T *)(void *)out);                             \
-    }                                                                                                                \
-    target static void mean_##name##_##isa(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out)               \
-    {                                                                                                                \
-        mean_##name##_body((const T *)(const void *)a, (const T *)(const void *)b, n, (T *)(void *)out);             \
-    }                                                                                                                \
-    target static void extend_##name##_##isa(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out)             \
-    {                                                                                                                \
-        extend_##name##_body((const T *)(const void *)a, (const T *)(const void *)b, n, (T *)(void *)out);           \
-    }                                                                                                                \
-    target static void weave_##name##_##isa(const uint8_t *even, const uint8_t *odd, size_t n, uint8_t *out)         \
-    {                                                                                                                \
-        weave_##name##_body((const T *)(const void *)even, (const T *)(const void *)odd, n, (T *)(void *)out);       \
-    }                                                                                                                \
-    target static void classify_##name##_##isa(const interp_row *row, size_t n, double inverse, uint8_t *classes)    \
-    {                                                                                                                \
-        classify_##name##_body(row, n, inverse, classes);                                                            \
-    }                                                                                                                \
-    target static void predict_##name##_##isa(const interp_row *row, size_t from, size_t n, uint8_t *p)              \
-    {                                                                                                                \
-        predict_##name##_body(row, from, n, (T *)(void *)p);                                                         \
-    }                                                                                                                \
-    target static void reconstruct_##name##_##isa(const uint8_t *p, const int32_t *q, size_t n, double step,         \
-                                                  uint8_t *v)                                                        \
-    {                                                                                                                \
-        reconstruct_##name##_body((const T *)(const void *)p, q, n, step, (T *)(void *)v);                           \
-    }                                                                                                                \
-    target static uint32_t quantize_##name##_##isa(uint32_t dtype, const uint8_t *x, const uint8_t *p, size_t n,     \
-                                                   const double steps[3], int32_t *q, uint8_t *v)                    \
-    {                                                                                                                \
-        return quantize_##name##_body(dtype, (const T *)(const void *)x, (const T *)(const void *)p, n, steps, q,    \
-                                      (T *)(void *)v);                                                               \
-    }                                                                                                                \
-    target static void terms_##name##_##isa(const interp_row *row, unsigned tap, size_t from, size_t n, double *out) \
-    {                                                                                                                \
-        terms_##name##_body(row, tap, from, n, out);                                                                 \
+#define SET(T, name, isa, target_of)                                                                                   \
+    target_of static void load_##name##_##isa(uint32_t dtype, const uint8_t *values, size_t n, uint8_t *x)             \
+    {                                                                                                                  \
+        load_##name##_body(dtype, values, n, (T *)(void *)x);                                                          \
+    }                                                                                                                  \
+    target_of static void store_##name##_##isa(uint32_t dtype, const uint8_t *v, size_t n, uint8_t *values)            \
+    {                                                                                                                  \
+        store_##name##_body(dtype, (const T *)(const void *)v, n, values);                                             \
+    }                                                                                                                  \
+    target_of static void find_zeros_##name##_##isa(const uint8_t *x, size_t n, uint8_t *zeros)                        \
+    {                                                                                                                  \
+        find_zeros_##name##_body((const T *)(const void *)x, n, zeros);                                                \
+    }                                                                                                                  \
+    target_of static size_t survey_##name##_##isa(const uint8_t *x, size_t n, size_t *zeros)                           \
+    {                                                                                                                  \
+        return survey_##name##_body((const T *)(const void *)x, n, zeros);                                             \
+    }                                                                                                                  \
+    target_of static void mean_##name##_##isa(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out)              \
+    {                                                                                                                  \
+        mean_##name##_body((const T *)(const void *)a, (const T *)(const void *)b, n, (T *)(void *)out);               \
+    }                                                                                                                  \
+    target_of static void extend_##name##_##isa(const uint8_t *a, const uint8_t *b, size_t n, uint8_t *out)            \
+    {                                                                                                                  \
+        extend_##name##_body((const T *)(const void *)a, (const T *)(const void *)b, n, (T *)(void *)out);             \
+    }                                                                                                                  \
+    target_of static void weave_##name##_##isa(const uint8_t *even, const uint8_t *odd, size_t n, uint8_t *out)        \
+    {                                                                                                                  \
+        weave_##name##_body((const T *)(const void *)even, (const T *)(const void *)odd, n, (T *)(void *)out);         \
+    }                                                                                                                  \
+    target_of static void unweave_##name##_##isa(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd)           \
+    {                                                                                                                  \
+        unweave_##name##_body((const T *)(const void *)from, n, (T *)(void *)even, (T *)(void *)odd);                  \
+    }                                                                                                                  \
+    target_of static void classify_##name##_##isa(const interp_row *row, size_t n, double inverse, uint8_t *classes)   \
+    {                                                                                                                  \
+        classify_##name##_body(row, n, inverse, classes);                                                              \
+    }                                                                                                                  \
+    target_of static void predict_##name##_##isa(const interp_row *row, size_t from, size_t n, uint8_t *p)             \
+    {                                                                                                                  \
+        predict_##name##_body(row, from, n, (T *)(void *)p);                                                           \
+    }                                                                                                                  \
+    target_of static void snap_##name##_##isa(uint8_t *p, size_t n, double unit)                                       \
+    {                                                                                                                  \
+        snap_##name##_body((T *)(void *)p, n, unit);                                                                   \
+    }                                                                                                                  \
+    target_of static void reconstruct_##name##_##isa(const uint8_t *p, const int32_t *q, size_t n, double step,        \
+                                                     uint8_t *v)                                                       \
+    {                                                                                                                  \
+        reconstruct_##name##_body((const T *)(const void *)p, q, n, step, (T *)(void *)v);                             \
+    }                                                                                                                  \
+    target_of static uint32_t quantize_##name##_##isa(const interp_quantizer *z, const uint8_t *x, const uint8_t *p,   \
+                                                      size_t n, int32_t *q, uint8_t *v, uint8_t *classes)              \
+    {                                                                                                                  \
+        return quantize_##name##_body(z, (const T *)(const void *)x, (const T *)(const void *)p, n, q, (T *)(void *)v, \
+                                      classes);                                                                        \
+    }                                                                                                                  \
+    target_of static void put_zeros_##name##_##isa(const uint8_t *zeros, size_t n, uint8_t *v)                         \
+    {                                                                                                                  \
+        put_zeros_##name##_body(zeros, n, (T *)(void *)v);                                                             \
+    }                                                                                                                  \
+    target_of static void terms_##name##_##isa(const interp_row *row, const interp_tap *tap, size_t from, size_t n,    \
+                                               double inverse, double *out)                                            \
+    {                                                                                                                  \
+        terms_##name##_body(row, tap, from, n, inverse, out);                                                          \
+    }                                                                                                                  \
+    target_of static void target_##name##_##isa(const interp_row *row, const uint8_t *x, size_t from, size_t n,        \
+                                                double inverse, double *out)                                           \
+    {                                                                                                                  \
+        target_##name##_body(row, (const T *)(const void *)x, from, n, inverse, out);                                  \
     }
 
 SET(float, single, scalar, )
@@ -321,19 +459,23 @@ SET(double, double, avx512, TARGET_AVX512)
      .pad = pad_##name,                         \
      .at = at_##name,                           \
      .put = put_##name,                         \
+     .dots = dots_##isa,                        \
      .load = load_##name##_##isa,               \
      .store = store_##name##_##isa,             \
      .find_zeros = find_zeros_##name##_##isa,   \
      .survey = survey_##name##_##isa,           \
-     .pick = pick_##name##_##isa,               \
      .mean = mean_##name##_##isa,               \
      .extend = extend_##name##_##isa,           \
      .weave = weave_##name##_##isa,             \
+     .unweave = unweave_##name##_##isa,         \
      .classify = classify_##name##_##isa,       \
      .predict = predict_##name##_##isa,         \
+     .snap = snap_##name##_##isa,               \
      .reconstruct = reconstruct_##name##_##isa, \
      .quantize = quantize_##name##_##isa,       \
-     .terms = terms_##name##_##isa}
+     .put_zeros = put_zeros_##name##_##isa,     \
+     .terms = terms_##name##_##isa,             \
+     .target = target_##name##_##isa}
 
 const interp_kernels *interp_kernels_for(bool is_double, uint32_t isa)
 {

@@ -50,6 +50,7 @@ enum szd_limits {
     SZD_MAX_INTERP_TILE = 1 << 20,
     SZD_MAX_REPEAT_TILE = 1 << 20,
     SZD_MAX_LAG = 1 << 17,
+    SZD_MOST_SNAP = 15,
     SZD_DEFAULT_TILE = 1 << 18,
     SZD_MAX_SINGLE = 1 << 16, /* bytes of a frame in the layout of small ones */
     SZD_INDEX_ENTRY = 8
@@ -99,6 +100,7 @@ typedef struct szd_header {
     uint32_t edge;
     uint32_t fraction_bits;
     uint32_t lag; /* in elements, of the predictor repeat */
+    uint32_t snap; /* interpolation: predictions are multiples of step / snap; 0: any value */
     uint32_t reference_dtype;
     uint64_t reference_count;         /* of digests, as many as there are blocks */
     const uint8_t *reference_digests; /* szd_digest of each block's part of the reference */

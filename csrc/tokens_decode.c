@@ -28,17 +28,6 @@ static int begin_escapes(token_decoder *d, reader *r, size_t n)
     return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
 }
 
-static int begin_low_bits(token_decoder *d, reader *r, size_t n)
-{
-    uint64_t size = ((uint64_t)n * d->k + 7) / 8;
-    d->low = read_bytes(r, size);
-    if (!d->low)
-        return SZD_BLOCK_SHORT;
-    d->low_end = d->low + size;
-    unsigned used = (unsigned)((uint64_t)n * d->k & 7);
-    return used && d->low_end[-1] >> used ? SZD_BLOCK_NUMBERS : SZD_OK;
-}
-
 static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     d->k = read_u8(r);

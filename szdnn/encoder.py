@@ -22,6 +22,7 @@ from . import _native
 from .arrays import CODES, COMPLEX_CODES, FLOAT_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
 from .buffers import Room
+from .grid import Grid, find_grid
 from .reference import Values
 from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_linear
 
@@ -38,6 +39,7 @@ TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 TRIAL_EFFORT = 7
+DOUBLE = 3  # the code of float64
 MIXING_EFFORT = 8
 UNMIXED = ("interpolation", "repeat")  # predictors that the mixing coder does not know
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
@@ -207,10 +209,17 @@ class FrameMaker:
     """Makes frames of one tensor; `values` and `reference` are C-contiguous, `code` is the dtype's."""
 
     def __init__(
-        self, values: NDArray[Any], code: int, stats: Any, choices: Choices, reference: NDArray[Any] | None = None
+        self,
+        values: NDArray[Any],
+        code: int,
+        stats: Any,
+        choices: Choices,
+        reference: NDArray[Any] | None = None,
+        grids: dict[float, Grid | None] | None = None,
     ) -> None:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
+        self.grids = {} if grids is None else grids  # by eps; a sample's are those of the whole
         self.options = _native.options(choices.coder)
 
     def make(self, target: Target) -> list[Part]:
@@ -302,8 +311,18 @@ class FrameMaker:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
             most = max(abs(self.stats.min), abs(self.stats.max))
-            return header if set_linear(header.c, self.code, target, self.values, most) else None
+            grid = self._grid(target)
+            return header if set_linear(header.c, self.code, target, self.values, most, grid) else None
         return None
+
+    def _grid(self, target: Target) -> Grid | None:
+        """What the values lie on, looked for once for each eps."""
+        eps = target.eps or 0.0
+        if target.fineness > 1 or not eps > 0:
+            return None
+        if eps not in self.grids:
+            self.grids[eps] = find_grid(self.values, eps, self.code != DOUBLE)
+        return self.grids[eps]
 
     def _allowed(self, lattice: _native.Header) -> list[str]:
         """The predictors to choose from."""
@@ -399,7 +418,7 @@ class FrameMaker:
         """The bytes that the blocks of a few boxes spread over the tensor take, by predictor."""
         costs = [0] * len(predictors)
         for box in sample_boxes(self.values):
-            maker = FrameMaker(box, self.code, self.stats, self.choices)
+            maker = FrameMaker(box, self.code, self.stats, self.choices, grids=self.grids)
             lattice = maker._lattice(target)
             if lattice is not None:
                 for i, predictor in enumerate(predictors):

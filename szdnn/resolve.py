@@ -19,6 +19,7 @@ from . import _native
 from .arrays import FLOAT_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, PointwiseRel, Rel, Std
 from .errors import BoundError
+from .grid import Grid
 
 KINDS: dict[type[Bound], int] = {Abs: 1, Rel: 2, Std: 3, PointwiseRel: 4, PSNR: 5, RMSE: 6, Bits: 7}
 FLAG_WIDE, FLAG_RANGE, FLAG_ROBUST = 1, 2, 4
@@ -222,10 +223,10 @@ def short_eps(eps: float) -> float:
     return short or eps
 
 
-def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float) -> bool:
+def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float, grid: Grid | None) -> bool:
     """Fills the linear members for an absolute bound; False where it is too fine for a lattice to be of use.
 
-    most: the largest magnitude of the finite values.
+    most: the largest magnitude of the finite values. grid: what the values lie on.
     """
     eps = min(target.eps or 0.0, EPS_MAX)
     if eps > 0 and values.size <= SHORT_EPS_VALUES and not isinstance(target.bound, Abs):
@@ -234,6 +235,9 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], mos
         return False
     # Half the step; fineness is a power of two, so dividing by it is exact.
     half, half32 = eps / target.fineness, float32_below(eps) / target.fineness
+    if grid:
+        half = half32 = grid.step / 2
+        header.snap = grid.parts
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and 2 * most <= limit * 4 * half32:

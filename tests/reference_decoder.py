@@ -256,6 +256,7 @@ class Header:
     predictor: int = NO_PREDICTOR
     edge: int = 0  # of field 5
     fraction: int = 0  # F of field 5
+    parts: int = 0  # of field 5
     reference_dtype: ElementType | None = None  # of field 5
     digests: tuple[int, ...] = ()  # of field 5
     axis: int = 0  # of field 6
@@ -545,6 +546,9 @@ def parse_predictor(header: Header, reader: Reader) -> None:
         require(not header.dtype.is_float and len(header.dims) == 1, "kind 0 cannot have a predictor here")
     if header.predictor == INTERPOLATION:
         require(header.kind in (LINEAR32, LINEAR64), "interpolation is for kinds 1 and 2")
+        if reader.left():
+            header.parts = reader.u8()
+            require(1 <= header.parts <= 15, "the parts of a step are out of range")
     if header.predictor == REGRESSION:
         header.edge = reader.u8()
         header.fraction = reader.u8()
@@ -1864,6 +1868,7 @@ class Interpolation:
         factors = [reader.u8() if flags & 2 else 64 for _ in range(self.levels)][::-1] or [64]
         require(all(1 <= factor <= 64 for factor in factors), "a level's factor is out of range")
         self.steps = [self.work.type(header.step * factor / 64) for factor in factors]
+        self.unit = self.work.type(header.step / header.parts if header.parts else 0)
         self.tables: list[tuple[dict[int, int], int]] = []
         stages = list(self.stages())
         for stage in stages:
@@ -1953,8 +1958,16 @@ class Interpolation:
 
     def put(self, place: tuple[int, ...], p: Any, q: int, step: Any) -> None:
         """§11, Value: of one element."""
-        v = p + self.work.type(q) * step
+        v = self.snapped(p) + self.work.type(q) * step
         self.values[place] = 0 if self.zeros is not None and self.zeros[place] else v if np.isfinite(v) else 0
+
+    def snapped(self, p: Any) -> Any:
+        """§11, Value: the nearest multiple of the unit, if there is one."""
+        if self.unit == 0:
+            return p
+        t = p * (self.work.type(1) / self.unit)
+        limit = 2.0**22 if self.work == np.float32 else 2.0**51
+        return (np.rint(t) if abs(t) < limit else self.work.type(0)) * self.unit
 
     def sides(self, stage: Stage) -> list[NDArray[Any]]:
         """§11: l', l, r and r' of all the stage's elements."""

@@ -1,0 +1,224 @@
+/* Which neighbouring classes of a stage share a table, and which table. */
+#include "interp_tables.h"
+
+enum { LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16 };
+
+/* Raw low bits of a class: so many that the mean magnitude above them is small. */
+static unsigned low_bits_for(uint64_t sum, uint64_t n)
+{
+    unsigned k = 0;
+    while (k < MOST_K && sum >> k >= WIDE_MEAN * n)
+        k++;
+    return k;
+}
+
+/* The order-0 entropy of a group, with a guess of its table. */
+static uint64_t group_cost(const uint32_t counts[256], uint64_t n)
+{
+    uint64_t cost = 0, whole = n ? log2_q16((uint32_t)n) : 0;
+    unsigned used = 0;
+    for (unsigned s = 0; s < 256; s++)
+        if (counts[s]) {
+            cost += counts[s] * (whole - log2_q16(counts[s]));
+            used++;
+        }
+    return cost + ((uint64_t)(used > 1 ? 20 + 5 * used : 16) << 16);
+}
+
+static void make_group(interp_tables *t, unsigned c, uint64_t n, unsigned k, interp_class_group *groups,
+                       unsigned *count)
+{
+    groups[*count] = (interp_class_group){.first = c, .last = c, .k = k, .n = n};
+    groups[*count].cost = group_cost(t->counts[*count], n);
+    (*count)++;
+}
+
+/* Every class that occurs, or all as one group, and what occurs in it; false where one is wide enough for low bits. */
+static bool count_narrow(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                         interp_class_group *groups, unsigned *count)
+{
+    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
+        t->counts[single ? classes[i] & INTERP_SKIPPED : classes[i]][s < 256 ? s : 0]++;
+    }
+    *count = 0;
+    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
+        uint64_t sum = 0, all = 0;
+        for (unsigned s = 0; s < 256; s++) {
+            unsigned magnitude = s < INTERP_CENTRE ? INTERP_CENTRE - s : s - INTERP_CENTRE;
+            all += t->counts[c][s];
+            sum += (uint64_t)t->counts[c][s] * (s ? magnitude : 2 * INTERP_CENTRE);
+        }
+        if (!all)
+            continue;
+        if (low_bits_for(sum, all))
+            return false;
+        memmove(t->counts[*count], t->counts[c], sizeof *t->counts);
+        make_group(t, c, all, 0, groups, count);
+    }
+    return true;
+}
+
+/* The same with low bits, as many for each class as suit it. */
+static unsigned count_wide(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                           interp_class_group *groups)
+{
+    uint64_t sums[INTERP_CLASSES + 1] = {0}, sizes[INTERP_CLASSES + 1] = {0};
+    unsigned k[INTERP_CLASSES + 1] = {0}, count = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
+        sums[c] += q[i] < 0 ? -(uint32_t)q[i] : (uint32_t)q[i];
+        sizes[c]++;
+    }
+    for (unsigned c = 0; c < INTERP_CLASSES; c++)
+        k[c] = sizes[c] ? low_bits_for(sums[c], sizes[c]) : 0;
+    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
+    for (size_t i = 0; i < n; i++) {
+        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
+        t->counts[c][interp_symbol(q[i], k[c])]++;
+    }
+    for (unsigned c = 0; c < INTERP_CLASSES; c++)
+        if (sizes[c]) {
+            memmove(t->counts[count], t->counts[c], sizeof *t->counts);
+            make_group(t, c, sizes[c], k[c], groups, &count);
+        }
+    return count;
+}
+
+static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                            interp_class_group *groups)
+{
+    unsigned count;
+    return count_narrow(t, q, classes, n, single, groups, &count) ? count
+                                                                  : count_wide(t, q, classes, n, single, groups);
+}
+
+static uint64_t merged_cost(const interp_tables *t, const interp_class_group *groups, unsigned g)
+{
+    uint32_t sum[256];
+    for (unsigned s = 0; s < 256; s++)
+        sum[s] = t->counts[g][s] + t->counts[g + 1][s];
+    return group_cost(sum, groups[g].n + groups[g + 1].n);
+}
+
+static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g, uint64_t cost)
+{
+    for (unsigned s = 0; s < 256; s++)
+        t->counts[g][s] += t->counts[g + 1][s];
+    groups[g].last = groups[g + 1].last;
+    groups[g].n += groups[g + 1].n;
+    groups[g].cost = cost;
+    memmove(groups + g + 1, groups + g + 2, (*count - g - 2) * sizeof *groups);
+    memmove(t->counts + g + 1, t->counts + g + 2, (*count - g - 2) * sizeof *t->counts);
+    (*count)--;
+}
+
+/* The merge of neighbours that saves most, as long as one saves, or there are too many. */
+static unsigned merge_groups(interp_tables *t, interp_class_group *groups, unsigned count)
+{
+    for (;;) {
+        int64_t most = INT64_MIN;
+        unsigned best = 0;
+        uint64_t best_cost = 0;
+        for (unsigned g = 0; g + 1 < count; g++) {
+            if (groups[g].k != groups[g + 1].k)
+                continue;
+            uint64_t cost = merged_cost(t, groups, g);
+            int64_t saved = (int64_t)(groups[g].cost + groups[g + 1].cost - cost);
+            if (saved > most) {
+                most = saved;
+                best = g;
+                best_cost = cost;
+            }
+        }
+        if (most == INT64_MIN || (most <= 0 && count <= INTERP_GROUPS))
+            return count;
+        merge(t, groups, &count, best, best_cost);
+    }
+}
+
+/* Symbols too rare for a place in the table, which gives no symbol less than 1/4096, become escapes. */
+static bool worth_a_place(uint32_t count, uint64_t n) { return (uint64_t)count * 8 > n / 2841; }
+
+/* Rare symbols become escapes. Returns how many there are, and the last one. */
+static unsigned drop_rare(uint32_t counts[256], uint64_t n, unsigned *last)
+{
+    unsigned used = 0;
+    for (unsigned s = 1; s < 256; s++)
+        if (counts[s] && !worth_a_place(counts[s], n)) {
+            counts[0] += counts[s];
+            counts[s] = 0;
+        }
+    *last = 0;
+    for (unsigned s = 256; s-- > 0;)
+        if (counts[s]) {
+            used++;
+            *last = s;
+        }
+    return used;
+}
+
+/* In 1/65536 bit; at least `least` where it is too much or the table lacks a symbol. */
+static uint64_t cost_with(const uint32_t counts[256], const freq_table *table, uint64_t least)
+{
+    uint64_t cost = 0;
+    for (unsigned s = 0; s < 256 && cost < least; s++)
+        if (counts[s])
+            cost += table->f[s] ? counts[s] * (uint64_t)((PROB_BITS << 16) - log2_q16(table->f[s])) : least;
+    return cost;
+}
+
+/* A table that is there already, where it costs less than one of its own. */
+static void choose_table(interp_tables *t, uint32_t counts[256], interp_class_group *g)
+{
+    freq_table *own = t->table + t->count;
+    unsigned used = drop_rare(counts, g->n, &g->constant);
+    g->escapes = counts[0] > 0;
+    g->tag = g->constant == INTERP_CENTRE && !g->k ? GROUP_ZERO : GROUP_CONSTANT;
+    g->table = NULL;
+    if (used <= 1)
+        return;
+    freqs_fit(counts, g->n, own);
+    uint64_t least = (freqs_cost_bits(counts, own) + 16) << 16;
+    g->tag = GROUP_NEW_TABLE;
+    g->table = own;
+    for (unsigned i = 0; i < t->count; i++) {
+        uint64_t cost = t->k[i] == g->k ? cost_with(counts, t->table + i, least) : least;
+        if (cost < least) {
+            least = cost;
+            g->tag = i + GROUP_TABLES;
+            g->table = t->table + i;
+        }
+    }
+    if (g->tag == GROUP_NEW_TABLE)
+        t->k[t->count++] = g->k;
+    t->payload_bits += least >> 16;
+}
+
+unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n,
+                              interp_class_group *groups)
+{
+    unsigned count = find_groups(t, q, classes, n, n < LEAST_GROUPED, groups);
+    count = merge_groups(t, groups, count);
+    if (count > INTERP_GROUPS || count + t->count > INTERP_TABLES)
+        count = find_groups(t, q, classes, n, true, groups);
+    if (count == 0) /* all of it zeros */
+        groups[count++] = (interp_class_group){.last = INTERP_CLASSES - 1, .constant = INTERP_CENTRE};
+    for (unsigned g = 0; g < count && groups[g].n; g++)
+        choose_table(t, t->counts[g], groups + g);
+    return count;
+}
+
+size_t interp_tables_scratch(void)
+{
+    return (INTERP_CLASSES + 1) * 256 * 4 + (INTERP_TABLES + 1) * sizeof(freq_table) + 2 * 64;
+}
+
+void interp_tables_begin(interp_tables *t, uint8_t **scratch)
+{
+    t->counts = take(scratch, (INTERP_CLASSES + 1) * sizeof *t->counts);
+    t->table = take(scratch, (INTERP_TABLES + 1) * sizeof *t->table);
+    t->count = 0;
+    t->payload_bits = 0;
+}

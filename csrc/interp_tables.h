@@ -1,0 +1,38 @@
+/* Coding a stage's residuals: what interp_tables.c decides and interp_symbols.c writes. */
+#ifndef SZD_INTERP_TABLES_H
+#define SZD_INTERP_TABLES_H
+#include "interp.h"
+
+/* Neighbouring classes with one table. */
+typedef struct interp_class_group {
+    unsigned first, last; /* classes */
+    unsigned k;
+    uint64_t n, cost; /* in 1/65536 bit, its table included */
+    unsigned tag;     /* as stored */
+    unsigned constant;
+    bool escapes; /* there are symbols without a place in the table */
+    const freq_table *table;
+} interp_class_group;
+
+typedef struct interp_tables {
+    uint32_t (*counts)[256]; /* of the groups of a stage, or more of classes */
+    unsigned count;
+    freq_table *table;
+    unsigned k[INTERP_TABLES];
+    uint64_t payload_bits; /* about */
+} interp_tables;
+
+size_t interp_tables_scratch(void);
+void interp_tables_begin(interp_tables *t, uint8_t **scratch);
+/* The groups of a stage of n residuals and how each is coded, at most INTERP_GROUPS; returns how many. */
+unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n,
+                              interp_class_group *groups);
+
+static inline int32_t interp_centred(int32_t q, unsigned k) { return q + (k ? 1 << (k - 1) : 0); }
+
+static inline unsigned interp_symbol(int32_t q, unsigned k)
+{
+    int64_t s = (int64_t)(interp_centred(q, k) >> k) + INTERP_CENTRE;
+    return s > 0 && s < 256 ? (unsigned)s : 0;
+}
+#endif

@@ -1,0 +1,115 @@
+"""Values that lie on a grid of their own, such as counts and pixels: a lattice of that grid is coarser than the bound
+alone allows, and exact or nearly so."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A look at so many values tells most tensors; so many confirm a grid that was found there.
+FIRST_LOOK, LOOK = 64, 4096
+# Bounds of up to so many grid steps: beyond, there is little to gain.
+MOST_STEPS = 3
+MOST_NUMBER = 2.0**20
+# By how much wider than 2 eps the lattice must be; how many values at least; one in so many may be off the grid.
+WORTH_IT, LEAST_VALUES, FEW = 1.02, 256, 4096
+PART = 1 << 16
+FIT_ROUNDS = (64.0, 4096.0, MOST_NUMBER)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of `step` for values that are multiples of step / parts (parts is odd): each lies within
+    (parts - 1) / 2 of these from a lattice point."""
+
+    step: float
+    parts: int
+
+
+def _spaced(values: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Magnitudes of about `count` evenly spaced finite values, ascending, each once."""
+    flat = values.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        picked = np.abs(flat[:: max(1, flat.size // count)].astype(np.float64))
+    return np.unique(picked[np.isfinite(picked)])
+
+
+def _common_step(magnitudes: NDArray[np.float64], least: float) -> float:
+    """About the greatest number of which all are multiples but for a quarter of `least`; 0 where it is below `least`
+    (Euclid's algorithm on the smallest value and the gaps between values)."""
+    gaps = np.unique(np.diff(magnitudes, prepend=0.0))
+    gaps = gaps[gaps > least / 4]
+    if not gaps.size or gaps[0] < least:
+        return 0.0
+    step = float(gaps[0])
+    while True:
+        rest = np.abs(gaps - np.rint(gaps / step) * step)
+        largest = float(rest.max())
+        if largest <= least / 4:
+            return step
+        step = float(rest[rest > least / 4].min())
+        if step < least:
+            return 0.0
+
+
+def _fitted(magnitudes: NDArray[np.float64], step: float) -> float:
+    """The step by least squares, from small multiples to large ones."""
+    for most in FIT_ROUNDS:
+        near = magnitudes[magnitudes <= most * step]
+        numbers = np.rint(near / step)
+        square = math.fsum((numbers * numbers).tolist())  # exact, so the same on every machine
+        step = math.fsum((near * numbers).tolist()) / square if square else step
+    return step
+
+
+def _found(magnitudes: NDArray[np.float64], eps: float, single: bool) -> Grid | None:
+    """The grid of the sample's multiples of a common step, if its lattice is coarser than 2 eps."""
+    step = _common_step(magnitudes, eps / (MOST_STEPS + 0.5))
+    if step == 0.0:
+        return None
+    unit = _fitted(magnitudes, step)
+    parts = 2 * math.floor(eps / unit) + 1
+    wide = float(np.float32(unit * parts)) if single else unit * parts
+    return Grid(wide, parts) if parts <= 2 * MOST_STEPS + 1 and wide > WORTH_IT * 2 * eps else None
+
+
+def _fits(values: NDArray[Any], grid: Grid, eps: float) -> bool:
+    """Whether all values but one in FEW are near enough to multiples of the grid's step for its lattice."""
+    flat, unit, off = values.reshape(-1), grid.step / grid.parts, 0
+    room = eps - unit * (grid.parts // 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, flat.size, PART):
+            part = flat[start : start + PART].astype(np.float64)
+            numbers = np.rint(part * (1 / unit))
+            numbers *= unit
+            numbers -= part
+            off += int(np.count_nonzero(np.abs(numbers, out=numbers) > room))
+            if off > flat.size // FEW:
+                return False
+    return True
+
+
+def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
+    """The grid that nearly all values lie on, if its lattice is clearly coarser than 2 eps; the encoder stores what is
+    not on it.
+
+    values: any shape, float; eps > 0; single: the lattice's step is a float32.
+    """
+    if values.size < LEAST_VALUES:
+        return None
+    grid = None
+    for count in (FIRST_LOOK, LOOK):
+        magnitudes = _spaced(values, count)
+        near = magnitudes[magnitudes < eps * MOST_NUMBER]
+        if near.size < magnitudes.size * 0.9:  # a few spikes hide no grid
+            return None
+        if near.size < 2:
+            continue
+        grid = _found(near, eps, single)
+        if grid is None:
+            return None
+    return grid if grid is not None and _fits(values, grid, eps) else None
