@@ -60,23 +60,17 @@ def beyond_pointwise(x: Array, y: Array, r: float) -> Mask:
         near &= np.nextafter(magnitude, -np.inf) <= np.nextafter(limit, np.inf)
     near &= magnitude > 0
     if near.any():
-        over[near] = _settle(x[near], y[near], r)
+        over[near] = settle_pointwise(x[near], y[near], r)
     return over
 
 
-def _settle(x: Array, y: Array, r: float) -> Mask:
-    """beyond_pointwise by rational arithmetic, each distinct pair once."""
+def settle_pointwise(x: Array, y: Array, r: float) -> Mask:
+    """beyond_pointwise by rational numbers throughout, each distinct pair once."""
     pairs, inverse = np.unique(np.stack([x, y], axis=1), axis=0, return_inverse=True)
     ratio = Fraction(r)
     over = [abs(Fraction(float(a)) - Fraction(float(b))) > ratio * abs(Fraction(float(a))) for a, b in pairs]
     result: Mask = np.array(over, dtype=bool)[inverse.reshape(-1)]
     return result
-
-
-def changed_special(x: Array, y: Array) -> Mask:
-    """Where a NaN or an infinity of x did not come back bit for bit."""
-    changed: Mask = ~np.isfinite(widen(x)) & (bits(x) != bits(y))
-    return changed
 
 
 def changed_zero(x: Array, y: Array, exact_sign: bool = False) -> Mask:

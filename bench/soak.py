@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import queue
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench import campaign, machine
+from bench import campaign, machine, soak_judge
 from bench.soak_state import State, load
 from bench.soak_worker import Orders, Tally, run_case, work
 
@@ -38,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; printed")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--case", type=int, default=None, help="replay this one case of the seed")
+    parser.add_argument("--case", type=int, default=None, help="replay this one array of the seed, all its cases")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
     parser.add_argument("--folder", type=Path, default=Path("soak-violations"), help="where reproducers go")
     parser.add_argument("--state", type=Path, help="go on from what this file says, and keep it up to date: --values "
@@ -48,8 +50,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until enough values are checked; 0 without a violation, 1 with one."""
-    if args.case is not None:
-        return _replay(int(time.time()) if args.seed is None else args.seed, args.case, args.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            judge = soak_judge.build(Path(folder))
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"soak: the judge needs a C compiler: {error}", file=sys.stderr)
+            return 2
+        if args.case is not None:
+            return _replay(int(time.time()) if args.seed is None else args.seed, args.case, args.folder, judge)
+        return _go_on(args, judge)
+
+
+def _go_on(args: argparse.Namespace, judge: Path) -> int:
     try:
         state = load(args.state, args.seed, int(time.time()))
     except (ValueError, KeyError, TypeError) as error:
@@ -58,17 +70,17 @@ def run(args: argparse.Namespace) -> int:
     print(f"soak: seed {state.seed}, {args.jobs} processes, {machine.name()}", flush=True)
     if state.next:
         print(f"going on from case {state.next:,}: {_rate(state.total, state.seconds)}", flush=True)
-    _step(state, args)
+    _step(state, args, judge)
     _summary(state.total, state.seconds)
     if args.csv:
         campaign.record(args.csv, [_finding(state)])
     return int(bool(state.total.violations))
 
 
-def _step(state: State, args: argparse.Namespace) -> None:
+def _step(state: State, args: argparse.Namespace, judge: Path) -> None:
     """Go on until there is enough, or Ctrl-C."""
     start, before = time.monotonic(), state.seconds
-    crew = _start(state.seed, state.next, args.jobs, args.folder)
+    crew = _start(state.seed, state.next, args.jobs, args.folder, judge)
 
     def save() -> float:
         state.seconds = before + time.monotonic() - start
@@ -95,21 +107,22 @@ def _finding(state: State) -> campaign.Finding:
     )
 
 
-def _replay(seed: int, index: int, folder: Path) -> int:
+def _replay(seed: int, index: int, folder: Path, judge: Path) -> int:
     from bench.soak_case import draw
 
-    case, total = draw(seed, index), Tally()
-    print(case.describe())
-    run_case(case, total, folder)
+    total = Tally()
+    for case in draw(seed, index):
+        print(case.describe())
+        run_case(case, total, folder, soak_judge.load(judge))
     print("\n".join(total.violations) or "no violation")
     return int(bool(total.violations))
 
 
-def _start(seed: int, begin: int, jobs: int, folder: Path) -> Crew:
+def _start(seed: int, begin: int, jobs: int, folder: Path, judge: Path) -> Crew:
     context = multiprocessing.get_context("spawn")
     crew = Crew([], [context.Value("q", begin - 1) for _ in range(jobs)], context.Event(), context.Queue())
     for first in range(jobs):
-        orders = Orders(seed, begin + first, jobs, folder, crew.stop, crew.current[first], crew.reports)
+        orders = Orders(seed, begin + first, jobs, folder, judge, crew.stop, crew.current[first], crew.reports)
         process = context.Process(target=work, args=(orders,), daemon=True)
         process.start()
         crew.processes.append(process)
@@ -171,7 +184,9 @@ def _summary(total: Tally, seconds: float) -> None:
     print(f"{_rate(total, seconds)}, {total.refused} refused, {seconds:.0f} s")
     if total.frame_bytes:
         print(f"ratio over all: {total.raw_bytes / total.frame_bytes:.2f}")
-    for title, counts in (("dtype", total.by_dtype), ("bound", total.by_kind), ("source", total.by_source)):
+    shares = {"dtype": total.by_dtype, "bound": total.by_kind, "predictor": total.by_predictor,
+              "source": total.by_source}  # fmt: skip
+    for title, counts in shares.items():
         parts = [f"{key} {count:,}" for key, count in sorted(counts.items(), key=lambda item: -item[1])]
         print(f"values by {title}: {', '.join(parts)}")
     for text in total.violations[:_SHOWN]:

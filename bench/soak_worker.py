@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import exact
-from bench.soak_case import Case, draw
-from bench.soak_check import judge, native
+from bench.soak_case import VARIANTS, Case, draw
+from bench.soak_check import check, native
+from bench.soak_judge import Judge, load
 
 Array = NDArray[Any]
 
@@ -40,13 +40,14 @@ class Tally:
     by_dtype: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, int] = field(default_factory=dict)
     by_source: dict[str, int] = field(default_factory=dict)
+    by_predictor: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Sum up."""
         for name in ("cases", "values", "raw_bytes", "frame_bytes", "codec_s", "refused"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("by_dtype", "by_kind", "by_source"):
+        for name in ("by_dtype", "by_kind", "by_source", "by_predictor"):
             mine = getattr(self, name)
             for key, count in getattr(other, name).items():
                 mine[key] = mine.get(key, 0) + count
@@ -55,12 +56,16 @@ class Tally:
 
 @dataclass
 class Orders:
-    """What a process is told: its cases are first, first + stride ... of the seed, until `stop` is set."""
+    """What a process is told: its cases are first, first + stride ... of the seed, until `stop` is set.
+
+    judge: where the judge was built.
+    """
 
     seed: int
     first: int
     stride: int
     folder: Path
+    judge: Path
     stop: Event
     current: Synchronized[int]
     reports: Queue[Tally]
@@ -69,11 +74,12 @@ class Orders:
 def work(orders: Orders) -> None:
     """Process body."""
     signal(SIGINT, SIG_IGN)
-    tally, told = Tally(), time.monotonic()
+    judge, tally, told = load(orders.judge), Tally(), time.monotonic()
     index = orders.first
     while not orders.stop.is_set():
         orders.current.value = index
-        run_case(draw(orders.seed, index), tally, orders.folder)
+        for case in draw(orders.seed, index):
+            run_case(case, tally, orders.folder, judge)
         index += orders.stride
         if tally.violations or time.monotonic() - told > _REPORT_SECONDS:
             orders.reports.put(tally)
@@ -81,11 +87,11 @@ def work(orders: Orders) -> None:
     orders.reports.put(tally)
 
 
-def run_case(case: Case, tally: Tally, folder: Path) -> None:
+def run_case(case: Case, tally: Tally, folder: Path, judge: Judge) -> None:
     """Compress, decompress, judge; a violation is stored as a reproducer."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning out of the codec is a finding, too
-        problems, frame = _attempt(case, tally)
+        problems, frame = _attempt(case, tally, judge)
     tally.cases += 1
     tally.values += case.array.size
     tally.raw_bytes += case.array.nbytes
@@ -98,18 +104,20 @@ def run_case(case: Case, tally: Tally, folder: Path) -> None:
         tally.violations.append(f"{case.describe()}\n  " + "\n  ".join(problems) + f"\n  stored in {path}")
 
 
-def _attempt(case: Case, tally: Tally) -> tuple[list[str], bytes]:
+def _attempt(case: Case, tally: Tally, judge: Judge) -> tuple[list[str], bytes]:
     import szdnn
 
     frame = b""
     start = time.perf_counter()
     try:
         frame = _compress(case, case.threads)
-        decoded = szdnn.decompress(frame, threads=case.threads)
+        decoded = szdnn.decompress(frame, reference=case.reference, threads=case.threads)
         tally.codec_s += time.perf_counter() - start
-        problems = judge(case, decoded, szdnn.info(frame).eps)
+        info = szdnn.info(frame)
+        problems = check(judge, case, decoded, info.eps)
+        tally.by_predictor[info.predictor] = tally.by_predictor.get(info.predictor, 0) + case.array.size
         problems += _judge_frame(case, frame)
-        if case.index % 8 == 0:
+        if case.index % (8 * VARIANTS) == 8 * case.variant:
             problems += _repeat(case, frame, decoded)
     except szdnn.BoundError as error:
         tally.refused += 1
@@ -123,7 +131,9 @@ def _compress(case: Case, threads: int) -> bytes:
     import szdnn
 
     bound = szdnn.Lossless() if case.kind == "Lossless" else getattr(szdnn, case.kind)(case.amount)
-    options: dict[str, Any] = {"effort": case.effort, "predictor": case.predictor, "coder": case.coder}
+    options: dict[str, Any] = {
+        "effort": case.effort, "predictor": case.predictor, "coder": case.coder, "reference": case.reference,
+    }  # fmt: skip
     return bytes(szdnn.compress(case.array, bound, threads=threads, **options))
 
 
@@ -145,18 +155,18 @@ def _repeat(case: Case, frame: bytes, decoded: Array) -> list[str]:
     for threads in {1, 2, 4} - {case.threads}:
         if _compress(case, threads) != frame:
             problems.append(f"another frame with {threads} threads than with {case.threads}")
-        if not _same(szdnn.decompress(frame, threads=threads), decoded):
+        if not _same(szdnn.decompress(frame, reference=case.reference, threads=threads), decoded):
             problems.append(f"another array with {threads} threads than with {case.threads}")
     plain = native(case.array).copy()
     if bytes(_compress(replace(case, array=plain), 1)) != frame:
         problems.append("another frame for a C-ordered native copy")
     out = np.empty_like(plain)
-    szdnn.decompress(frame, out=out)
+    szdnn.decompress(frame, out=out, reference=case.reference)
     return problems if _same(out, decoded) else [*problems, "another array through out="]
 
 
 def _same(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(np.array_equal(exact.bits(a), exact.bits(b)))
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _judge_environment() -> list[str]:
@@ -169,11 +179,11 @@ def _judge_environment() -> list[str]:
 
 
 def _store(case: Case, frame: bytes, problems: list[str], folder: Path) -> Path:
-    """Everything needed to look at the case again: bit patterns, description, frame."""
+    """Everything needed to look at the case again: bytes of the values, description, frame."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"violation-{case.seed}-{case.index}.npz"
+    path = folder / f"violation-{case.seed}-{case.index}.{case.variant}.npz"
     text = np.array([case.describe(), *problems])
-    patterns = exact.bits(native(case.array))
+    patterns = native(case.array).reshape(-1).view(np.uint8)
     np.savez_compressed(
         path, bits=patterns, dtype=np.array(case.array.dtype.name), frame=np.frombuffer(frame, np.uint8), text=text
     )

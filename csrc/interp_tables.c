@@ -179,7 +179,7 @@ static void choose_table(interp_tables *t, uint32_t counts[256], interp_class_gr
     g->table = NULL;
     if (used <= 1)
         return;
-    freqs_fit(counts, g->n, own);
+    freqs_fit(counts, g->n, false, own);
     uint64_t least = (freqs_cost_bits(counts, own) + 16) << 16;
     g->tag = GROUP_NEW_TABLE;
     g->table = own;

@@ -32,6 +32,18 @@ void mix_tables_make(mix_tables *t)
         t->rate[i] = (uint16_t)(131072 / (2 * i + 3));
 }
 
+/* Adaptive probabilities of 1/2 that were never used, copied from what is in the first-level cache. */
+static void fill_slots(uint32_t *slots, size_t n)
+{
+    enum { MOST = 1024 };
+    slots[0] = 1u << 31;
+    for (size_t done = 1, part; done < n; done += part) {
+        part = done < MOST ? done : MOST;
+        part = part < n - done ? part : n - done;
+        memcpy(slots + done, slots, part * sizeof *slots);
+    }
+}
+
 static void fill_weights(mix_weights *w, size_t n, unsigned inputs, int32_t value)
 {
     memset(w, 0, n * sizeof *w);
@@ -53,12 +65,8 @@ static void begin_row(mix_model *m)
 void mix_model_begin(mix_model *m, size_t width, size_t phase, unsigned level, mix_column *columns)
 {
     mix_tables_make(&m->t);
-    for (size_t i = 0; i < MIX_ROWS; i++)
-        for (size_t k = 0; k < MIX_NODES; k++)
-            m->slots[i][k] = 1u << 31;
-    for (size_t i = 0; i < MIX_SIGNS; i++)
-        for (size_t k = 0; k < 256; k++)
-            m->signs[i][k] = 1u << 31;
+    fill_slots(m->slots[0], MIX_ROWS * MIX_NODES);
+    fill_slots(m->signs[0], MIX_SIGNS * 256);
     fill_weights(m->by_node, MIX_NODES * 4, MIX_MODELS, 4681);
     fill_weights(m->by_trust, 72, MIX_MODELS, 4681);
     fill_weights(m->by_class, 8, MIX_SIGNS, 8192);

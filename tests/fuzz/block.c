@@ -1,6 +1,6 @@
 /* Any bytes as a block under a header that is as it should be. */
 #include "decode.h"
-#include "plan.h"
+#include "values.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -10,7 +10,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     uint64_t block = read_u8(&r) % p.h.blocks;
     reader payload = guarded_input(0, r.at, reader_left(&r), size & 1);
-    CHECK(szd_decode_scratch(&p.h) <= SCRATCH_MOST + 2 * 8 * PLAN_MOST + (p.h.mixed ? MIXING_MOST : 0));
-    decode_all_ways(&p.h, block, payload.at, reader_left(&payload));
+    plan_reference(&p, SEEDS_REFERENCE, NULL, guarded(BUFFER_REFERENCE, (size_t)p.h.elements * 8, size & 1));
+    CHECK(szd_decode_scratch(&p.h) <= scratch_allowed(&p.h, 8 * PLAN_MOST));
+    block_input input = input_of(&p.h, block, payload.at, reader_left(&payload), p.options.reference);
+    decode_all_ways(&input);
     return 0;
 }

@@ -1,7 +1,8 @@
 /* Any bytes as a frame: first as they are, then with the header's checksum put right, as a forger would. */
 #include "decode.h"
+#include "values.h"
 
-static const size_t OUTPUT_MOST = 1 << 20; /* what a caller's max_bytes would allow */
+static const size_t OUTPUT_MOST = 1 << 17; /* what a caller's max_bytes would allow */
 
 static bool is_small(const uint8_t *frame, size_t size) { return size > 8 && frame[0] == 0xF5 && frame[1] == 's'; }
 
@@ -26,19 +27,26 @@ static void decode(const uint8_t *frame, size_t size)
         return;
     CHECK(h.header_bytes <= size && h.blocks <= (h.single ? 1 : size / SZD_INDEX_ENTRY));
     CHECK(h.elements == 0 || h.elements <= ((uint64_t)1 << 60) / h.element_bytes);
-    CHECK(szd_decode_scratch(&h) <= SCRATCH_MOST + 2 * size + (h.mixed ? MIXING_MOST : 0));
+    CHECK(szd_decode_scratch(&h) <= scratch_allowed(&h, size));
     if (h.elements * h.element_bytes > OUTPUT_MOST || largest_tile(&h) * h.element_bytes > OUTPUT_MOST)
         return;
+    uint8_t *reference = NULL;
+    if (h.predictor == SZD_PREDICT_REFERENCE) {
+        reference = guarded(BUFFER_REFERENCE, (size_t)h.elements * 8, size & 1);
+        fill_reference(&h, SEEDS_REFERENCE, NULL, reference);
+    }
     if (h.single) {
+        block_input input = input_of(&h, 0, frame + h.header_bytes, size - (size_t)h.header_bytes - 4, reference);
         if (h.blocks)
-            decode_all_ways(&h, 0, frame + h.header_bytes, size - (size_t)h.header_bytes - 4);
+            decode_all_ways(&input);
         return;
     }
     const uint8_t *index = frame + h.header_bytes - 4 - SZD_INDEX_ENTRY * h.blocks, *at = frame + h.header_bytes;
     for (uint64_t b = 0; b < h.blocks; b++) {
         size_t length = load_u32(index + SZD_INDEX_ENTRY * b);
         CHECK(length <= (size_t)(frame + size - at));
-        decode_all_ways(&h, b, at, length);
+        block_input input = input_of(&h, b, at, length, reference);
+        decode_all_ways(&input);
         at += length;
     }
     CHECK(at == frame + size);

@@ -3,12 +3,14 @@
 #define SZD_FUZZ_PLAN_H
 #include "fuzz.h"
 
-enum { PLAN_MOST = 1 << 15, PLAN_AXIS = 64 }; /* elements; extent of an axis with bounds of its own */
+enum { PLAN_MOST = 1 << 15, PLAN_AXIS = 64, PLAN_BLOCKS = 16 }; /* elements; extent of an axis with its own bounds */
+/* Plans draw predictors below this one: the only place to change when there is another. */
+enum { PLAN_PREDICTORS = SZD_PREDICT_INTERPOLATION + 1 };
 
 typedef struct plan {
     szd_header h;
     szd_options options;
-    uint8_t axis_eps[8 * PLAN_AXIS];
+    uint8_t axis_eps[8 * PLAN_AXIS], digests[8 * PLAN_BLOCKS];
 } plan;
 
 static const uint8_t PLAN_DTYPES[] = {0,  1,  2,  3,  0,  1,  2,  3,  2,  3,  16, 17, 18, 19, 20,
@@ -30,7 +32,8 @@ static inline double plan_eps(reader *r)
 static inline void plan_shape(reader *r, szd_header *h)
 {
     h->rank = read_u8(r) % 6;
-    uint32_t left = PLAN_MOST, fewer = read_u8(r) % 12; /* small arrays are tried more often in a second */
+    unsigned size = read_u8(r), fewer = size % 12; /* small arrays are tried more often in a second */
+    uint32_t left = size >= 250 ? PLAN_MOST : size >= 220 ? PLAN_MOST / 8 : PLAN_MOST / 64;
     for (unsigned a = 0; a < h->rank; a++) {
         uint32_t extent = a + 1 < h->rank ? any_below(r, 64) : any_u16(r) >> fewer;
         extent = extent < left ? extent : left;
@@ -74,6 +77,20 @@ static inline void plan_tiles(reader *r, szd_header *h)
     }
 }
 
+/* Brings the rest in line with what the predictor allows, so that few plans are lost. */
+static inline void plan_predictor(reader *r, plan *p)
+{
+    szd_header *h = &p->h;
+    if (h->predictor == SZD_PREDICT_REFERENCE) {
+        h->reference_dtype = h->kind == SZD_LOSSLESS ? h->dtype : read_u8(r) % (DT_F64 + 1);
+        h->reference_digests = p->digests;
+        if (h->tile_rank > 1)
+            h->tile_rank = 0;
+    } else if (h->predictor == SZD_PREDICT_INTERPOLATION) {
+        h->wide_bits = h->mixed = h->has_axis = 0;
+    }
+}
+
 /* False where the bytes do not make a header that the format allows. */
 static inline bool plan_read(reader *r, plan *p)
 {
@@ -84,12 +101,13 @@ static inline bool plan_read(reader *r, plan *p)
     plan_shape(r, h);
     plan_lattice(r, p);
     plan_tiles(r, h);
-    h->predictor = read_u8(r) % (SZD_PREDICT_REGRESSION + 1);
+    h->predictor = read_u8(r) % PLAN_PREDICTORS;
     h->edge = 2 + read_u8(r) % 63;
     h->fraction_bits = read_u8(r) % 13;
     unsigned how = read_u8(r);
     h->mixed = h->kind != SZD_LOSSLESS && how >= 240;
-    p->options = (szd_options){coders[how % 4], SZD_ISA_SCALAR};
-    return szd_header_complete(h) == SZD_OK && h->elements <= PLAN_MOST && h->blocks <= 256;
+    p->options = (szd_options){.coder = coders[how % 4], .isa = SZD_ISA_SCALAR};
+    plan_predictor(r, p);
+    return szd_header_complete(h) == SZD_OK && h->elements <= PLAN_MOST && h->blocks <= PLAN_BLOCKS;
 }
 #endif

@@ -4,13 +4,14 @@
 #include "values.h"
 
 enum { BUFFER_VALUES = 0, BUFFER_ENCODE = 1, BUFFER_CODED = 2, BUFFER_CODED_VECTOR = 3, BUFFER_WHOLE = 4 };
+enum { ENCODE_REFILL = 1 << 16 };
 
 static size_t encode_as(plan *p, uint32_t isa, const uint8_t *values, uint64_t block, uint8_t *out)
 {
     size_t need = szd_encode_scratch(&p->h), size;
     int64_t saving;
     uint8_t *scratch = guarded(BUFFER_ENCODE, need, block & 1);
-    memset(scratch, isa == SZD_ISA_SCALAR ? 0 : 0x5a, need);
+    memset(scratch, isa == SZD_ISA_SCALAR ? 0 : 0x5a, need < ENCODE_REFILL ? need : ENCODE_REFILL);
     p->options.isa = isa;
     CHECK(szd_encode_block(&p->h, &p->options, values, block, scratch, need, out, szd_block_bound(&p->h), &size,
                            &saving) == SZD_OK);
@@ -45,6 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *values = guarded(BUFFER_VALUES, bytes, size & 1), *whole = guarded(BUFFER_WHOLE, bytes, size & 1);
     uint8_t *coded = guarded(BUFFER_CODED, bound, size & 1), *other = guarded(BUFFER_CODED_VECTOR, bound, ~size & 1);
     fill(&r, &p.h, values);
+    uint64_t seed = any_u64(&r);
+    plan_reference(&p, seed, seed % 4 ? values : NULL, guarded(BUFFER_REFERENCE, (size_t)p.h.elements * 8, size & 1));
     uint64_t strides[SZD_MAX_TILE_RANK];
     tile_strides(&p.h, strides);
     for (uint64_t b = 0; b < p.h.blocks; b++) {
@@ -53,11 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             CHECK(encode_as(&p, isa, values, b, other) == length);
             CHECK(memcmp(coded, other, length) == 0);
         }
-        CHECK(decode_all_ways(&p.h, b, coded, length) == SZD_OK);
-        tile t;
-        tile_of(&p.h, b, &t);
-        uint8_t *place = whole + first_element(&t, strides) * p.h.element_bytes;
-        CHECK(decode_as(&p.h, SZD_ISA_AUTO, b, coded, length, place, strides) == SZD_OK);
+        block_input input = input_of(&p.h, b, coded, length, p.options.reference);
+        CHECK(decode_all_ways(&input) == SZD_OK);
+        uint8_t *place = whole + first_element(&input.t, strides) * p.h.element_bytes;
+        CHECK(decode_as(&input, (szd_options){.isa = SZD_ISA_AUTO}, place, strides) == SZD_OK);
     }
     check_bound(&p.h, values, whole);
     return 0;

@@ -3,10 +3,10 @@
 #include "values.h"
 #include <sys/stat.h>
 
-enum { SEED_BYTES = 1 << 21, SEED_MOST = 1 << 14, SEED_PLAN = 160, SEED_SYMBOLS = 6000 };
+enum { SEED_BYTES = 1 << 21, SEED_MOST = 1 << 14, SEED_PLAN = 160, SEED_SYMBOLS = 2500 };
 static const char *folder;
 static uint64_t state = 1;
-static uint8_t coded[SEED_BYTES], scratch[1 << 25], values[PLAN_MOST * 8];
+static uint8_t coded[SEED_BYTES], scratch[1 << 25], values[PLAN_MOST * 8], reference[PLAN_MOST * 8];
 static unsigned number;
 
 static uint32_t dice(uint32_t below) { return (uint32_t)(noise(&state) % below); }
@@ -120,9 +120,9 @@ static void seed_tokens(void)
     seed_end("tokens", &w);
 
     w = seed_begin();
-    size_t few = n < 500 ? n : 500;
-    write_u16(&w, (unsigned)few);
-    write_u16(&w, (unsigned)width);
+    size_t few = n < 255 ? n : 255; /* in the form of mix.c's small numbers */
+    write_u16(&w, 8 * (unsigned)few + 1);
+    write_u16(&w, 8 * (unsigned)width + 1);
     write_u16(&w, 0);
     write_u8(&w, 0);
     mix_encode(residuals, few, width, 0, scratch, &w);
@@ -186,7 +186,7 @@ static bool seed_small_frame(plan *p)
 
 static void seed_frame(plan *p)
 {
-    static uint8_t index[256 * SZD_INDEX_ENTRY];
+    static uint8_t index[PLAN_BLOCKS * SZD_INDEX_ENTRY];
     if (dice(2) && seed_small_frame(p))
         return;
     writer w = seed_begin();
@@ -209,6 +209,10 @@ static void seed_blocks(void)
     size_t used = some_plan(&p, bytes);
     reader r = {bytes + used, bytes + SEED_PLAN, false};
     fill(&r, &p.h, values);
+    plan_reference(&p, SEEDS_REFERENCE, NULL, reference);
+    if (p.options.reference && p.h.reference_dtype == p.h.dtype && dice(3))
+        for (uint64_t i = 0; i < p.h.elements * p.h.element_bytes; i += p.h.element_bytes)
+            put_near(values + i, reference + i, p.h.element_bytes, noise(&state));
     writer w = seed_begin();
     write_bytes(&w, bytes, SEED_PLAN);
     seed_end("roundtrip", &w);

@@ -54,4 +54,47 @@ static inline void fill(reader *r, const szd_header *h, uint8_t *values)
                 values[k] = from[(i + k) % left];
     }
 }
+
+/* An element near another of its dtype: the same, or with other low bits. */
+static inline void put_near(uint8_t *to, const uint8_t *from, unsigned bytes, uint64_t z)
+{
+    memcpy(to, from, bytes);
+    if (z >> 62)
+        to[z >> 59 & 1 ? 0 : bytes - 1] ^= (uint8_t)(z & z >> 8 & 255);
+}
+
+enum { SEEDS_REFERENCE = 7 }; /* seed of the reference that frames and blocks among the seeds are differences to */
+
+/* Elements of a reference: noise, or (near) like the values themselves. */
+static inline void fill_reference(const szd_header *h, uint64_t seed, const uint8_t *near, uint8_t *elements)
+{
+    unsigned bytes = dtype_of(h->reference_dtype).element_bytes;
+    for (uint64_t i = 0; i < h->elements; i++, elements += bytes) {
+        uint64_t z = noise(&seed);
+        const uint8_t *from = near ? near + i * h->element_bytes : NULL;
+        if (!from)
+            put_value(h->reference_dtype, (double)(int64_t)z * 0x1p-66, elements, bytes);
+        else if (h->reference_dtype == h->dtype)
+            put_near(elements, from, bytes, z);
+        else
+            put_value(h->reference_dtype, load_as_double(h->dtype, from), elements, bytes);
+    }
+}
+
+/* Gives the plan a reference, if its predictor wants one: what it needs in `elements`. */
+static inline void plan_reference(plan *p, uint64_t seed, const uint8_t *near, uint8_t *elements)
+{
+    const szd_header *h = &p->h;
+    if (h->predictor != SZD_PREDICT_REFERENCE)
+        return;
+    fill_reference(h, seed, near, elements);
+    unsigned bytes = dtype_of(h->reference_dtype).element_bytes;
+    p->options.reference = elements;
+    for (uint64_t b = 0; b < h->blocks; b++) {
+        tile t;
+        CHECK(tile_of(h, b, &t));
+        uint64_t sum = digest(elements + t.origin[0] * bytes, t.origin[0], t.count, bytes, SZD_ISA_SCALAR);
+        store_u64(p->digests + 8 * b, sum);
+    }
+}
 #endif
