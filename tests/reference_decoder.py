@@ -1206,7 +1206,7 @@ def read_short(mode: int, reader: Reader, n: int) -> list[int]:
     """§6, short blocks: the mode says k and whether there is a base."""
     k = mode - (48 if mode >= 48 else 16)
     base = reader.svarint32() if mode >= 48 else -128
-    low = reader.fixed_numbers(n, k)
+    low = read_packed(reader, n, k)
     high = high_parts(decode_short_rans(reader, n), base, None)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
