@@ -60,12 +60,16 @@ class Recipe:
     every: int = 8
     low_precision: bool = False
     average: float = 0.1
-    floor: float = 0.1
+    floor: float = 0.02
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Where training stands after a pass: the mean task loss in it, estimated bytes, what a byte costs in loss."""
+    """Where training stands after a pass: the mean task loss in it, estimated bytes, what a byte costs in loss.
+
+    bytes: of the archive of the running means. estimate: these times what the estimate for the last step's weights is
+    off by.
+    """
 
     done: float
     loss: float
@@ -204,7 +208,6 @@ class Training:
             [{"params": weights, "lr": recipe.rate}, {"params": learned, "lr": recipe.step_rate}], fused=True
         )
         means = RunningMeans([*weights, *learned], recipe.average * steps)
-        excess = 1.0
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, recipe.floor))
         step, losses = 0, 0.0
         while step < steps:
@@ -217,7 +220,7 @@ class Training:
                     self.size.refresh(learn=step % (2 * recipe.every) == 0)
                     if self.size.has_drifted:
                         self.size.calibrate(self.state(), self.plan())
-                    price.update(self.size.bytes * excess, step / steps)
+                    price.update(self.size.bytes, step / steps)
                 self.size.add_gradients(price.now)
                 optimizer.step()
                 means.update()
@@ -229,8 +232,8 @@ class Training:
                     real = self.size.calibrate(self.state(), self.plan())
                     means.swap()
                     made = len(api.dumps(self.state(), self.plan(), effort=EFFORT, verify=False))
-                    excess = made / real
-                    yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), estimate * excess, made, price.now)
+                    off = estimate / real
+                    yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), off * made, made, price.now)
                     losses = 0.0
                     if step < steps:
                         means.swap()
