@@ -281,7 +281,7 @@ def isa_available() -> str:
 
 
 def stats(dtype_code: int, data: NDArray[Any]) -> Any:
-    """szd_stats of a C-contiguous array: finite, zeros, min, max, least_magnitude, constant."""
+    """szd_stats of a C-contiguous array: finite, min, max, constant."""
     found = ffi.new("szd_stats *")
     check(lib.szd_stats_of(dtype_code, options(), pointer(data), data.size, found), "statistics")
     return found
