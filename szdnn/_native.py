@@ -190,7 +190,7 @@ class Encoder:
         return {name: bits[number] for name, number in PREDICTORS.items()}
 
     def neighbours_alike(self, volume: int, least: int) -> bool:
-        """Whether neighbours along an axis of at least `least` values correlate, in a box of at most `volume` values."""
+        """Whether neighbours along an axis of at least `least` values correlate, in a box of `volume` values."""
         alike = ffi.new("uint32_t *")
         check(lib.szd_neighbours_alike(self._header.c, self._data, volume, least, alike), "neighbours")
         return bool(alike[0])
