@@ -11,18 +11,24 @@ static inline uint32_t load_u32(const uint8_t *p) { return (uint32_t)load_u16(p)
 static inline uint64_t load_u64(const uint8_t *p) { return (uint64_t)load_u32(p) | (uint64_t)load_u32(p + 4) << 32; }
 static inline void store_u16(uint8_t *p, uint16_t v)
 {
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = (uint16_t)(v << 8 | v >> 8);
+#endif
+    memcpy(p, &v, sizeof v);
 }
 static inline void store_u32(uint8_t *p, uint32_t v)
 {
-    store_u16(p, (uint16_t)v);
-    store_u16(p + 2, (uint16_t)(v >> 16));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap32(v);
+#endif
+    memcpy(p, &v, sizeof v);
 }
 static inline void store_u64(uint8_t *p, uint64_t v)
 {
-    store_u32(p, (uint32_t)v);
-    store_u32(p + 4, (uint32_t)(v >> 32));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    memcpy(p, &v, sizeof v);
 }
 
 static inline double load_f64(const uint8_t *p)

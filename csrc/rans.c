@@ -149,14 +149,19 @@ bool rans_begin(rans_decoder *d, unsigned lanes_log2, const uint8_t *payload, si
     return !b.failed;
 }
 
+/* Entries are stored four at a time; those beyond a symbol's last are the next one's first or in the margin. */
 void rans_use(rans_decoder *d, const freq_table *t)
 {
     uint32_t slot = 0, *table = d->entries + RANS_MARGIN;
     for (unsigned s = t->lo; s <= t->hi; s++) {
-        uint32_t entry = (uint32_t)t->f[s] << 8 | s;
-        for (uint32_t i = 0; i < t->f[s]; i++)
-            table[slot + i] = entry | i << 20;
-        slot += t->f[s];
+        const uint32_t f = t->f[s], step = 1u << 20;
+        uint32_t four[4] = {f << 8 | s, (f << 8 | s) + step, (f << 8 | s) + 2 * step, (f << 8 | s) + 3 * step};
+        for (uint32_t i = 0; i < f; i += 4) {
+            memcpy(table + slot + i, four, sizeof four);
+            for (unsigned k = 0; k < 4; k++)
+                four[k] += 4 * step;
+        }
+        slot += f;
     }
     assert(slot == PROB_SUM);
     d->words_are_rare = rans_words_are_rare(t);

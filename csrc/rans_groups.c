@@ -19,22 +19,28 @@ static void make_steps(const rans_encode_table *e, step steps[256])
 
 /* Where nearly all symbols are the same one, a branch knows that no word is stored and nothing waits for that;
  * elsewhere it would be as good as random, and each word is written, to be kept only when the state must shrink. */
+INLINE uint8_t *encode_one(const step *p, uint32_t *x, bool words_are_rare, uint8_t *at)
+{
+    uint32_t y = *x, emit = y >= p->limit;
+    if (!words_are_rare || emit) {
+        store_u16(at - 2, (uint16_t)y);
+        at -= 2 * emit;
+        y >>= 16 * emit;
+    }
+    *x = y + (uint32_t)(y * p->reciprocal >> 44) * p->complement + p->first;
+    return at;
+}
+
 INLINE uint8_t *encode_groups(const step *steps, const uint8_t *symbols, size_t groups, uint32_t *state, size_t lanes,
                               bool words_are_rare, uint8_t *at)
 {
+    const size_t several = lanes < 4 ? 1 : 4; /* fewer steps of the loop */
     uint32_t x[MOST_LANES];
     memcpy(x, state, lanes * sizeof *x);
     for (size_t g = groups; g-- > 0;)
-        for (size_t j = lanes; j-- > 0;) {
-            const step *p = steps + symbols[g * lanes + j];
-            uint32_t y = x[j], emit = y >= p->limit;
-            if (!words_are_rare || emit) {
-                store_u16(at - 2, (uint16_t)y);
-                at -= 2 * emit;
-                y >>= 16 * emit;
-            }
-            x[j] = y + (uint32_t)(y * p->reciprocal >> 44) * p->complement + p->first;
-        }
+        for (size_t j = lanes; j > 0; j -= several)
+            for (size_t k = j; k-- > j - several;)
+                at = encode_one(steps + symbols[g * lanes + k], x + k, words_are_rare, at);
     memcpy(state, x, lanes * sizeof *x);
     return at;
 }
@@ -61,28 +67,37 @@ uint8_t *rans_encode_groups(const rans_encode_table *e, const uint8_t *symbols, 
     }
 }
 
-/* While the words left are enough for any group; returns the symbols done. Branches as above. */
+/* One symbol; where the next word is. Branches as above. */
+INLINE const uint8_t *decode_one(const uint32_t *table, uint32_t *x, uint8_t *out, bool words_are_rare,
+                                 const uint8_t *at)
+{
+    uint32_t e = table[*x & (PROB_SUM - 1)];
+    *out = (uint8_t)e;
+    uint32_t y = (e >> 8 & 0xfff) * (*x >> PROB_BITS) + (e >> 20), more = y < RANS_STATE_MIN;
+    if (words_are_rare) {
+        if (more)
+            y = y << 16 | load_u16(at);
+        *x = y;
+    } else {
+        uint32_t grown = y << 16 | load_u16(at);
+        *x = y ^ ((y ^ grown) & (0u - more));
+    }
+    return at + 2 * more;
+}
+
+/* While the words left are enough for any group; returns the symbols done. */
 INLINE size_t decode_groups(rans_decoder *d, uint8_t *restrict out, size_t n, size_t lanes, bool words_are_rare)
 {
+    const size_t several = lanes < 4 ? 1 : 4; /* fewer steps of the loop */
     const uint32_t *table = rans_table(d);
     const uint8_t *at = d->at;
     uint32_t x[MOST_LANES];
     size_t done = 0;
     memcpy(x, d->state, lanes * sizeof *x);
     for (; n - done >= lanes && (size_t)(d->end - at) >= 2 * lanes; done += lanes)
-        for (size_t j = 0; j < lanes; j++) {
-            uint32_t e = table[x[j] & (PROB_SUM - 1)];
-            out[done + j] = (uint8_t)e;
-            uint32_t y = (e >> 8 & 0xfff) * (x[j] >> PROB_BITS) + (e >> 20), more = y < RANS_STATE_MIN;
-            if (words_are_rare) {
-                if (more)
-                    y = y << 16 | load_u16(at);
-                x[j] = y;
-            } else {
-                x[j] = y << (16 * more) | (load_u16(at) & (0u - more));
-            }
-            at += 2 * more;
-        }
+        for (size_t j = 0; j < lanes; j += several)
+            for (size_t k = j; k < j + several; k++)
+                at = decode_one(table, x + k, out + done + k, words_are_rare, at);
     memcpy(d->state, x, lanes * sizeof *x);
     d->at = at;
     return done;

@@ -32,13 +32,16 @@ int numbers_begin(packed_numbers *p, reader *r, size_t n, unsigned k)
     return packed_is_padded(last, n % SEGMENT, k) ? SZD_OK : SZD_BLOCK_NUMBERS;
 }
 
-/* At most the next n, to the segment's end. */
+/* At most the next n, to the segment's end; of 0 bits all. */
 void numbers_next(packed_numbers *p, size_t n, uint32_t isa, packed_run *run)
 {
+    run->n = n;
+    run->k = p->k;
+    if (!p->k)
+        return;
     const size_t start = p->next / SEGMENT * SEGMENT, from = p->next - start;
     const size_t length = p->n - start < SEGMENT ? p->n - start : SEGMENT;
     run->n = length - from < n ? length - from : n;
-    run->k = p->k;
     low_slices(p->at + start / SEGMENT * packed_bytes(SEGMENT, p->k), length, p->k, MOST_LOW_SLICES, isa, run->slices,
                run->rest);
     for (unsigned k = 0; k < MOST_LOW_SLICES; k++)
@@ -78,7 +81,9 @@ INLINE int32_t joined(const uint8_t *symbols, uint32_t base, unsigned k, const u
 INLINE void join_slices(const uint8_t *symbols, uint32_t base, const packed_run *low, unsigned count,
                         int32_t *restrict out)
 {
-    const uint8_t *slices[MOST_LOW_SLICES] = {low->slices[0], low->slices[1], low->slices[2]};
+    const uint8_t *slices[MOST_LOW_SLICES];
+    for (unsigned j = 0; j < count; j++)
+        slices[j] = low->slices[j];
     const size_t n = low->n;
     const unsigned k = low->k;
     for (size_t i = 0; i < n; i++)
@@ -88,7 +93,9 @@ INLINE void join_slices(const uint8_t *symbols, uint32_t base, const packed_run 
 INLINE void values_of_slices(const uint8_t *symbols, uint32_t base, const packed_run *low, uint32_t dtype, float step,
                              unsigned count, uint8_t *restrict values)
 {
-    const uint8_t *slices[MOST_LOW_SLICES] = {low->slices[0], low->slices[1], low->slices[2]};
+    const uint8_t *slices[MOST_LOW_SLICES];
+    for (unsigned j = 0; j < count; j++)
+        slices[j] = low->slices[j];
     const size_t n = low->n;
     const unsigned k = low->k;
     for (size_t i = 0; i < n; i++)

@@ -9,8 +9,8 @@ static double magnitude(double x) { return x < 0 ? -x : x; }
 static bool supported(uint32_t dtype) { return dtype <= DT_F64; }
 
 typedef struct extremes {
-    double min, max, least;
-    uint64_t finite, zeros;
+    double min, max;
+    uint64_t finite;
 } extremes;
 
 static void look(uint32_t dtype, const uint8_t *data, uint64_t count, extremes *e)
@@ -21,68 +21,56 @@ static void look(uint32_t dtype, const uint8_t *data, uint64_t count, extremes *
         if (!is_finite(x))
             continue;
         e->finite++;
-        e->zeros += x == 0;
         e->min = x < e->min ? x : e->min;
         e->max = x > e->max ? x : e->max;
-        if (x != 0 && magnitude(x) < e->least)
-            e->least = magnitude(x);
     }
 }
 
-/* The loop over many, for both widths. Sixteen accumulators of each kind: a loop over them vectorises, where one would
- * have to be reassociated. */
-#define LOOK(name, type, huge, target)                                                                  \
-    target static void name(const type *x, size_t groups, lanes_##type *a)                              \
-    {                                                                                                   \
-        lanes_##type l = *a;                                                                            \
-        for (size_t g = 0; g < groups; g++)                                                             \
-            for (size_t k = 0; k < 16; k++) {                                                           \
-                type v = x[16 * g + k], m = v < 0 ? -v : v;                                             \
-                bool finite = m <= (huge), zero = v == 0;                                               \
-                type low = finite ? v : (huge), high = finite ? v : -(huge), small = zero ? (huge) : m; \
-                l.finite[k] += finite;                                                                  \
-                l.zeros[k] += zero;                                                                     \
-                l.min[k] = low < l.min[k] ? low : l.min[k];                                             \
-                l.max[k] = high > l.max[k] ? high : l.max[k];                                           \
-                l.least[k] = small < l.least[k] ? small : l.least[k];                                   \
-            }                                                                                           \
-        *a = l;                                                                                         \
+/* The loop over many, for both widths; false where a value is not finite. So many accumulators of each kind that a loop
+ * over them is vectorised, not unrolled; one would have to be reassociated. */
+enum { LANES = 32 };
+#define LOOK(name, type, target)                                           \
+    target static bool name(const type *x, size_t groups, lanes_##type *a) \
+    {                                                                      \
+        lanes_##type l = *a;                                               \
+        for (size_t g = 0; g < groups; g++)                                \
+            for (size_t k = 0; k < LANES; k++) {                           \
+                type v = x[LANES * g + k];                                 \
+                l.min[k] = v < l.min[k] ? v : l.min[k];                    \
+                l.max[k] = v > l.max[k] ? v : l.max[k];                    \
+                l.odd[k] += v - v;                                         \
+            }                                                              \
+        *a = l;                                                            \
+        for (size_t k = 1; k < LANES; k++)                                 \
+            l.odd[0] += l.odd[k];                                          \
+        return l.odd[0] == 0;                                              \
     }
-#define LOOK_TYPE(type, huge)                                                                          \
-    typedef struct lanes_##type {                                                                      \
-        type min[16], max[16], least[16];                                                              \
-        uint32_t finite[16], zeros[16];                                                                \
-    } lanes_##type;                                                                                    \
-    LOOK(look_##type##_scalar, type, huge, )                                                           \
-    LOOK(look_##type##_avx2, type, huge, TARGET_AVX2)                                                  \
-    LOOK(look_##type##_avx512, type, huge, TARGET_AVX512)                                              \
-    static void look_##type(const type *x, size_t n, uint32_t isa, extremes *e)                        \
-    {                                                                                                  \
-        lanes_##type a;                                                                                \
-        memset(&a, 0, sizeof a);                                                                       \
-        for (size_t k = 0; k < 16; k++) {                                                              \
-            a.min[k] = a.least[k] = (huge);                                                            \
-            a.max[k] = -(huge);                                                                        \
-        }                                                                                              \
-        PICK(isa, look_##type)(x, n / 16, &a);                                                         \
-        for (size_t k = 0; k < 16; k++)                                                                \
-            merge(e, a.finite[k], a.zeros[k], (double)a.min[k], (double)a.max[k], (double)a.least[k]); \
+#define LOOK_TYPE(type, dtype)                                                       \
+    typedef struct lanes_##type {                                                    \
+        type min[LANES], max[LANES], odd[LANES]; /* odd: NaN from such a value on */ \
+    } lanes_##type;                                                                  \
+    LOOK(look_##type##_scalar, type, )                                               \
+    LOOK(look_##type##_avx2, type, TARGET_AVX2)                                      \
+    LOOK(look_##type##_avx512, type, TARGET_AVX512)                                  \
+    static void look_##type(const type *x, size_t n, uint32_t isa, extremes *e)      \
+    {                                                                                \
+        lanes_##type a;                                                              \
+        for (size_t k = 0; k < LANES; k++) {                                         \
+            a.min[k] = a.max[k] = x[k];                                              \
+            a.odd[k] = 0;                                                            \
+        }                                                                            \
+        if (!PICK(isa, look_##type)(x, n / LANES, &a)) {                             \
+            look(dtype, (const uint8_t *)x, n, e);                                   \
+            return;                                                                  \
+        }                                                                            \
+        e->finite += n;                                                              \
+        for (size_t k = 0; k < LANES; k++) {                                         \
+            e->min = (double)a.min[k] < e->min ? (double)a.min[k] : e->min;          \
+            e->max = (double)a.max[k] > e->max ? (double)a.max[k] : e->max;          \
+        }                                                                            \
     }
-
-static void merge(extremes *e, uint64_t finite, uint64_t zeros, double min, double max, double least)
-{
-    e->finite += finite;
-    e->zeros += zeros;
-    if (finite) {
-        e->min = min < e->min ? min : e->min;
-        e->max = max > e->max ? max : e->max;
-    }
-    if (finite > zeros)
-        e->least = least < e->least ? least : e->least;
-}
-
-LOOK_TYPE(float, 0x1.fffffep127f)
-LOOK_TYPE(double, 0x1.fffffffffffffp1023)
+LOOK_TYPE(float, DT_F32)
+LOOK_TYPE(double, DT_F64)
 
 static void look_chunks(uint32_t dtype, const uint8_t *data, uint64_t whole, uint32_t isa, extremes *e)
 {
@@ -114,13 +102,12 @@ int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
     const double huge = 0x1.fffffffffffffp1023;
-    extremes e = {huge, -huge, huge, 0, 0};
+    extremes e = {huge, -huge, 0};
     unsigned bytes = dtype_of(dtype).element_bytes;
-    uint64_t whole = count & ~(uint64_t)15;
+    uint64_t whole = count & ~(uint64_t)(LANES - 1);
     look_chunks(dtype, data, whole, isa_resolve(options->isa), &e);
     look(dtype, data + whole * bytes, count - whole, &e);
-    *stats =
-        (szd_stats){e.finite, e.zeros, e.finite ? e.min : 0, e.finite ? e.max : 0, e.finite > e.zeros ? e.least : 0, 1};
+    *stats = (szd_stats){e.finite, e.finite ? e.min : 0, e.finite ? e.max : 0, 1};
     if (count > 1)
         stats->constant = memcmp(data, data + bytes, (size_t)(count - 1) * bytes) == 0;
     fp_leave(saved);

@@ -133,10 +133,8 @@ typedef struct szd_options {
 /* What a look over a tensor's values finds; min and max over the finite ones (0 when there are none). */
 typedef struct szd_stats {
     uint64_t finite;
-    uint64_t zeros;
     double min;
     double max;
-    double least_magnitude;
     uint32_t constant;
 } szd_stats;
 

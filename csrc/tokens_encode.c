@@ -221,25 +221,36 @@ bool tokens_add(token_encoder *e, const int32_t *r, size_t n, uint32_t isa)
  * the rarest symbol. */
 static bool worth_a_place(uint32_t count, size_t n) { return (uint64_t)count * 8 > n / 2841 + 4; }
 
-INLINE bool any_outside(const uint8_t *symbols, size_t n, uint8_t first, uint8_t range)
+enum { DEMOTE_STEP = 256 };
+
+INLINE bool any_outside(const uint8_t *symbols, uint8_t first, uint8_t range)
 {
     uint8_t any = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < DEMOTE_STEP; i++)
         any |= (uint8_t)(symbols[i] - first) > range;
     return any;
 }
 
+#define ANY_OUTSIDE(suffix, target)                                                               \
+    target static bool any_outside_##suffix(const uint8_t *symbols, uint8_t first, uint8_t range) \
+    {                                                                                             \
+        return any_outside(symbols, first, range);                                                \
+    }
+ANY_OUTSIDE(scalar, )
+ANY_OUTSIDE(avx2, TARGET_AVX2)
+ANY_OUTSIDE(avx512, TARGET_AVX512)
+
 /* Symbols outside [first, last] become escapes too: from the last one back, since the list grows in place. */
-static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
+static void demote(token_encoder *e, unsigned first, unsigned last, size_t more, uint32_t isa)
 {
-    enum { STEP = 64 };
+    enum { STEP = DEMOTE_STEP };
     size_t old = e->escapes, to = old + more;
     e->escapes = to;
     for (size_t end = e->n, from; to > old; end = from) {
         from = end - (end % STEP ? end % STEP : STEP);
         size_t length = end - from;
         const uint8_t *part = e->symbols + from;
-        bool any = length == STEP ? any_outside(part, STEP, (uint8_t)first, (uint8_t)(last - first)) : true;
+        bool any = length < STEP || PICK(isa, any_outside)(part, (uint8_t)first, (uint8_t)(last - first));
         for (size_t i = end; any && i-- > from;) {
             unsigned s = e->symbols[i];
             if (s - first > last - first)
@@ -251,7 +262,7 @@ static void demote(token_encoder *e, unsigned first, unsigned last, size_t more)
 
 /* Rare symbols at either end of those that occur lose their places; with escapes, symbol 0, the others become its
  * neighbours: a narrow alphabet. */
-static void trim(token_encoder *e, symbol_counts *c)
+static void trim(token_encoder *e, symbol_counts *c, uint32_t isa)
 {
     unsigned first = 1, last = WINDOW - 1;
     size_t more = 0;
@@ -260,7 +271,7 @@ static void trim(token_encoder *e, symbol_counts *c)
     while (last > first && !worth_a_place(c->all[last], e->n))
         more += c->all[last--];
     if (more)
-        demote(e, first, last, more);
+        demote(e, first, last, more, isa);
     if (e->escapes == 0)
         return;
     while (first < last && !c->all[first])
@@ -327,7 +338,7 @@ static void finish_direct(token_encoder *e, size_t width, uint32_t coder, uint32
 {
     symbol_counts counts;
     symbols_count(&counts, e->symbols, e->n, width, zero_symbol(e), isa, e->rest);
-    trim(e, &counts);
+    trim(e, &counts, isa);
     place_base(e, &counts);
     write_u8(w, e->k);
     write_varint(w, zigzag(e->base));

@@ -215,7 +215,7 @@ class Encoder:
         return bits[0], bits[1]
 
     def neighbours_alike(self, volume: int, least: int) -> bool:
-        """Whether neighbours along an axis of at least `least` values correlate, in a box of at most `volume` values."""
+        """Whether neighbours along an axis of at least `least` values correlate, in a box of `volume` values."""
         alike = ffi.new("uint32_t *")
         check(lib.szd_neighbours_alike(self._header.c, self._data, volume, least, alike), "neighbours")
         return bool(alike[0])
@@ -311,7 +311,7 @@ def isa_available() -> str:
 
 
 def stats(dtype_code: int, data: NDArray[Any]) -> Any:
-    """szd_stats of a C-contiguous array: finite, zeros, min, max, least_magnitude, constant."""
+    """szd_stats of a C-contiguous array: finite, min, max, constant."""
     found = ffi.new("szd_stats *")
     check(lib.szd_stats_of(dtype_code, options(), pointer(data), data.size, found), "statistics")
     return found

@@ -33,8 +33,8 @@ _BOUNDS: dict[int, Callable[[float], Bound]] = {number: kind for kind, number in
 class _NoStats:
     """Statistics of a tensor that is to be stored losslessly: only whether it is constant matters."""
 
-    finite = zeros = 0
-    min = max = least_magnitude = 0.0
+    finite = 0
+    min = max = 0.0
 
     def __init__(self, values: NDArray[Any]) -> None:
         flat = values.reshape(-1).view(np.uint8)

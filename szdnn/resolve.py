@@ -27,6 +27,7 @@ FLAG_WIDE, FLAG_RANGE, FLAG_ROBUST = 1, 2, 4
 SAMPLE = 4096
 SHORT_EPS_VALUES = 1 << 15  # a bound of 13 digits costs them less than the bytes of more
 FEW = 256
+LEAST_PART = 1 << 18
 WIDE_RATIO = 1000.0
 # Lattice integers up to 2^13 steps in float32: beyond, the rounding of q * step would push one value in 2^11
 # past the bound.
@@ -188,6 +189,15 @@ def points_per_octave(r: float) -> int:
         return max(1, math.ceil(exact))
 
 
+def _least_magnitude(flat: NDArray[Any]) -> float:
+    """The least magnitude above zero of the finite values; inf without any. Part by part: they are widened."""
+    least = math.inf
+    for start in range(0, flat.size, LEAST_PART):
+        part = np.abs(_finite(flat[start : start + LEAST_PART]))
+        least = min(least, float(part[part > 0].min(initial=math.inf)))
+    return least
+
+
 def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats: Any) -> bool:
     """Fills the geometric members; False where no such lattice fits 32 bits, or none is needed."""
     roundoff = _UNIT_ROUNDOFF[code]
@@ -195,8 +205,8 @@ def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats:
     # The smallest magnitudes but one in a thousand: a few tiny ones shall not move zero far from the rest.
     sample = np.abs(_sample(values))
     sample = sample[sample > 0]
-    low = _smallest(sample, sample.size // 1000) if sample.size > 1000 else stats.least_magnitude
-    if not low > 0:
+    low = _smallest(sample, sample.size // 1000) if sample.size > 1000 else _least_magnitude(values.reshape(-1))
+    if low == math.inf:
         return False
     octave = max(math.frexp(low)[1] - 2, -1022)
     if points * 1100 * 4 > 2**31:

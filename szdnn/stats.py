@@ -17,14 +17,11 @@ PART = 1 << 20
 
 @dataclass(frozen=True)
 class Stats:
-    """As szd_stats: counts of finite values and zeros, extremes of the finite values, the least magnitude above 0
-    (0 where there is none), whether all values are the same bits."""
+    """As szd_stats: how many values are finite, the extremes of these, whether all values are the same bits."""
 
     finite: int
-    zeros: int
     min: float
     max: float
-    least_magnitude: float
     constant: bool
 
 
@@ -33,7 +30,8 @@ def stats_of(code: int, values: NDArray[Any], threads: int | None) -> Stats:
     flat = values.reshape(-1)
     count = thread_count(threads, flat.size // PART)
     if count == 1:
-        return merged([_native.stats(code, flat)], [])
+        one = _native.stats(code, flat)
+        return Stats(one.finite, one.min, one.max, bool(one.constant))
     edges = [flat.size * i // count for i in range(count + 1)]
     parts: list[Any] = [None] * count
 
@@ -47,13 +45,10 @@ def stats_of(code: int, values: NDArray[Any], threads: int | None) -> Stats:
 def merged(parts: list[Any], firsts: list[NDArray[Any]]) -> Stats:
     """The statistics of parts side by side; `firsts` holds each part's first value."""
     found = [p for p in parts if p.finite]
-    least = [p.least_magnitude for p in found if p.least_magnitude > 0]
     same = all(np.array_equal(first.view(np.uint8), firsts[0].view(np.uint8)) for first in firsts)
     return Stats(
         finite=sum(p.finite for p in parts),
-        zeros=sum(p.zeros for p in parts),
         min=min((p.min for p in found), default=0.0),
         max=max((p.max for p in found), default=0.0),
-        least_magnitude=min(least, default=0.0),
         constant=same and all(p.constant for p in parts),
     )

@@ -82,13 +82,10 @@ def test_statistics_are_what_numpy_says_at_every_instruction_set(x, repeats):
     x = np.tile(x.reshape(-1), repeats)
     values = wide(x)
     finite = values[np.isfinite(values)]
-    nonzero = np.abs(finite[finite != 0])
     expected = (
         finite.size,
-        int(np.count_nonzero(finite == 0)),
         finite.min(initial=np.inf) if finite.size else 0,
         finite.max(initial=-np.inf) if finite.size else 0,
-        nonzero.min() if nonzero.size else 0,
         int(x.size == 0 or len({value.tobytes() for value in x}) == 1),
     )
     try:
@@ -96,7 +93,7 @@ def test_statistics_are_what_numpy_says_at_every_instruction_set(x, repeats):
             if number <= _native.ISAS[_native.isa_available()]:
                 _native.isa = name
                 s = _native.stats(dtype_code(x.dtype), x)
-                assert (s.finite, s.zeros, s.min, s.max, s.least_magnitude, s.constant) == expected
+                assert (s.finite, s.min, s.max, s.constant) == expected
     finally:
         _native.isa = "auto"
 
