@@ -162,8 +162,7 @@ static void find_best(model_search *search)
     const int32_t shape = (int32_t)shape_of(m);
     try_model(search, shape, (int32_t)scale_of(m, (unsigned)shape));
     for (int32_t side = -1; side <= 1; side += 2)
-        for (int32_t s = shape + side;
-             s >= 0 && s < SHAPES && try_model(search, s, (int32_t)scale_of(m, (unsigned)s));)
+        for (int32_t s = shape + side; s >= 0 && s < SHAPES && try_model(search, s, (int32_t)scale_of(m, (unsigned)s));)
             s += side;
     const int32_t best = search->best.shape, scale = search->best.scale;
     for (int32_t side = -1; side <= 1; side += 2)

@@ -1,4 +1,4 @@
-"""The predictor repeat: what comes again costs next to nothing, is found whatever the lag, and never breaks the bound."""
+"""The predictor repeat: what comes again costs next to nothing, is found whatever the lag, and the bound holds."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def test_one_percent_of_other_values_cost_little_more_than_they_must():
     assert szdnn.info(frame).predictor == "repeat"
     assert len(frame) < 0.1 * len(szdnn.compress(x, szdnn.Rel(1e-2), predictor="none"))
     assert_kept(x, frame)
+
+
+def test_decoding_takes_less_than_a_megabyte_beside_the_output():
+    frame = szdnn.compress(repeated(1 << 17, 1 << 18), szdnn.Rel(1e-2))
+    header = _native.Header.read(np.frombuffer(frame, np.uint8))
+    assert header.c.lag == 1 << 17
+    assert _native.decode_scratch(header) < 1 << 20
 
 
 def test_rows_of_a_matrix_that_come_again():
