@@ -77,9 +77,9 @@ static void look_about(const uint8_t *anchor, uint64_t most, unsigned bytes, run
     while (small < MOST_STEPS && (uint64_t)small * small < most)
         small++;
     memset(t->place, 0, sizeof t->place);
-    for (uint64_t at = 0; at <= most; at += at < small ? 1 : small) {
+    for (uint64_t at = 0; at < most + small; at += at < small ? 1 : small) {
         int64_t found = look_up(t, hash_run(anchor + at * bytes, bytes), (uint32_t)at, at < small);
-        if (found >= 0 && (uint64_t)found < at && !is_flat(anchor + at * bytes, bytes))
+        if (found >= 0 && (uint64_t)found < at && at - (uint64_t)found <= most && !is_flat(anchor + at * bytes, bytes))
             add_lag(list, at - (uint64_t)found);
     }
 }
@@ -105,7 +105,7 @@ uint64_t szd_find_lag(const szd_header *h, const uint8_t *data)
     if (most < 4 * RUN)
         return 0;
     for (unsigned a = 0; a < ANCHORS; a++)
-        look_about(data + (n - most - RUN) / ANCHORS * a * bytes, most, bytes, &t, &list);
+        look_about(data + (n - most - RUN) / ANCHORS / 2 * a * bytes, most, bytes, &t, &list);
     for (unsigned i = 0; i < list.count; i++) {
         unsigned found = i && list.lags[i] == list.lags[i - 1] ? 0 : confirm(data, n, bytes, list.lags[i]);
         if (found > same) {
