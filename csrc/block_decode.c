@@ -453,8 +453,8 @@ int szd_block_look(const szd_header *h, uint64_t block, const uint8_t *payload, 
         if (h->predictor == SZD_PREDICT_REPEAT)
             status = *mode ? SZD_BLOCK_MODE : begin_repeated(h, &t, &r, isa_resolve(SZD_ISA_AUTO), d, &o);
         else
-            status =
-            begin_lattice(h, &t, *mode, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO), aligned64(scratch));
+            status = begin_lattice(h, &t, *mode, &r, d, &o, &low, coefficients, isa_resolve(SZD_ISA_AUTO),
+                                   aligned64(scratch));
         *coder = status ? 0 : d->tokens.form == FORM_MIXED ? SZD_CODER_MIXING : d->tokens.symbols.coder;
     } else if (*mode == MODE_PLANES) {
         bool parted = h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_REPEAT;

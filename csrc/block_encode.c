@@ -355,8 +355,8 @@ static void encode_lossless(const szd_header *h, const szd_options *options, con
         write_repeated_planes(h, options, values, n, scratch, w);
     else
         planes_encode(elements, n, width, h->element_bytes, patterns,
-                  h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, options->coder,
-                  isa_resolve(options->isa), scratch, w);
+                      h->kind == SZD_LOSSLESS && h->predictor == SZD_PREDICT_LORENZO, options->coder,
+                      isa_resolve(options->isa), scratch, w);
     if (w->failed || (size_t)(w->at - start.at) > 1 + n * h->element_bytes) {
         *w = start;
         write_u8(w, MODE_RAW);

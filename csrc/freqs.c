@@ -2,7 +2,8 @@
  * numbers costs more than it saves. Symbols whose count is zero get frequency zero; every other at least 1. */
 #include "internal.h"
 
-enum { MOST_MODELLED = 1 << 14 };
+/* Where a modelled table, which takes 13 bits, may pay for looking for it; bits that symbols take hardly fewer of. */
+enum { MOST_MODELLED = 1 << 14, MODEL_GAIN = 32 };
 enum { PLACE_ORDER = 2 }; /* of the Exp-Golomb codes of a table's top and ends */
 
 /* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
@@ -128,7 +129,8 @@ void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_tabl
         *t = other;
         least = cost;
     }
-    if (!may_model || n > MOST_MODELLED)
+    uint32_t table = t->form == TABLE_EXPLICIT ? explicit_bits(t) : t->bits;
+    if (!may_model || n > MOST_MODELLED || table < MODEL_GAIN || least > 15 * n / 2)
         return;
     model_fit(counts, n, &other);
     if (freqs_cost_bits(counts, &other) < least)

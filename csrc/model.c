@@ -14,53 +14,73 @@ enum {
     MODEL_BITS = SHAPE_BITS + SCALE_BITS + OFFSET_BITS,
     LEAST_SCALE = 16,       /* scale number s means 2^((s - 16) / 8) quarters */
     OUT_OF_REACH = 5 * 256, /* 2^(2^5) times less than the centre's is nothing */
+    MOST_DISTANCE = QUARTERS * 255 + QUARTERS / 2 + MOST_OFFSET,
     ROUNDS = 3
 };
 
 static const uint8_t EIGHTHS[SHAPES] = {4, 5, 6, 7, 8, 10, 13, 16}; /* the shapes */
 
-/* 2^23 times 2^-((d / scale)^shape) for a distance d in quarters. The exponent is worked out as 2^(shape (log2 d - log2
- * scale)), logarithms in 1/256. */
-static uint32_t density(const model_table *m, unsigned distance)
+/* Logarithms of distances in quarters, in 1/256. */
+typedef struct distance_logs {
+    unsigned most;
+    int16_t of[MOST_DISTANCE + 1];
+} distance_logs;
+
+static void find_logs(const freq_table *t, distance_logs *l)
 {
-    if (distance == 0)
-        return fine_weight(0);
-    int32_t relative = (int32_t)(log2_q16(distance) >> 8) - 32 * ((int32_t)m->scale - LEAST_SCALE);
-    int32_t x = relative * EIGHTHS[m->shape];
-    x >>= 3;
+    unsigned left = t->top - t->lo, right = t->hi - t->top;
+    l->most = QUARTERS * (left > right ? left : right) + QUARTERS / 2 + MOST_OFFSET;
+    for (unsigned u = 1; u <= l->most; u++)
+        l->of[u] = (int16_t)(log2_q16(u) >> 8);
+}
+
+/* 2^23 times 2^-((u / scale)^shape) for a distance u in quarters. The exponent is worked out as 2^(shape (log2 u - log2
+ * scale)). */
+static uint32_t density(const model_table *m, int32_t log)
+{
+    int32_t x = (log - 32 * ((int32_t)m->scale - LEAST_SCALE)) * EIGHTHS[m->shape] >> 3;
     return x >= OUT_OF_REACH ? 0 : fine_weight(fine_power(x));
 }
 
 /* Of symbols lo ... hi: the trapezoidal sums of the density over their quarters. */
-static uint64_t weigh(const model_table *m, unsigned lo, unsigned hi, unsigned top, uint32_t w[256])
+static uint64_t weigh(const freq_table *t, const distance_logs *l, uint32_t w[256])
 {
+    uint32_t of_distance[2 * MOST_DISTANCE + 1], *d = of_distance + MOST_DISTANCE;
     uint64_t sum = 0;
-    uint32_t edge = 0;
-    for (unsigned s = lo; s <= hi; s++) {
-        int32_t centre = QUARTERS * ((int32_t)s - (int32_t)top) + m->offset;
-        uint32_t d[QUARTERS + 1];
-        for (int32_t i = 0; i <= QUARTERS; i++) {
-            int32_t at = centre + i - QUARTERS / 2;
-            d[i] = i == 0 && s > lo ? edge : density(m, (unsigned)(at < 0 ? -at : at));
-        }
-        edge = d[QUARTERS];
-        w[s] = d[0] + 2 * (d[1] + d[2] + d[3]) + d[4];
+    d[0] = fine_weight(0);
+    for (int32_t u = 1; u <= (int32_t)l->most; u++)
+        d[u] = d[-u] = density(&t->model, l->of[u]);
+    for (unsigned s = t->lo; s <= t->hi; s++) {
+        const uint32_t *c = d + QUARTERS * ((int32_t)s - (int32_t)t->top) + t->model.offset;
+        w[s] = c[-2] + 2 * (c[-1] + c[0] + c[1]) + c[2];
         sum += w[s];
     }
     return sum;
 }
 
 /* Every symbol gets 1, the rest is shared out by weight, what rounding leaves goes to the top. */
-static void expand(const model_table *m, freq_table *t)
+static void expand(const distance_logs *l, freq_table *t)
 {
     uint32_t w[256], others = 0;
-    uint64_t sum = weigh(m, t->lo, t->hi, t->top, w), share = PROB_SUM - (t->hi - t->lo + 1u);
+    uint64_t sum = weigh(t, l, w), share = PROB_SUM - (t->hi - t->lo + 1u);
     for (unsigned s = t->lo; s <= t->hi; s++)
         if (s != t->top) {
             t->f[s] = (uint16_t)(1 + w[s] * share / sum);
             others += t->f[s];
         }
     t->f[t->top] = (uint16_t)(PROB_SUM - others);
+}
+
+/* What the symbols themselves take under it, in bits, nearly. */
+static uint64_t payload_bits(const uint32_t counts[256], const freq_table *t, const distance_logs *l)
+{
+    uint32_t w[256];
+    uint64_t bits = 0, sum = weigh(t, l, w);
+    double share = (double)(PROB_SUM - (t->hi - t->lo + 1u)) * 256 / (double)sum;
+    for (unsigned s = t->lo; s <= t->hi; s++)
+        if (counts[s])
+            bits += counts[s] * (uint64_t)(((PROB_BITS + 8) << 16) - log2_q16(256 + (uint32_t)(w[s] * share)));
+    return bits >> 16;
 }
 
 typedef struct moments {
@@ -112,46 +132,59 @@ static unsigned shape_of(const moments *m)
     return shape;
 }
 
-static uint64_t try_model(const uint32_t counts[256], const moments *m, int32_t shape, int32_t scale, freq_table *t)
+typedef struct model_search {
+    const uint32_t *counts;
+    const moments *m;
+    const distance_logs *logs;
+    uint64_t least; /* bits of the best so far, which is this: */
+    model_table best;
+    freq_table *work;
+} model_search;
+
+/* Whether it is the best so far. */
+static bool try_model(model_search *search, int32_t shape, int32_t scale)
 {
     if (shape < 0 || shape >= SHAPES || scale < 0 || scale >= SCALES)
-        return UINT64_MAX;
-    t->lo = (uint8_t)m->lo;
-    t->hi = (uint8_t)m->hi;
-    t->top = (uint8_t)m->top;
-    t->form = TABLE_MODELLED;
-    t->model = (model_table){(uint8_t)shape, (uint8_t)scale, (int8_t)m->offset};
-    t->bits = MODEL_BITS;
-    expand(&t->model, t);
-    return freqs_cost_bits(counts, t);
+        return false;
+    search->work->model = (model_table){(uint8_t)shape, (uint8_t)scale, (int8_t)search->m->offset};
+    uint64_t bits = payload_bits(search->counts, search->work, search->logs);
+    if (bits >= search->least)
+        return false;
+    search->least = bits;
+    search->best = search->work->model;
+    return true;
+}
+
+/* From the shape and the scale that the moments say to the nearest that are best. */
+static void find_best(model_search *search)
+{
+    const moments *m = search->m;
+    const int32_t shape = (int32_t)shape_of(m);
+    try_model(search, shape, (int32_t)scale_of(m, (unsigned)shape));
+    for (int32_t side = -1; side <= 1; side += 2)
+        for (int32_t s = shape + side; s >= 0 && s < SHAPES && try_model(search, s, (int32_t)scale_of(m, (unsigned)s));)
+            s += side;
+    const int32_t best = search->best.shape, scale = search->best.scale;
+    for (int32_t side = -1; side <= 1; side += 2)
+        for (int32_t step = 1; step <= ROUNDS && try_model(search, best, scale + side * step);)
+            step++;
 }
 
 void model_fit(const uint32_t counts[256], uint64_t n, freq_table *out)
 {
     moments m = moments_of(counts, n);
-    int32_t shape = (int32_t)shape_of(&m);
+    distance_logs logs;
     memset(out, 0, sizeof *out);
-    uint64_t least = try_model(counts, &m, shape, (int32_t)scale_of(&m, (unsigned)shape), out);
-    freq_table other = *out;
-    for (int32_t side = -1; side <= 1; side += 2) {
-        for (int32_t step = side; shape + step >= 0 && shape + step < SHAPES; step += side) {
-            uint64_t cost =
-                try_model(counts, &m, shape + step, (int32_t)scale_of(&m, (unsigned)(shape + step)), &other);
-            if (cost >= least)
-                break;
-            least = cost;
-            *out = other;
-        }
-    }
-    const int32_t best = out->model.shape, scale = out->model.scale;
-    for (int32_t side = -1; side <= 1; side += 2)
-        for (int32_t step = 1; step <= ROUNDS; step++) {
-            uint64_t cost = try_model(counts, &m, best, scale + side * step, &other);
-            if (cost >= least)
-                break;
-            least = cost;
-            *out = other;
-        }
+    out->lo = (uint8_t)m.lo;
+    out->hi = (uint8_t)m.hi;
+    out->top = (uint8_t)m.top;
+    out->form = TABLE_MODELLED;
+    out->bits = MODEL_BITS;
+    find_logs(out, &logs);
+    model_search search = {counts, &m, &logs, UINT64_MAX, {0, 0, 0}, out};
+    find_best(&search);
+    out->model = search.best;
+    expand(&logs, out);
 }
 
 void model_write(const model_table *m, bit_writer *b)
@@ -169,6 +202,8 @@ bool model_read(bit_reader *b, freq_table *t)
     if (b->failed || offset > 2 * MOST_OFFSET)
         return false;
     t->model.offset = (int8_t)((int32_t)offset - MOST_OFFSET);
-    expand(&t->model, t);
+    distance_logs logs;
+    find_logs(t, &logs);
+    expand(&logs, t);
     return true;
 }

@@ -8,7 +8,15 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { RUN = 16, ANCHORS = 2, CANDIDATES = 32, CHECKS = 64, LEAST_CHECKS = CHECKS / 4, SLOTS_LOG2 = 10, MOST_STEPS = 512 };
+enum {
+    RUN = 16,
+    ANCHORS = 2,
+    CANDIDATES = 32,
+    CHECKS = 64,
+    LEAST_CHECKS = CHECKS / 4,
+    SLOTS_LOG2 = 10,
+    MOST_STEPS = 512
+};
 
 typedef struct run_table {
     uint32_t place[1 << SLOTS_LOG2]; /* and 1; 0 where there is none */
@@ -23,7 +31,8 @@ typedef struct lag_list {
 static uint64_t hash_run(const uint8_t *p, unsigned bytes)
 {
     uint64_t h = 0, key = 0x9E3779B97F4A7C15;
-    for (unsigned i = 0; i < RUN * bytes; i += 16, key += 0x3C6EF372FE94F82A) /* the products do not wait for each other */
+    for (unsigned i = 0; i < RUN * bytes;
+         i += 16, key += 0x3C6EF372FE94F82A) /* the products do not wait for each other */
         h += (load_u64(p + i) ^ key) * 0xBF58476D1CE4E5B9 + (load_u64(p + i + 8) + key) * 0x94D049BB133111EB;
     h ^= h >> 32;
     return h * 0xD6E8FEB86659FD93;
@@ -68,9 +77,9 @@ static void look_about(const uint8_t *anchor, uint64_t most, unsigned bytes, run
     while (small < MOST_STEPS && (uint64_t)small * small < most)
         small++;
     memset(t->place, 0, sizeof t->place);
-    for (uint64_t at = 0; at <= most; at += at < small ? 1 : small) {
+    for (uint64_t at = 0; at < most + small; at += at < small ? 1 : small) {
         int64_t found = look_up(t, hash_run(anchor + at * bytes, bytes), (uint32_t)at, at < small);
-        if (found >= 0 && (uint64_t)found < at && !is_flat(anchor + at * bytes, bytes))
+        if (found >= 0 && (uint64_t)found < at && at - (uint64_t)found <= most && !is_flat(anchor + at * bytes, bytes))
             add_lag(list, at - (uint64_t)found);
     }
 }
@@ -96,7 +105,7 @@ uint64_t szd_find_lag(const szd_header *h, const uint8_t *data)
     if (most < 4 * RUN)
         return 0;
     for (unsigned a = 0; a < ANCHORS; a++)
-        look_about(data + (n - most - RUN) / ANCHORS * a * bytes, most, bytes, &t, &list);
+        look_about(data + (n - most - RUN) / ANCHORS / 2 * a * bytes, most, bytes, &t, &list);
     for (unsigned i = 0; i < list.count; i++) {
         unsigned found = i && list.lags[i] == list.lags[i - 1] ? 0 : confirm(data, n, bytes, list.lags[i]);
         if (found > same) {
@@ -163,7 +172,8 @@ int szd_estimate_repeat(const szd_header *h, const szd_options *options, const u
     }
     double plain = (double)tokens_estimate(q, SAMPLE, l->isa, rest) / 65536 / SAMPLE;
     double repeated = (double)tokens_estimate(r, SAMPLE, l->isa, rest) / 65536 / SAMPLE;
-    double head = h->lag < h->tile[0] ? (double)h->lag / (double)h->tile[0] : 1; /* of a block, which is not predicted */
+    double head =
+        h->lag < h->tile[0] ? (double)h->lag / (double)h->tile[0] : 1; /* of a block, which is not predicted */
     bits[0] = plain;
     bits[1] = head * plain + (1 - head) * repeated;
     fp_leave(saved);

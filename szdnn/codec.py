@@ -114,8 +114,8 @@ def compress(
         context mixing, some 20 MB/s either way), 9 (7 and context mixing; smallest).
     predictor: "auto", "none", "lorenzo" (Ibarria et al. 2003), "regression" (block-wise plane fit, Liang et
         al. 2018), "interpolation" (level by level from reconstructed values, after Zhao et al. 2021, with fitted
-        weights; always coded by rANS; PointwiseRel knows it as "auto") or "reference": the reference whether it
-        pays or not.
+        weights; always coded by rANS; PointwiseRel knows it as "auto"), "repeat" (what came the same distance, up to
+        131,072 values, before; "none" where nothing comes again) or "reference": the reference whether it pays or not.
     coder: "auto", "rans" or "huffman".
     reference: another tensor of this shape (as `array`, or a szdnn.reference.Reference), such as the checkpoint
         before or the base model, to which the frame then holds the differences; decompress needs the same again.
@@ -209,7 +209,8 @@ def read(
 class FrameInfo:
     """What a frame's header tells, without decoding values.
 
-    eps: the absolute bound on every value (largest, with per-axis bounds), None for lossless and pointwise frames.
+    eps: the absolute bound on every value (largest, with per-axis bounds), None for lossless and pointwise frames. That
+        of a small tensor may be up to 1 in 4096 below what was asked for: it takes fewer bytes.
     reference: for a frame of differences, the digest of what it was made with (`szdnn.digest`).
     kind: "linear32", "linear64", "geometric" or "lossless" (also where a lossy bound was asked for and gained nothing).
     """

@@ -1,9 +1,11 @@
-"""Small tensors in groups: those of one dtype and bound share a frame, so that none pays for a header of its own.
+"""Small tensors in groups: those of one dtype and bound share a frame, so that none pays for a header of its own. Not
+quite so small ones are groups of one: none pays for an entry of its own.
 
 The archive's entry `__szdnn__.small` is the groups' frames one after the other, then the index, a zstd frame of JSON
 with a checksum, then the index's length as a little-endian u32. The index is a list with, for each group, the length of
-its frame and its members: the first one's place in the skeleton's list of tensors, then the distance from each to the
-next. A group of several tensors is one row of their values in that order; of one tensor, that tensor.
+its frame and its members: the first one's place in the skeleton's list of tensors, less that of the group before, then
+the distance from each to the next. A group of several tensors is one row of their values in that order; of one tensor,
+that tensor.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from .source import Array, Json, TensorSpec
 
 SMALL_BYTES = 4096
 """Tensors of fewer bytes are small."""
+ALONE_BYTES = 1 << 14
+"""Tensors of fewer bytes, down to the small ones, are groups of one: an entry of their own would cost some 80 bytes."""
 SMALL_STATE = 1 << 22
 """At effort 9, a state of at most so many bytes is small as a whole: an entry of its own costs a tensor 80 bytes."""
 GROUP_VALUES = 1 << 18
@@ -38,7 +42,8 @@ class Group:
 
 
 def groups(specs: Mapping[str, TensorSpec], bounds: Mapping[str, Bound], *, whole: bool = False) -> list[Group]:
-    """The small ones of some tensors in groups whose members' bound means the same for the group as for each.
+    """The small ones of some tensors in groups whose members' bound means the same for the group as for each, and those
+    under ALONE_BYTES in groups of one.
 
     whole: the others too, each a group of its own.
     """
@@ -47,7 +52,7 @@ def groups(specs: Mapping[str, TensorSpec], bounds: Mapping[str, Bound], *, whol
     values: dict[tuple[Any, ...], int] = {}
     for name, spec in specs.items():
         bound, is_small = bounds[name], spec.nbytes < SMALL_BYTES
-        if not is_small and not whole:
+        if spec.nbytes >= ALONE_BYTES and not whole:
             continue
         if not is_small or not _is_shareable(bound):
             done.append(Group((name,), bound))
@@ -85,9 +90,10 @@ def shares(length: int, sizes: list[int]) -> list[int]:
 
 def pack_index(lengths: list[int], members: list[list[int]]) -> bytes:
     """The index and its length, to follow the frames."""
+    firsts = [0, *(ids[0] for ids in members)]
     columns = [
-        [length, [b - a for a, b in zip([0, *ids], ids, strict=False)]]
-        for length, ids in zip(lengths, members, strict=True)
+        [length, [b - a for a, b in zip([before, *ids], ids, strict=False)]]
+        for length, ids, before in zip(lengths, members, firsts, strict=False)
     ]
     blob = skeleton.pack_json(columns)
     return blob + len(blob).to_bytes(4, "little")
@@ -132,10 +138,11 @@ def read_index(entry: Array, specs: list[tuple[str, TensorSpec]], max_bytes: int
 
 
 def _members(index: Json, stop: int, specs: list[tuple[str, TensorSpec]]) -> Iterator[tuple[str, Member]]:
-    at = 0
+    at = before = 0
     seen: set[int] = set()
     for number, (length, steps) in enumerate(index):
-        ids = list(accumulate(steps))
+        ids = list(accumulate(steps, initial=before))[1:]
+        before = ids[0]
         frame, at, first, dtypes = (at, at + length), at + length, 0, set()
         sizes = [specs[i][1].size for i in ids]
         fits = min(ids) >= 0 and length >= 1 and at <= stop

@@ -38,8 +38,8 @@ BOUNDS: dict[str, Any] = {
     "lossless": szdnn.Lossless(),
 }
 CODERS = ("auto", "rans", "huffman")
-OWN_TESTS = frozenset({"reference"})
-"""Predictors that need more than an array; their tests bring it."""
+OWN_TESTS = frozenset({"reference", "repeat"})
+"""Predictors that need more than an array, or arrays of their own; their tests bring them."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ SINGLE_MAGIC = b"\xf5s"  # §2, small frames
 VERSION = 0  # §2
 LOSSLESS, LINEAR32, LINEAR64, GEOMETRIC = range(4)  # §2, the kinds
 BOUND, LATTICE, GEOMETRY, TILES, PREDICTOR, AXIS, MIXED, AXIS_TABLE = range(1, 9)  # §2, the ids of the fields
-NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE, INTERPOLATION = range(5)  # §2, field 5
+NO_PREDICTOR, LORENZO, REGRESSION, REFERENCE, INTERPOLATION, REPEAT = range(6)  # §2, field 5
 
 
 class Damaged(ValueError):
@@ -257,6 +257,7 @@ class Header:
     edge: int = 0  # of field 5
     fraction: int = 0  # F of field 5
     parts: int = 0  # of field 5
+    lag: int = 0  # of field 5
     reference_dtype: ElementType | None = None  # of field 5
     digests: tuple[int, ...] = ()  # of field 5
     axis: int = 0  # of field 6
@@ -307,10 +308,7 @@ def parse_single(frame: bytes) -> tuple[Header, list[bytes]]:
     require(crc32c(frame[:-4]) == int.from_bytes(frame[-4:], "little"), "the frame is damaged")
     kind, code = divmod(reader.u8(), 64)
     flags = reader.u8()
-    if (flags & 15) == 15:
-        rank = reader.u8()
-    else:
-        rank = flags & 15
+    rank = reader.u8() if flags & 15 == 15 else flags & 15
     require(rank <= 64, "the rank is above 64")
     extents = [reader.varint() for _ in range(rank)]
     if code not in ELEMENT_TYPES:
@@ -438,12 +436,13 @@ def check_tiles(header: Header) -> None:
     """§2, Fields: what the predictor allows."""
     predicted = header.predictor in (LORENZO, REGRESSION, INTERPOLATION) and header.kind != LOSSLESS
     require(header.predictor != REFERENCE or len(header.digests) == count_blocks(header), "the digests are too few")
-    predicted_limit = 1 << 20 if header.predictor == INTERPOLATION else 1 << 17
+    predicted_limit = 1 << 20 if header.predictor in (INTERPOLATION, REPEAT) else 1 << 17
+    predicted = predicted or header.predictor == REPEAT
     limit = predicted_limit if predicted else (1 << 31) // header.dtype.size
     require(math.prod(header.tile) <= limit, "the tiles are too large")
-    if header.predictor == INTERPOLATION:
-        require(not header.axis_steps and not header.mixed, "fields that do not go with interpolation")
-        require(header.low_bits == 0, "low bits do not go with interpolation")
+    if header.predictor in (INTERPOLATION, REPEAT):
+        require(not header.axis_steps and not header.mixed, "fields that do not go with the predictor")
+        require(header.low_bits == 0, "low bits do not go with the predictor")
     if header.predictor == REGRESSION:
         blocks = math.prod(ceil_div(extent, header.edge) for extent in header.tile)
         coefficients = blocks * (len(header.tile) + 1)
@@ -537,9 +536,13 @@ def parse_tiles(header: Header, reader: Reader) -> None:
 def parse_predictor(header: Header, reader: Reader) -> None:
     """§2, field 5 (after field 4, upon which it depends)."""
     header.predictor = reader.u8()
-    require(header.predictor in (LORENZO, REGRESSION, REFERENCE, INTERPOLATION), "unknown predictor")
+    require(LORENZO <= header.predictor <= REPEAT, "unknown predictor")
     if header.predictor == REFERENCE:
         parse_reference(header, reader)
+        return
+    if header.predictor == REPEAT:
+        header.lag = reader.varint()
+        require(1 <= header.lag <= 1 << 17 and len(header.dims) == 1, "the lag is out of range")
         return
     if header.kind == LOSSLESS:
         require(header.predictor == LORENZO, "kind 0 knows only predictor 1")
@@ -642,10 +645,12 @@ def decode_block(
     elif mode == 1 and header.kind == LOSSLESS and header.predictor == REFERENCE:
         assert reference is not None
         numbers = decode_planes(integer_of(header.dtype), reader, len(places))
-        elements = add_patterns(header.dtype, numbers, reference[places])
+        elements = add_patterns(header.dtype, numbers, reference[places].tolist())
+    elif mode == 1 and header.kind == LOSSLESS and header.predictor == REPEAT:
+        elements = read_repeated_planes(header.dtype, reader, len(places), header.lag)
     elif mode == 1:
         differenced = header.kind == LOSSLESS and header.predictor == LORENZO
-        elements = decode_planes(header.dtype, reader, len(places), differenced)
+        elements = decode_planes(header.dtype, reader, len(places), differenced, header.predictor != REPEAT)
     elif mode == 2:
         elements = [reader.uint(header.dtype.size)] * len(places)
     elif mode == 3:
@@ -1015,7 +1020,7 @@ def arrange(
 
 
 def decode_planes(
-    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, outliers: bool = False
+    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, may_have_classes: bool = True
 ) -> list[int]:
     """§5: m elements as unsigned numbers."""
     form = reader.u8()
@@ -1025,7 +1030,7 @@ def decode_planes(
         return decode_bytes(dtype, reader, m, differenced)
     if form == 2:
         require(dtype.is_float, "a split form of integers")
-        return decode_split(dtype.size, reader, m, outliers)
+        return decode_split(dtype.size, reader, m, may_have_classes)
     require(form == 3, "unknown form of planes")
     entries = [reader.uint(dtype.size) for _ in range(reader.u8() + 1)]
     symbols = decode_symbols(reader, m)
@@ -1046,7 +1051,7 @@ def decode_bytes(dtype: ElementType, reader: Reader, m: int, differenced: bool) 
 SEGMENT = 512  # §5.2
 
 
-def decode_split(size: int, reader: Reader, m: int, outliers: bool) -> list[int]:
+def decode_split(size: int, reader: Reader, m: int, may_have_classes: bool) -> list[int]:
     """§5.2: symbols for the top bits of the magnitudes, the other bits raw."""
     flags = reader.u8()
     sparse, signs, k = bool(flags & 1), flags >> 1 & 1, flags >> 2
@@ -1062,7 +1067,7 @@ def decode_split(size: int, reader: Reader, m: int, outliers: bool) -> list[int]
     escapes = read_split_escapes(reader, m, top)
     last = decode_symbols(reader, m) if k else [0] * m
     require(max(last) < 1 << k, "a symbol for the last bits is too large")
-    symbols = decode_symbols(reader, m, may_have_classes=not outliers)
+    symbols = decode_symbols(reader, m, may_have_classes)
     require(all(symbols[position] == sparse for position in escapes), "an escape has another symbol")
     elements = []
     for start in range(0, m, SEGMENT):
@@ -1142,13 +1147,16 @@ def decode_lattice(
     """§6: the elements of a lattice block. `extent` is the size of its tile."""
     n = len(places)
     if mode:
-        allowed = header.low_bits == 0 and header.predictor not in (REGRESSION, INTERPOLATION)
+        allowed = header.low_bits == 0 and header.predictor in (NO_PREDICTOR, LORENZO, REFERENCE)
         require(allowed, "a short block in a frame that has none")
     outliers = {} if mode else read_outliers(header.dtype, reader, n)
     if header.predictor == INTERPOLATION:
         values = to_dtype(Interpolation(header, reader, extent).values.reshape(-1), header.dtype)
         elements = values.view(header.dtype.unsigned()).tolist()
         return elements_with(elements, outliers)
+    if header.predictor == REPEAT:
+        q = read_repeated(reader, n, header.lag)
+        return elements_with(reconstruct(header, q, [0] * n, places).view(header.dtype.unsigned()).tolist(), outliers)
     low = read_packed(reader, n, header.low_bits)
     prediction = read_regression(header, reader, extent) if header.predictor == REGRESSION else [0] * n
     residuals = read_short(mode, reader, n) if mode else read_residuals(header, reader, n, extent, places[0])
@@ -1177,7 +1185,28 @@ def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
     if m == 0:
         return {}
     positions = read_positions(reader, m, n)
-    return dict(zip(positions, decode_planes(dtype, reader, m, outliers=True), strict=True))
+    return dict(zip(positions, decode_planes(dtype, reader, m, may_have_classes=False), strict=True))
+
+
+def read_repeated(reader: Reader, n: int, lag: int) -> list[int]:
+    """§12: lattice integers, each predicted by the one `lag` before it."""
+    q: list[int] = []
+    for count in (min(lag, n), n - min(lag, n)):
+        if count:
+            form = reader.u8()
+            part = read_dominant(reader, count, False) if form == 1 else read_simple(form, reader, count, False)
+            for r in part:
+                q.append(wrap32(r + q[-lag]) if len(q) >= lag else r)
+    return q
+
+
+def read_repeated_planes(dtype: ElementType, reader: Reader, n: int, lag: int) -> list[int]:
+    """§12, kind 0: the elements, each predicted by the one `lag` before it."""
+    elements = decode_planes(dtype, reader, min(lag, n), may_have_classes=False)
+    if n > lag:
+        for difference in decode_planes(integer_of(dtype), reader, n - lag):
+            elements += add_patterns(dtype, [difference], [elements[-lag]])
+    return elements
 
 
 def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ...], first: int) -> list[int]:
@@ -1186,7 +1215,7 @@ def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ..
     if form == 1:
         return read_dominant(reader, n)
     if form != 3:
-        return read_simple_residuals(form, reader, n)
+        return read_simple(form, reader, n)
     require(header.mixed, "mixed residuals without field 7")
     flat = len(extent) == 1
     width = row_length(header.shape) if flat else extent[-1]
@@ -1194,12 +1223,12 @@ def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ..
     return decode_mixed(stream, n, width if width > 1 else 0, first % width if flat else 0)
 
 
-def read_simple_residuals(form: int, reader: Reader, n: int) -> list[int]:
+def read_simple(form: int, reader: Reader, n: int, may_have_classes: bool = True) -> list[int]:
     """§6.4, forms 0 and 2."""
     if form == 0:
-        return read_direct(reader, n)
+        return read_direct(reader, n, may_have_classes)
     require(form == 2, "unknown form of residuals")
-    return read_numbered(reader, n)
+    return read_numbered(reader, n, may_have_classes)
 
 
 def read_short(mode: int, reader: Reader, n: int) -> list[int]:
@@ -1211,7 +1240,7 @@ def read_short(mode: int, reader: Reader, n: int) -> list[int]:
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
-def read_direct(reader: Reader, n: int) -> list[int]:
+def read_direct(reader: Reader, n: int, may_have_classes: bool) -> list[int]:
     """§6.4, form 0."""
     k = reader.u8()
     require(k <= 24, "too many low bits of residuals")
@@ -1220,29 +1249,29 @@ def read_direct(reader: Reader, n: int) -> list[int]:
     require(flags <= 1, "unknown flags of residuals")
     escapes = read_escapes(reader, n) if flags & 1 else None
     low = read_packed(reader, n, k)
-    high = high_parts(decode_symbols(reader, n, may_have_classes=True), base, escapes)
+    high = high_parts(decode_symbols(reader, n, may_have_classes), base, escapes)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
-def read_dominant(reader: Reader, n: int) -> list[int]:
+def read_dominant(reader: Reader, n: int, may_have_classes: bool = True) -> list[int]:
     """§6.4, form 1: flags tell where the residual is another than the dominant one."""
     dominant = reader.svarint32()
     m = reader.varint()
     require(m <= n, "there are more others than positions")
     flags = decode_symbols(reader, n)
     require(flags.count(1) == m and flags.count(0) == n - m, "the flags do not match the number of others")
-    following = iter(read_simple_residuals(reader.u8(), reader, m) if m else [])
+    following = iter(read_simple(reader.u8(), reader, m, may_have_classes) if m else [])
     return [next(following) if flag else dominant for flag in flags]
 
 
-def read_numbered(reader: Reader, n: int) -> list[int]:
+def read_numbered(reader: Reader, n: int, may_have_classes: bool) -> list[int]:
     """§6.4, form 2: each residual is an entry of a palette."""
     more = reader.u8()
     first = reader.svarint32()
     steps = reader.coded_numbers(more) if more else []
     entries = list(itertools.accumulate((step + 1 for step in steps), initial=first))
     require(entries[-1] < 1 << 31, "an entry of the palette is beyond 32 bits")
-    symbols = decode_symbols(reader, n, may_have_classes=True)
+    symbols = decode_symbols(reader, n, may_have_classes)
     require(max(symbols, default=0) < len(entries), "a symbol is beyond the palette")
     return [entries[symbol] for symbol in symbols]
 
@@ -1752,7 +1781,7 @@ def integer_of(dtype: ElementType) -> ElementType:
     return ElementType(dtype.unsigned(), dtype.size, 1, False)
 
 
-def add_patterns(dtype: ElementType, numbers: list[int], reference: NDArray[Any]) -> list[int]:
+def add_patterns(dtype: ElementType, numbers: list[int], reference: list[int]) -> list[int]:
     """§10, kind 0: from differences of the patterns' order to patterns."""
     half, whole = 1 << (8 * dtype.size - 1), 1 << (8 * dtype.size)
 
@@ -1762,7 +1791,7 @@ def add_patterns(dtype: ElementType, numbers: list[int], reference: NDArray[Any]
     def pattern(o: int) -> int:
         return o if not dtype.is_float else o - half if o >= half else whole - 1 - o
 
-    return [pattern((order(v) + unzigzag(u)) % whole) for u, v in zip(numbers, reference.tolist(), strict=True)]
+    return [pattern((order(v) + unzigzag(u)) % whole) for u, v in zip(numbers, reference, strict=True)]
 
 
 def add_reference(

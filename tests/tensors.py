@@ -14,7 +14,7 @@ import szdnn
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-PREDICTORS = ("auto", "none", "lorenzo", "regression", "interpolation")
+PREDICTORS = ("auto", "none", "lorenzo", "regression", "interpolation", "repeat")
 CODERS = ("auto", "rans", "huffman")
 
 

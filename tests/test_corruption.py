@@ -55,6 +55,8 @@ FRAMES: dict[str, bytes] = {
     "interpolation, outliers": szdnn.compress(_with_specials(), szdnn.Abs(1e-2), predictor="interpolation"),
     "float64 wide": szdnn.compress(RNG.normal(size=200), szdnn.Abs(1e-12)),
     "axis": szdnn.compress(RNG.normal(size=(4, 60)), szdnn.Abs([1e-1, 1e-2, 1e-3, 1e-4], axis=0)),
+    "repeat": szdnn.compress(np.resize(RNG.normal(size=70), 300), szdnn.Rel(1e-2), predictor="repeat"),
+    "repeat lossless": szdnn.compress(np.resize(RNG.normal(size=70), 300), szdnn.Lossless(), predictor="repeat"),
     "pointwise": szdnn.compress(RNG.normal(size=500).astype(np.float32), szdnn.PointwiseRel(1e-2)),
     "constant": szdnn.compress(np.full((30, 30), 3.25, np.float32), szdnn.Rel(1e-2)),
     "lossless float": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.Lossless()),
@@ -68,7 +70,7 @@ FRAMES: dict[str, bytes] = {
     "empty": szdnn.compress(np.empty((0, 3), np.float32), szdnn.Rel(1e-2)),
     "scalar": szdnn.compress(np.float32(2.5), szdnn.Rel(1e-2)),
 }  # fmt: skip
-with mock.patch.object(encoder, "single_frame", lambda *_: None):  # the layout of large frames, small
+with mock.patch.object(encoder, "single_frame", return_value=None):  # the layout of large frames, small
     FRAMES |= {
         "indexed": szdnn.compress(RNG.normal(size=600).astype(np.float32), szdnn.Rel(1e-2)),
         "indexed pointwise": szdnn.compress(RNG.normal(size=200).astype(np.float32), szdnn.PointwiseRel(1e-2)),

@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 BLOCK = 1 << 18
 STATE = {
     "big": RNG.normal(size=(1000, 1024)).astype(np.float32),
-    "whole": RNG.normal(size=(60, 50)).astype(np.float32),
+    "whole": RNG.normal(size=(70, 60)).astype(np.float32),
     "ids": RNG.integers(0, 9, 3000),
     "small.a": RNG.normal(size=30).astype(np.float32),
     "small.b": RNG.normal(size=40).astype(np.float32),

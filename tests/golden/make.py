@@ -112,6 +112,11 @@ def frames() -> dict[str, bytes]:
     for kind in WEIGHT_KINDS:
         x = make_weights(kind, 7, 1500, dtype_of("float32"))
         made[f"weights-{kind.replace(' ', '-')}"] = szdnn.compress(x, szdnn.Lossless())
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        x = np.resize(make_values("normal", 22, (230,), dtype_of(name)), 800)
+        x[400:440:9] = 0
+        for kind in ("abs", "pointwise", "lossless"):
+            made[f"repeat-{name}-{kind}"] = szdnn.compress(x, BOUNDS[kind], predictor="repeat")
     special = make_values("special", 7, (300,), dtype_of("float64"))
     made["special"] = szdnn.compress(special, szdnn.Abs(1e-3))
     made["axis"] = szdnn.compress(
