@@ -301,6 +301,10 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     writer lossy = {w->at, (size_t)(w->end - w->at) < room ? w->end : w->at + room, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
+    if (ok && options->lattice_only) {
+        w->at = lossy.at;
+        return 0;
+    }
     if (ok) {
         uint64_t floor = planes_floor(values, n, h->element_bytes, true, lossy_size + CLEAR_SAVING);
         if (floor >= lossy_size + CLEAR_SAVING) {

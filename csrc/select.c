@@ -3,10 +3,10 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12 };
+enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12, SAMPLE_LEAST = 1 << 10, SAMPLE_SHARE = 128 };
 
-/* A tile of about SAMPLE_VALUES values, of the frame's own proportions, at sample s of SAMPLES along the tensor's
- * diagonal. */
+/* A tile of about a SAMPLE_SHARE-th of all values, within limits, of the frame's own proportions, at sample s of
+ * SAMPLES along the tensor's diagonal. */
 static tile sample_tile(const szd_header *h, unsigned s)
 {
     tile t = {h->tile_rank, {0}, {0}, 1};
@@ -15,7 +15,9 @@ static tile sample_tile(const szd_header *h, unsigned s)
         extent[a] = h->tile[a];
         volume *= extent[a];
     }
-    while (volume > SAMPLE_VALUES) {
+    uint64_t share = h->elements / SAMPLE_SHARE;
+    uint64_t most = share < SAMPLE_LEAST ? SAMPLE_LEAST : share > SAMPLE_VALUES ? SAMPLE_VALUES : share;
+    while (volume > most) {
         unsigned longest = 0;
         for (unsigned a = 1; a < t.rank; a++)
             longest = extent[a] > extent[longest] ? a : longest;

@@ -206,9 +206,18 @@ def neighbours_alike(values: NDArray[Any]) -> bool:
     middle = tuple(slice((d - e) // 2, (d - e) // 2 + e) for d, e in zip(dims, edges, strict=True))
     with np.errstate(all="ignore"):
         box = values.reshape(dims)[middle].astype(np.float64)
-        steps = (np.diff(box, axis=axis) for axis, edge in enumerate(edges) if edge >= RELATED_AXIS)
-        spread = box.var()
-        return any((step * step).mean() < spread for step in steps)
+        box -= box.mean()
+        spread = _mean_square(box)
+        for axis, edge in enumerate(edges):
+            if edge >= RELATED_AXIS:
+                along = box if axis == 0 else box.swapaxes(0, axis)
+                if _mean_square(along[1:] - along[:-1]) < spread:
+                    return True
+    return False
+
+
+def _mean_square(values: NDArray[np.float64]) -> float:
+    return float(np.square(values).sum()) / max(1, values.size)
 
 
 class FrameMaker:
@@ -399,6 +408,7 @@ class FrameMaker:
         costs = [0] * len(predictors)
         for box in sample_boxes(self.values):
             maker = FrameMaker(box, self.code, self.stats, self.choices, grids=self.grids)
+            maker.options = _native.options(self.choices.coder, lattice_only=True)
             lattice = maker._lattice(target)
             if lattice is not None:
                 for i, predictor in enumerate(predictors):
