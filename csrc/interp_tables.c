@@ -30,7 +30,7 @@ static unsigned choose_low_bits(const int32_t *q, const uint8_t *classes, size_t
                                 uint8_t k[INTERP_CLASSES + 1])
 {
     uint64_t sums[INTERP_CLASSES + 1] = {0}, sizes[INTERP_CLASSES + 1] = {0};
-    size_t stride = n > MANY ? 4 * LOOKED_AT : LOOKED_AT;
+    size_t stride = n > MANY ? 8 * LOOKED_AT : LOOKED_AT;
     unsigned most = 0;
     for (size_t start = 0; start < n; start += stride)
         for (size_t i = start; i < n && i < start + LOOKED_AT; i++) {
