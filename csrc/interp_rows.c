@@ -392,17 +392,20 @@ INLINE void dots_body(const double *a, const double *const *b, unsigned count, s
 {
     for (unsigned from = 0; from < count; from += 4) {
         const double *of[4];
-        double lane[4][8] = {{0}};
+        vector_double x, y, lane[4] = {{0}, {0}, {0}, {0}};
         for (unsigned k = 0; k < 4; k++)
             of[k] = b[from + k < count ? from + k : from];
-        for (size_t i = 0; i < n; i += 8)
-            for (unsigned k = 0; k < 4; k++)
-                for (size_t j = 0; j < 8; j++)
-                    lane[k][j] += a[i + j] * of[k][i + j];
-        for (unsigned k = 0; k < 4 && from + k < count; k++) {
-            const double *l = lane[k];
-            out[from + k] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+        for (size_t i = 0; i < n; i += LANES(double)) {
+            memcpy(&x, a + i, sizeof x);
+#pragma GCC unroll 4
+            for (unsigned k = 0; k < 4; k++) {
+                memcpy(&y, of[k] + i, sizeof y);
+                lane[k] += x * y;
+            }
         }
+        for (unsigned k = 0; k < 4 && from + k < count; k++)
+            out[from + k] = ((lane[k][0] + lane[k][1]) + (lane[k][2] + lane[k][3])) +
+                            ((lane[k][4] + lane[k][5]) + (lane[k][6] + lane[k][7]));
     }
 }
 #define DOTS(isa, target)                                                                                         \
