@@ -3,7 +3,7 @@
 #include "interp_encode.h"
 #include "internal.h"
 
-enum { CLEAR_SAVING = 64 };
+enum { CLEAR_SAVING = 64, SAMPLED_SHARE = 32, SAMPLED_RUN = 128, SAMPLED_RUNS = 8 };
 
 size_t szd_block_bound(const szd_header *h)
 {
@@ -369,6 +369,22 @@ static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
     return memcmp(values, values + bytes, (n - 1) * bytes) == 0;
 }
 
+/* Whether a sample of the elements, in runs spread over the block, takes losslessly so much that all of them would take
+ * clearly more than `size`. Only a guess: for blocks whose saving nobody builds upon. */
+static bool clearly_smaller(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
+                            size_t size, uint8_t *scratch, writer w)
+{
+    size_t n = (size_t)t->count, bytes = h->element_bytes, runs = n / SAMPLED_SHARE / SAMPLED_RUN;
+    if (!predicts_tiles(h) || runs < SAMPLED_RUNS)
+        return false;
+    uint8_t *sample = take(&scratch, runs * SAMPLED_RUN * bytes), *from = w.at;
+    for (size_t i = 0; i < runs; i++)
+        memcpy(sample + i * SAMPLED_RUN * bytes, values + i * (n / runs) * bytes, SAMPLED_RUN * bytes);
+    planes_encode(sample, runs * SAMPLED_RUN, 0, h->element_bytes, true, false, options->coder,
+                  isa_resolve(options->isa), scratch, &w);
+    return !w.failed && (size_t)(w.at - from) * SAMPLED_SHARE > size + size / 4;
+}
+
 /* The lattice block if it is the smaller; the lossless one is tried unless it is proven not to be by far. Returns how
  * many bytes at least that choice saves. */
 static int64_t encode_smallest(const szd_header *h, const szd_options *options, const tile *t, uint64_t first,
@@ -379,12 +395,20 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     writer lossy = {w->at, (size_t)(w->end - w->at) < room ? w->end : w->at + room, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
+    if (ok && options->lattice_only) {
+        w->at = lossy.at;
+        return 0;
+    }
     if (ok) {
         uint64_t floor = planes_floor(values, n, h->element_bytes, true, lossy_size + CLEAR_SAVING);
         if (floor >= lossy_size + CLEAR_SAVING) {
             w->at = lossy.at;
             return (int64_t)(floor - lossy_size);
         }
+    }
+    if (ok && clearly_smaller(h, options, t, values, lossy_size, scratch, (writer){lossy.at, w->end, false})) {
+        w->at = lossy.at;
+        return 0;
     }
     writer lossless = {ok ? lossy.at : w->at, w->end, false};
     uint8_t *from = lossless.at;

@@ -222,13 +222,17 @@ void interp_begin_stage(interp_walk *w, const interp_stage *s)
 }
 
 /* How much known values differ around each coming one, in steps. */
-void interp_classes(interp_walk *w, double step, uint8_t *classes)
+void interp_classes(interp_walk *w, double step, const uint8_t *empty, uint8_t *classes)
 {
     const interp_stage *s = &w->s;
     interp_row row;
     bool last = s->axis == INTERP_LAST && interp_has_border(s);
     interp_choose(w, CHOOSE_PAIRS, NULL, &row);
     for (size_t r = 0; r < s->rows; r++, classes += s->width) {
+        if (empty && empty[r]) {
+            memset(classes, INTERP_SKIPPED, s->width);
+            continue;
+        }
         interp_row_at(w, r, &row);
         if (interp_is_border(s, &row)) {
             memset(classes, INTERP_CLASSES - 1, s->width);

@@ -189,7 +189,8 @@ enum interp_choice { CHOOSE_NONE, CHOOSE_PAIRS, CHOOSE_ALL };
 void interp_choose(const interp_walk *w, enum interp_choice choice, const int16_t *weights, interp_row *row);
 void interp_row_at(interp_walk *w, size_t number, interp_row *row);
 uint8_t *interp_coming(const interp_walk *w, size_t row);
-void interp_classes(interp_walk *w, double step, uint8_t *classes);
+/* empty: of each row whether all its values are given zeros; NULL if none is. */
+void interp_classes(interp_walk *w, double step, const uint8_t *empty, uint8_t *classes);
 void interp_end_stage(interp_walk *w);
 /* A row of the known values, an array of those extents after interp_end_stage. */
 const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);

@@ -35,7 +35,8 @@ struct interp_reader {
     uint64_t escapes_left;
     unsigned escape_order;
     bit_reader escapes, low;
-    uint8_t *mask, *classes, *symbols, *values; /* the mask is in the order of the stages, without the first value */
+    uint8_t *mask, *empty, *classes, *symbols,
+        *values; /* the mask is in the order of the stages, without the first value */
     bool first_is_zero;
     double unit; /* predictions are multiples of it, 0: any value */
     /* of the stage at hand */
@@ -50,8 +51,8 @@ static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 size_t interp_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
-    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 4 * n + 8 +
-           INTERP_GAP + symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + (BATCH + INTERP_SLACK) * 4 + 12 * 64;
+    return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 4 * n +
+           2 * INTERP_GAP + symbols_decode_scratch(n / 8 + 1) + CHUNK * 8 + (BATCH + INTERP_SLACK) * 4 + 12 * 64;
 }
 
 static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
@@ -174,6 +175,7 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     d->unit = interp_unit(h, is_double(h) ? 8 : 4);
     interp_walk_begin(&d->walk, t, is_double(h), d->isa, scratch);
     d->mask = take(scratch, n);
+    d->empty = take(scratch, n);
     d->classes = take(scratch, n + INTERP_GAP);
     d->q = take(scratch, (BATCH + INTERP_SLACK) * 4);
     d->symbols = take(scratch, n + INTERP_GAP);
@@ -197,6 +199,21 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
     for (unsigned i = 0; status == SZD_OK && i < d->plan.count; i++)
         status = read_head(d, r, d->plan.stages + i, d->heads + i);
     return status ? status : read_payloads(d, r);
+}
+
+/* Rows of nothing but zeros. */
+static const uint8_t *find_empty_rows(interp_reader *d)
+{
+    const interp_stage *s = &d->walk.s;
+    const uint8_t *mask = d->mask + s->before;
+    if (!d->masked)
+        return NULL;
+    for (size_t r = 0; r < s->rows; r++, mask += s->width) {
+        d->empty[r] = mask[0] && memcmp(mask, mask + 1, s->width - 1) == 0;
+        if (d->empty[r])
+            memset(interp_coming(&d->walk, r), 0, s->width * d->walk.k->bytes);
+    }
+    return d->empty;
 }
 
 /* Zeros are no part of the stage's symbols. */
@@ -309,14 +326,15 @@ static int decode_stage(interp_reader *d, stage_head *head)
     interp_pass pass;
     d->step = interp_step(&d->plan, s->level, d->h->step, d->walk.k->bytes);
     d->made = d->have = 0;
-    interp_classes(&d->walk, d->step, d->classes);
+    const uint8_t *empty = find_empty_rows(d);
+    interp_classes(&d->walk, d->step, empty, d->classes);
     if (d->masked)
         skip_zeros(d);
     if (!draw_symbols(d, head))
         return SZD_BLOCK_CODES;
     interp_pass_begin(&pass, &d->walk, head->weights, head->apart);
     for (size_t r = 0; r < s->rows; r++) {
-        const interp_row *row = interp_pass_row(&pass, r);
+        const interp_row *row = empty && empty[r] ? NULL : interp_pass_row(&pass, r);
         for (size_t at = 0, n; at < s->width; at += n, q += n, d->have -= n) {
             n = s->width - at < INTERP_SEGMENT ? s->width - at : INTERP_SEGMENT;
             if (d->have < n) {
@@ -325,7 +343,8 @@ static int decode_stage(interp_reader *d, stage_head *head)
                     return status;
                 q = d->q;
             }
-            decode_segment(d, &pass, row, at, n, q);
+            if (row)
+                decode_segment(d, &pass, row, at, n, q);
         }
     }
     return SZD_OK;

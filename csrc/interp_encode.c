@@ -14,7 +14,7 @@ size_t interp_encode_scratch(const szd_header *h)
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
     size_t work = interp_fit_scratch() + n, coding = interp_symbols_scratch(n);
     return sizeof(interp_job) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) +
-           n * (2 * bytes + 1 + 4 + 1) + INTERP_GAP + n / 8 + 1 + 64 + (work > coding ? work : coding) + 20 * 64;
+           n * (2 * bytes + 1 + 4 + 1 + 1) + INTERP_GAP + n / 8 + 1 + 64 + (work > coding ? work : coding) + 20 * 64;
 }
 
 /* Values that are not finite are those before them as far as prediction goes. Returns how many zeros there are. */
@@ -75,6 +75,25 @@ static void code_segment(interp_job *j, interp_pass *pass, const interp_row *row
             settle(j, first + i * spacing, p + i * k->bytes, q + i, v + i * k->bytes);
 }
 
+static bool all_zero(const uint8_t *row, size_t bytes) { return row[0] == 0 && memcmp(row, row + 1, bytes - 1) == 0; }
+
+/* Rows of nothing but given zeros: there is nothing to code. */
+static const uint8_t *find_empty_rows(interp_job *j, const uint8_t *x)
+{
+    const interp_stage *s = &j->walk.s;
+    size_t bytes = s->width * j->walk.k->bytes;
+    if (!j->z.zeros)
+        return NULL;
+    for (size_t r = 0; r < s->rows; r++) {
+        j->empty[r] = all_zero(x + r * bytes, bytes);
+        if (j->empty[r]) {
+            memset(interp_coming(&j->walk, r), 0, bytes);
+            memset(j->q + s->before + r * s->width, 0, s->width * sizeof *j->q);
+        }
+    }
+    return j->empty;
+}
+
 static void code_stage(interp_job *j, stage_plan *plan)
 {
     const interp_stage *s = &j->walk.s;
@@ -84,9 +103,12 @@ static void code_stage(interp_job *j, stage_plan *plan)
     plan->fitted[0] = interp_fit(&j->walk, x, j->z.step, false, plan->weights[0], j->rest);
     memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
     plan->fitted[1] = interp_has_border(s) && interp_fit(&j->walk, x, j->z.step, true, plan->weights[1], j->rest);
-    interp_classes(&j->walk, j->z.step, j->classes + s->before);
+    const uint8_t *empty = find_empty_rows(j, x);
+    interp_classes(&j->walk, j->z.step, empty, j->classes + s->before);
     interp_pass_begin(&pass, &j->walk, plan->weights, plan->fitted[1]);
     for (size_t r = 0; r < s->rows; r++) {
+        if (empty && empty[r])
+            continue;
         const interp_row *row = interp_pass_row(&pass, r);
         for (size_t from = 0; from < s->width; from += INTERP_SEGMENT)
             code_segment(j, &pass, row, from, s->width - from < INTERP_SEGMENT ? s->width - from : INTERP_SEGMENT);
@@ -175,6 +197,7 @@ static void take_buffers(interp_job *j, uint8_t **scratch)
     j->q = take(scratch, n * 4);
     j->classes = take(scratch, n + INTERP_GAP);
     j->bits = take(scratch, (n + 7) / 8);
+    j->empty = take(scratch, n);
     j->rest = *scratch;
 }
 

@@ -1,7 +1,7 @@
 /* The weights of a stage's taps: least squares over a sample of its values, from what the decoder will know. */
 #include "interp.h"
 
-enum { FIT_VALUES = 8192, FIT_PER_TAP = 1024, FIT_PIECE = 256, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
+enum { FIT_PER_TAP = 1024, FIT_PRODUCTS = 3 << 19, FIT_PIECE = 128, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
 typedef struct normal_equations {
     double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
@@ -147,7 +147,8 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
     if (width == 0)
         return;
     size_t length = width < FIT_PIECE ? width : FIT_PIECE, pieces = (count + length - 1) / length;
-    size_t most = f->taps * FIT_PER_TAP < FIT_VALUES ? f->taps * FIT_PER_TAP : FIT_VALUES;
+    size_t most = f->taps * FIT_PER_TAP, limit = FIT_PRODUCTS / (f->taps * f->taps);
+    most = most < limit ? most : limit;
     most = border ? most / 8 : most;
     interp_row row;
     interp_choose(w, CHOOSE_ALL, NULL, &row);

@@ -26,6 +26,7 @@ typedef struct interp_job {
     size_t refusals;
     int32_t *q; /* residuals, stage after stage */
     uint8_t *classes;
+    uint8_t *empty; /* of the rows of a stage */
     int32_t anchor;
     uint8_t *rest; /* of the scratch memory */
 } interp_job;

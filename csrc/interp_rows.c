@@ -80,9 +80,6 @@ INLINE uint32_t is_strange_double(double v) { return (f64_bits(v) & 0x7ff0000000
 INLINE int32_t nearest_single(float t) { return (int32_t)(f32_bits(t + 0x1.8p23f) - 0x4b400000); }
 INLINE int32_t nearest_double(double t) { return (int32_t)(uint32_t)f64_bits(t + 0x1.8p52); }
 
-INLINE float kept_single(float v, int32_t mask) { return f32_from_bits(f32_bits(v) & (uint32_t)mask); }
-INLINE double kept_double(double v, int64_t mask) { return f64_from_bits(f64_bits(v) & (uint64_t)mask); }
-
 /* 0 where t is out of range. */
 INLINE float whole_single(float t)
 {
@@ -109,7 +106,7 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
 }
 
 /* The bodies for one work type T. What is not finite counts as 0 from then on. */
-#define BODIES(T, name, INTEGER, MAGNITUDE)                                                                            \
+#define BODIES(T, name, INTEGER, MAGNITUDE, INFINITE, ROUND, BIAS)                                                     \
     INLINE void find_zeros_##name##_body(const T *x, size_t n, uint8_t *zeros)                                         \
     {                                                                                                                  \
         for (size_t i = 0; i < n; i++)                                                                                 \
@@ -131,12 +128,6 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
             *zeros += none;                                                                                            \
         }                                                                                                              \
         return strange;                                                                                                \
-    }                                                                                                                  \
-    INLINE void mean_##name##_body(const T *a, const T *b, size_t n, T *out)                                           \
-    {                                                                                                                  \
-        for (size_t i = 0; i < n; i += LANES(T))                                                                       \
-            for (size_t j = i; j < i + LANES(T); j++)                                                                  \
-                out[j] = (a[j] + b[j]) * (T)0.5;                                                                       \
     }                                                                                                                  \
     INLINE void extend_##name##_body(const T *a, const T *b, size_t n, T *out)                                         \
     {                                                                                                                  \
@@ -166,6 +157,8 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     }                                                                                                                  \
     typedef T vector_##name __attribute__((vector_size(VECTOR)));                                                      \
     typedef INTEGER integers_##name __attribute__((vector_size(VECTOR)));                                              \
+    typedef u##INTEGER unsigned_##name __attribute__((vector_size(VECTOR)));                                           \
+    typedef int32_t numbers_##name __attribute__((vector_size(4 * LANES(T))));                                         \
     INLINE void load_vector_##name(vector_##name *v, const uint8_t *at, size_t i)                                      \
     {                                                                                                                  \
         memcpy(v, (const T *)at + i, sizeof *v);                                                                       \
@@ -173,14 +166,24 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     INLINE void put_classes_##name(const vector_##name *activity, uint8_t *classes)                                    \
     {                                                                                                                  \
         typedef float floats __attribute__((vector_size(4 * LANES(T))));                                               \
-        typedef int32_t numbers __attribute__((vector_size(4 * LANES(T))));                                            \
         typedef uint8_t bytes __attribute__((vector_size(LANES(T))));                                                  \
-        numbers half = (((numbers) __builtin_convertvector(*activity, floats) & 0x7fffffff) >> HALF_OCTAVES) -         \
-                       LEAST_ACTIVITY,                                                                                 \
-                above = half - (INTERP_CLASSES - 1);                                                                   \
+        numbers_##name half = (((numbers_##name) __builtin_convertvector(*activity, floats) & 0x7fffffff) >>           \
+                               HALF_OCTAVES) -                                                                         \
+                              LEAST_ACTIVITY,                                                                          \
+                       above = half - (INTERP_CLASSES - 1);                                                            \
         half = (above & above >> 31) + (INTERP_CLASSES - 1);                                                           \
         bytes b = __builtin_convertvector(half & ~(half >> 31), bytes);                                                \
         memcpy(classes, &b, sizeof b);                                                                                 \
+    }                                                                                                                  \
+    INLINE void mean_##name##_body(const T *a, const T *b, size_t n, T *out)                                           \
+    {                                                                                                                  \
+        vector_##name u, v;                                                                                            \
+        for (size_t i = 0; i < n; i += LANES(T)) {                                                                     \
+            memcpy(&u, a + i, sizeof u);                                                                               \
+            memcpy(&v, b + i, sizeof v);                                                                               \
+            u = (u + v) * (T)0.5;                                                                                      \
+            memcpy(out + i, &u, sizeof u);                                                                             \
+        }                                                                                                              \
     }                                                                                                                  \
     INLINE void add_magnitude_##name(vector_##name *sum, const vector_##name *v)                                       \
     {                                                                                                                  \
@@ -258,36 +261,70 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
         for (size_t i = 0; i < n; i++)                                                                                 \
             v[i] = finite_##name(p[i] + (T)q[i] * s);                                                                  \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_block(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p,         \
-                                            int32_t *q, T *v)                                                          \
+    /* All bits where *v, which is not below -MAGNITUDE, is below 0. (Comparisons of vectors longer than the           \
+     * processor's base has are compiled into one for each element.) */                                                \
+    INLINE void negative_##name(const integers_##name *v, integers_##name *mask)                                       \
     {                                                                                                                  \
-        const T s = (T)z->step, inverse = (T)z->inverse, eps = (T)z->eps;                                              \
-        const INTEGER every = z->zeros ? 0 : -1;                                                                       \
-        uint32_t worst = 0;                                                                                            \
-        for (size_t i = 0; i < LANES(T); i++) {                                                                        \
-            T kept = kept_##name(p[i], every | -(INTEGER)!is_zero_##name(x[i]));                                       \
-            q[i] = nearest_##name((x[i] - kept) * inverse);                                                            \
-            T y = finite_##name(kept + (T)q[i] * s);                                                                   \
-            v[i] = y;                                                                                                  \
-            worst |= refused_##name(x[i], stored_##name(dtype, y), eps);                                               \
-        }                                                                                                              \
-        return worst;                                                                                                  \
+        *mask = -(integers_##name)((unsigned_##name) * v >> (8 * sizeof(T) - 1));                                      \
     }                                                                                                                  \
-    INLINE uint32_t quantize_##name##_of(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p, size_t n,  \
-                                         int32_t *q, T *v)                                                             \
+    INLINE void quantize_##name##_vector(const interp_quantizer *z, const T *x_at, const T *p_at, int32_t *q_at,       \
+                                         T *v_at, integers_##name *worst)                                              \
     {                                                                                                                  \
-        uint32_t worst = 0;                                                                                            \
+        const T s = (T)z->step, inverse = (T)z->inverse;                                                               \
+        vector_##name x, p, y, eps = {0};                                                                              \
+        integers_##name x_is_zero, y_is_zero, near, magnitude, finite;                                                 \
+        memcpy(&x, x_at, sizeof x);                                                                                    \
+        memcpy(&p, p_at, sizeof p);                                                                                    \
+        eps = eps + (T)z->eps;                                                                                         \
+        magnitude = ((integers_##name)x & MAGNITUDE) - 1;                                                              \
+        negative_##name(&magnitude, &x_is_zero);                                                                       \
+        p = (vector_##name)((integers_##name)p & ~(x_is_zero & -(INTEGER)z->zeros));                                   \
+        numbers_##name q =                                                                                             \
+            __builtin_convertvector((integers_##name)((x - p) * inverse + (T)ROUND) - BIAS, numbers_##name);           \
+        y = p + __builtin_convertvector(q, vector_##name) * s;                                                         \
+        magnitude = ((integers_##name)y & MAGNITUDE) - INFINITE;                                                       \
+        negative_##name(&magnitude, &finite);                                                                          \
+        y = (vector_##name)((integers_##name)y & finite);                                                              \
+        magnitude = ((integers_##name)y & MAGNITUDE) - 1;                                                              \
+        negative_##name(&magnitude, &y_is_zero);                                                                       \
+        magnitude = ((integers_##name)(x - y) & MAGNITUDE) - (integers_##name)eps;                                     \
+        negative_##name(&magnitude, &near);                                                                            \
+        *worst = *worst | ~near | (x_is_zero & ~y_is_zero);                                                            \
+        memcpy(q_at, &q, sizeof q);                                                                                    \
+        memcpy(v_at, &y, sizeof y);                                                                                    \
+    }                                                                                                                  \
+    INLINE uint32_t quantize_##name##_plain(const interp_quantizer *z, const T *x, const T *p, size_t n, int32_t *q,   \
+                                            T *v)                                                                      \
+    {                                                                                                                  \
+        integers_##name worst = {0};                                                                                   \
+        INTEGER any = 0;                                                                                               \
         size_t i = 0;                                                                                                  \
         for (; i + LANES(T) <= n; i += LANES(T))                                                                       \
-            worst |= quantize_##name##_block(dtype, z, x + i, p + i, q + i, v + i);                                    \
+            quantize_##name##_vector(z, x + i, p + i, q + i, v + i, &worst);                                           \
         if (i < n) {                                                                                                   \
             T ends[3][LANES(T)] = {{0}};                                                                               \
             int32_t end[LANES(T)];                                                                                     \
             memcpy(ends[0], x + i, (n - i) * sizeof(T));                                                               \
             memcpy(ends[1], p + i, (n - i) * sizeof(T));                                                               \
-            worst |= quantize_##name##_block(dtype, z, ends[0], ends[1], end, ends[2]);                                \
+            quantize_##name##_vector(z, ends[0], ends[1], end, ends[2], &worst);                                       \
             memcpy(q + i, end, (n - i) * sizeof *q);                                                                   \
             memcpy(v + i, ends[2], (n - i) * sizeof(T));                                                               \
+        }                                                                                                              \
+        for (i = 0; i < LANES(T); i++)                                                                                 \
+            any |= worst[i];                                                                                           \
+        return any != 0;                                                                                               \
+    }                                                                                                                  \
+    INLINE uint32_t quantize_##name##_stored(uint32_t dtype, const interp_quantizer *z, const T *x, const T *p,        \
+                                             size_t n, int32_t *q, T *v)                                               \
+    {                                                                                                                  \
+        const T s = (T)z->step, inverse = (T)z->inverse, eps = (T)z->eps;                                              \
+        uint32_t worst = 0;                                                                                            \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            T kept = z->zeros && is_zero_##name(x[i]) ? (T)0 : p[i];                                                   \
+            q[i] = nearest_##name((x[i] - kept) * inverse);                                                            \
+            T y = finite_##name(kept + (T)q[i] * s);                                                                   \
+            v[i] = y;                                                                                                  \
+            worst |= refused_##name(x[i], stored_##name(dtype, y), eps);                                               \
         }                                                                                                              \
         return worst;                                                                                                  \
     }                                                                                                                  \
@@ -297,11 +334,13 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
         for (size_t i = 0; z->zeros && i < n; i++)                                                                     \
             classes[i] = is_zero_##name(x[i]) ? INTERP_SKIPPED : classes[i];                                           \
         switch (z->dtype) {                                                                                            \
-        case DT_F64: return quantize_##name##_of(sizeof(T) == 8 ? DT_F64 : DT_F32, z, x, p, n, q, v);                  \
-        case DT_F32: return quantize_##name##_of(DT_F32, z, x, p, n, q, v);                                            \
-        case DT_BF16: return quantize_##name##_of(DT_BF16, z, x, p, n, q, v);                                          \
-        default: return quantize_##name##_of(DT_F16, z, x, p, n, q, v);                                                \
+        case DT_BF16: return quantize_##name##_stored(DT_BF16, z, x, p, n, q, v);                                      \
+        case DT_F16: return quantize_##name##_stored(DT_F16, z, x, p, n, q, v);                                        \
+        case DT_F32:                                                                                                   \
+            if (sizeof(T) == 8)                                                                                        \
+                return quantize_##name##_stored(DT_F32, z, x, p, n, q, v);                                             \
         }                                                                                                              \
+        return quantize_##name##_plain(z, x, p, n, q, v);                                                              \
     }                                                                                                                  \
     INLINE void put_zeros_##name##_body(const uint8_t *zeros, size_t n, T *v)                                          \
     {                                                                                                                  \
@@ -344,8 +383,8 @@ INLINE uint32_t refused_double(double x, double stored, double eps)
     static double at_##name(const uint8_t *v, size_t i) { return (double)((const T *)(const void *)v)[i]; }            \
     static void put_##name(uint8_t *v, size_t i, double x) { ((T *)(void *)v)[i] = (T)x; }
 
-BODIES(float, single, int32_t, 0x7fffffff)
-BODIES(double, double, int64_t, 0x7fffffffffffffff)
+BODIES(float, single, int32_t, 0x7fffffff, 0x7f800000, 0x1.8p23, 0x4b400000)
+BODIES(double, double, int64_t, 0x7fffffffffffffff, 0x7ff0000000000000, 0x1.8p52, 0)
 
 /* Sums of products with `a`, of four others at a time. In eight lanes, so that a vector of 8 sums in the same order as
  * one of 2. */
@@ -353,17 +392,20 @@ INLINE void dots_body(const double *a, const double *const *b, unsigned count, s
 {
     for (unsigned from = 0; from < count; from += 4) {
         const double *of[4];
-        double lane[4][8] = {{0}};
+        vector_double x, y, lane[4] = {{0}, {0}, {0}, {0}};
         for (unsigned k = 0; k < 4; k++)
             of[k] = b[from + k < count ? from + k : from];
-        for (size_t i = 0; i < n; i += 8)
-            for (unsigned k = 0; k < 4; k++)
-                for (size_t j = 0; j < 8; j++)
-                    lane[k][j] += a[i + j] * of[k][i + j];
-        for (unsigned k = 0; k < 4 && from + k < count; k++) {
-            const double *l = lane[k];
-            out[from + k] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+        for (size_t i = 0; i < n; i += LANES(double)) {
+            memcpy(&x, a + i, sizeof x);
+#pragma GCC unroll 4
+            for (unsigned k = 0; k < 4; k++) {
+                memcpy(&y, of[k] + i, sizeof y);
+                lane[k] += x * y;
+            }
         }
+        for (unsigned k = 0; k < 4 && from + k < count; k++)
+            out[from + k] = ((lane[k][0] + lane[k][1]) + (lane[k][2] + lane[k][3])) +
+                            ((lane[k][4] + lane[k][5]) + (lane[k][6] + lane[k][7]));
     }
 }
 #define DOTS(isa, target)                                                                                         \

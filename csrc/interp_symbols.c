@@ -13,6 +13,7 @@ typedef struct symbol_writer {
     rans_segment *segment;
     writer low_to;
     bit_writer low;
+    uint8_t place[INTERP_GROUPS + 1][256];
     uint8_t *rest;
 } symbol_writer;
 
@@ -53,18 +54,25 @@ static void wide_symbols(const int32_t *q, const uint8_t *of, size_t n, const in
     }
 }
 
+/* Symbols that each group has a place for keep all their bits. */
+static void list_places(const interp_class_group *groups, unsigned count, uint8_t place[INTERP_GROUPS + 1][256])
+{
+    for (unsigned g = 0; g < count; g++)
+        for (unsigned s = 0; s < 256; s++)
+            place[g][s] = (groups[g].table ? groups[g].table->f[s] > 0 : s == groups[g].constant) ? 255 : 0;
+    memset(place[INTERP_GROUPS], 255, 256);
+}
+
 /* Symbols without a place in what codes their group. */
 static void list_escapes(symbol_writer *s, const int32_t *q, const uint8_t *of, size_t n,
                          const interp_class_group *groups, uint8_t *symbols)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (of[i] == INTERP_NO_GROUP)
-            continue;
-        const interp_class_group *g = groups + of[i];
-        if (symbols[i] && (g->table ? g->table->f[symbols[i]] > 0 : symbols[i] == g->constant))
-            continue;
-        symbols[i] = 0;
-        s->escaped[s->escapes++] = (uint32_t)zigzag(interp_centred(q[i], g->k) >> g->k);
+    for (size_t i = 0; i < n; i++)
+        symbols[i] &= s->place[of[i] < INTERP_GROUPS ? of[i] : INTERP_GROUPS][symbols[i]];
+    for (const uint8_t *at = symbols; (at = memchr(at, 0, (size_t)(symbols + n - at))); at++) {
+        size_t i = (size_t)(at - symbols);
+        unsigned k = groups[of[i]].k;
+        s->escaped[s->escapes++] = (uint32_t)zigzag(interp_centred(q[i], k) >> k);
     }
 }
 
@@ -89,6 +97,8 @@ static void emit_stage(symbol_writer *s, const int32_t *q, uint8_t *classes, siz
     uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES], symbols[INTERP_SEGMENT];
     bool escapes = place_groups(s, groups, count, to);
     unsigned most_k = group_of_class(groups, count, of);
+    if (escapes)
+        list_places(groups, count, s->place);
     interp_groups_map(classes, n, of, s->j->isa, classes);
     for (size_t i = 0; i < n; i += INTERP_SEGMENT) {
         size_t part = n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT;
@@ -173,7 +183,9 @@ static void write_payloads(symbol_writer *s, writer *w)
 
 void interp_write(interp_job *j, writer *w)
 {
-    symbol_writer s = {.j = j};
+    symbol_writer s;
+    s.j = j;
+    s.escapes = s.sorted = s.segments = 0;
     write_u8(w, j->z.zeros | j->factored << 1);
     write_u8(w, INTERP_PLAIN_ORDER);
     if (j->z.zeros)

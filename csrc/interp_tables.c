@@ -1,7 +1,7 @@
 /* Which neighbouring classes of a stage share a table, and which table. */
 #include "interp_tables.h"
 
-enum { LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16 };
+enum { LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16, LOOKED_AT = 64, MANY = 4096 };
 
 /* Raw low bits of a class: so many that the mean magnitude above them is small. */
 static unsigned low_bits_for(uint64_t sum, uint64_t n)
@@ -25,116 +25,111 @@ static uint64_t group_cost(const uint32_t counts[256], uint64_t n)
     return cost + ((uint64_t)(used > 1 ? 20 + 5 * used : 16) << 16);
 }
 
-static void make_group(interp_tables *t, unsigned c, uint64_t n, unsigned k, interp_class_group *groups,
-                       unsigned *count)
-{
-    groups[*count] = (interp_class_group){.first = c, .last = c, .k = k, .n = n};
-    groups[*count].cost = group_cost(t->counts[*count], n);
-    (*count)++;
-}
-
-/* Every class that occurs, or all as one group, and what occurs in it; false where one is wide enough for low bits. */
-static bool count_narrow(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                         interp_class_group *groups, unsigned *count)
-{
-    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
-        t->counts[single ? classes[i] & INTERP_SKIPPED : classes[i]][s < 256 ? s : 0]++;
-    }
-    *count = 0;
-    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
-        uint64_t sum = 0, all = 0;
-        for (unsigned s = 0; s < 256; s++) {
-            unsigned magnitude = s < INTERP_CENTRE ? INTERP_CENTRE - s : s - INTERP_CENTRE;
-            all += t->counts[c][s];
-            sum += (uint64_t)t->counts[c][s] * (s ? magnitude : 2 * INTERP_CENTRE);
-        }
-        if (!all)
-            continue;
-        if (low_bits_for(sum, all))
-            return false;
-        memmove(t->counts[*count], t->counts[c], sizeof *t->counts);
-        make_group(t, c, all, 0, groups, count);
-    }
-    return true;
-}
-
-/* The same with low bits, as many for each class as suit it. */
-static unsigned count_wide(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                           interp_class_group *groups)
+/* Low bits for each class, by the mean magnitude of some of its residuals. */
+static unsigned choose_low_bits(const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                                uint8_t k[INTERP_CLASSES + 1])
 {
     uint64_t sums[INTERP_CLASSES + 1] = {0}, sizes[INTERP_CLASSES + 1] = {0};
-    unsigned k[INTERP_CLASSES + 1] = {0}, count = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
-        sums[c] += q[i] < 0 ? -(uint32_t)q[i] : (uint32_t)q[i];
-        sizes[c]++;
-    }
-    for (unsigned c = 0; c < INTERP_CLASSES; c++)
-        k[c] = sizes[c] ? low_bits_for(sums[c], sizes[c]) : 0;
-    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
-    for (size_t i = 0; i < n; i++) {
-        unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
-        t->counts[c][interp_symbol(q[i], k[c])]++;
-    }
-    for (unsigned c = 0; c < INTERP_CLASSES; c++)
-        if (sizes[c]) {
-            memmove(t->counts[count], t->counts[c], sizeof *t->counts);
-            make_group(t, c, sizes[c], k[c], groups, &count);
+    size_t stride = n > MANY ? 8 * LOOKED_AT : LOOKED_AT;
+    unsigned most = 0;
+    for (size_t start = 0; start < n; start += stride)
+        for (size_t i = start; i < n && i < start + LOOKED_AT; i++) {
+            unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
+            sums[c] += q[i] < 0 ? -(uint32_t)q[i] : (uint32_t)q[i];
+            sizes[c]++;
         }
-    return count;
+    for (unsigned c = 0; c <= INTERP_CLASSES; c++) {
+        k[c] = c < INTERP_CLASSES && sizes[c] ? (uint8_t)low_bits_for(sums[c], sizes[c]) : 0;
+        most = k[c] > most ? k[c] : most;
+    }
+    return most;
 }
 
+static void count_symbols(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                          const uint8_t k[INTERP_CLASSES + 1], unsigned most_k)
+{
+    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
+    const uint8_t mask = single ? INTERP_SKIPPED : 255;
+    if (most_k == 0)
+        for (size_t i = 0; i < n; i++) {
+            uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
+            t->counts[classes[i] & mask][s < 256 ? s : 0]++;
+        }
+    else
+        for (size_t i = 0; i < n; i++) {
+            unsigned c = classes[i] & mask;
+            t->counts[c][interp_symbol(q[i], k[c])]++;
+        }
+}
+
+/* Every class that occurs, or all as one group, and what occurs in it. */
 static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
                             interp_class_group *groups)
 {
-    unsigned count;
-    return count_narrow(t, q, classes, n, single, groups, &count) ? count
-                                                                  : count_wide(t, q, classes, n, single, groups);
+    uint8_t k[INTERP_CLASSES + 1];
+    unsigned count = 0;
+    count_symbols(t, q, classes, n, single, k, choose_low_bits(q, classes, n, single, k));
+    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
+        uint64_t all = 0;
+        for (unsigned s = 0; s < 256; s++)
+            all += t->counts[c][s];
+        if (!all)
+            continue;
+        memmove(t->counts[count], t->counts[c], sizeof *t->counts);
+        groups[count] = (interp_class_group){.first = c, .last = c, .k = k[c], .n = all};
+        groups[count].cost = group_cost(t->counts[count], all);
+        count++;
+    }
+    return count;
 }
 
-static uint64_t merged_cost(const interp_tables *t, const interp_class_group *groups, unsigned g)
+/* What a group and the next one take together; as much as can be where they may not merge. */
+static void price_with_next(const interp_tables *t, interp_class_group *groups, unsigned count, unsigned g)
 {
     uint32_t sum[256];
+    if (g + 1 >= count)
+        return;
+    groups[g].with_next = UINT64_MAX;
+    if (groups[g].k != groups[g + 1].k)
+        return;
     for (unsigned s = 0; s < 256; s++)
         sum[s] = t->counts[g][s] + t->counts[g + 1][s];
-    return group_cost(sum, groups[g].n + groups[g + 1].n);
+    groups[g].with_next = group_cost(sum, groups[g].n + groups[g + 1].n);
 }
 
-static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g, uint64_t cost)
+static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g)
 {
     for (unsigned s = 0; s < 256; s++)
         t->counts[g][s] += t->counts[g + 1][s];
     groups[g].last = groups[g + 1].last;
     groups[g].n += groups[g + 1].n;
-    groups[g].cost = cost;
+    groups[g].cost = groups[g].with_next;
     memmove(groups + g + 1, groups + g + 2, (*count - g - 2) * sizeof *groups);
     memmove(t->counts + g + 1, t->counts + g + 2, (*count - g - 2) * sizeof *t->counts);
     (*count)--;
+    price_with_next(t, groups, *count, g);
+    if (g)
+        price_with_next(t, groups, *count, g - 1);
 }
 
 /* The merge of neighbours that saves most, as long as one saves, or there are too many. */
 static unsigned merge_groups(interp_tables *t, interp_class_group *groups, unsigned count)
 {
+    for (unsigned g = 0; g < count; g++)
+        price_with_next(t, groups, count, g);
     for (;;) {
         int64_t most = INT64_MIN;
         unsigned best = 0;
-        uint64_t best_cost = 0;
         for (unsigned g = 0; g + 1 < count; g++) {
-            if (groups[g].k != groups[g + 1].k)
-                continue;
-            uint64_t cost = merged_cost(t, groups, g);
-            int64_t saved = (int64_t)(groups[g].cost + groups[g + 1].cost - cost);
-            if (saved > most) {
+            int64_t saved = (int64_t)(groups[g].cost + groups[g + 1].cost - groups[g].with_next);
+            if (groups[g].with_next != UINT64_MAX && saved > most) {
                 most = saved;
                 best = g;
-                best_cost = cost;
             }
         }
         if (most == INT64_MIN || (most <= 0 && count <= INTERP_GROUPS))
             return count;
-        merge(t, groups, &count, best, best_cost);
+        merge(t, groups, &count, best);
     }
 }
 

@@ -7,8 +7,8 @@
 typedef struct interp_class_group {
     unsigned first, last; /* classes */
     unsigned k;
-    uint64_t n, cost; /* in 1/65536 bit, its table included */
-    unsigned tag;     /* as stored */
+    uint64_t n, cost, with_next; /* in 1/65536 bit, its table included; together with the next group */
+    unsigned tag;                /* as stored */
     unsigned constant;
     bool escapes; /* there are symbols without a place in the table */
     const freq_table *table;
@@ -28,11 +28,11 @@ void interp_tables_begin(interp_tables *t, uint8_t **scratch);
 unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n,
                               interp_class_group *groups);
 
-static inline int32_t interp_centred(int32_t q, unsigned k) { return q + (k ? 1 << (k - 1) : 0); }
+static inline int32_t interp_centred(int32_t q, unsigned k) { return (int32_t)((uint32_t)q + ((1u << k) >> 1)); }
 
 static inline unsigned interp_symbol(int32_t q, unsigned k)
 {
-    int64_t s = (int64_t)(interp_centred(q, k) >> k) + INTERP_CENTRE;
-    return s > 0 && s < 256 ? (unsigned)s : 0;
+    uint32_t s = (uint32_t)(interp_centred(q, k) >> k) + INTERP_CENTRE;
+    return s < 256 ? s : 0;
 }
 #endif

@@ -4,7 +4,7 @@
 #include "fpenv.h"
 #include "internal.h"
 
-enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12 };
+enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12, SAMPLE_LEAST = 1 << 10, SAMPLE_SHARE = 128 };
 
 /* A tile of at most `volume` values: `extent` with its longest axes halved, at part s of `parts` along the tensor's
  * diagonal. */
@@ -25,6 +25,13 @@ static tile tile_within(const szd_header *h, const uint64_t *extent, uint64_t vo
     for (unsigned a = 0; a < t.rank; a++)
         t.origin[a] = (h->dims[a] - t.extent[a]) * s / parts;
     return t;
+}
+
+/* About a SAMPLE_SHARE-th of all values, within limits. */
+static uint64_t sample_volume(const szd_header *h)
+{
+    uint64_t share = h->elements / SAMPLE_SHARE;
+    return share < SAMPLE_LEAST ? SAMPLE_LEAST : share > SAMPLE_VALUES ? SAMPLE_VALUES : share;
 }
 
 static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t *data, const tile *t, uint8_t *values,
@@ -96,7 +103,7 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     uint8_t *values = take(&scratch, 8 * SAMPLE_VALUES), *rest = aligned64(scratch);
     uint64_t cost[3] = {0}, seen[3] = {0};
     for (unsigned s = 0; s < SAMPLES && !hopeless(cost, s, SZD_PREDICT_NONE); s++) {
-        tile t = tile_within(h, h->tile, SAMPLE_VALUES, s, SAMPLES - 1);
+        tile t = tile_within(h, h->tile, sample_volume(h), s, SAMPLES - 1);
         quantize_sample(l, h, data, &t, values, q, low);
         for (unsigned p = 0; p < 3; p++)
             if (!hopeless(cost, s, p)) {

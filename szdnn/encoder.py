@@ -227,7 +227,7 @@ class FrameMaker:
         lossy = self._lossy(target)
         if lossy is None:
             return self.lossless(target)
-        if self._surely_smaller(lossy, target):
+        if self._surely_smaller(lossy, target) or self._lossless_exceeds(lossy.bytes, target):
             return lossy.parts
         exact = self.lossless(target)
         return lossy.parts if lossy.bytes <= total(exact) else exact
@@ -239,7 +239,7 @@ class FrameMaker:
         lossy = self._lossy(target, Room(buffer))
         if lossy is None:
             return self._lossless_into(target, buffer)
-        if self._surely_smaller(lossy, target):
+        if self._surely_smaller(lossy, target) or self._lossless_exceeds(lossy.bytes, target):
             return lossy.bytes
         exact = self._lossless_into(target, None)
         return lossy.bytes if lossy.bytes <= exact else self._lossless_into(target, buffer)
@@ -281,6 +281,25 @@ class FrameMaker:
         header = self._lossless_header(target)
         header.complete()
         return _native.lossless_floor(header, self.values, lossy.bytes) >= lossy.bytes
+
+    def _lossless_exceeds(self, limit: int, target: Target) -> bool:
+        """Whether the lossless frame is larger than that: so many of its blocks are made until they tell."""
+        if limit >= self.values.nbytes or self.values.size <= _native.DEFAULT_TILE or self.reference is not None:
+            return False
+        header = self._lossless_header(target)
+        header.complete()
+        sizes = [int(header.c.header_bytes)]
+        waiting = deque(range(header.c.blocks))
+
+        def work(_: int) -> None:
+            encoder = _native.Encoder(header, self.options, self.values)
+            for block in drain(waiting):
+                if sum(sizes) > limit:
+                    break
+                sizes.append(encoder.encode(block, keep=False).data.size)
+
+        run_threads(work, thread_count(self.choices.threads, header.c.blocks))
+        return sum(sizes) > limit
 
     def _lossy(self, target: Target, room: Room | None = None) -> Encoded | None:
         lattice = self._lattice(target)
@@ -419,6 +438,7 @@ class FrameMaker:
         costs = [0] * len(predictors)
         for box in sample_boxes(self.values):
             maker = FrameMaker(box, self.code, self.stats, self.choices, grids=self.grids)
+            maker.options = _native.options(self.choices.coder, lattice_only=True)
             lattice = maker._lattice(target)
             if lattice is not None:
                 for i, predictor in enumerate(predictors):

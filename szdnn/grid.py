@@ -31,21 +31,23 @@ class Grid:
 
 
 def _spaced(values: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Magnitudes of about `count` evenly spaced finite values, ascending, each once."""
+    """Magnitudes of about `count` evenly spaced finite values, ascending."""
     flat = values.reshape(-1)
     with np.errstate(invalid="ignore"):
         picked = np.abs(flat[:: max(1, flat.size // count)].astype(np.float64))
-    return np.unique(picked[np.isfinite(picked)])
+    picked.sort()  # NaN last
+    return picked[: picked.searchsorted(np.inf)]
 
 
 def _common_step(magnitudes: NDArray[np.float64], least: float) -> float:
     """About the greatest number of which all are multiples but for a quarter of `least`; 0 where it is below `least`
     (Euclid's algorithm on the smallest value and the gaps between values)."""
-    gaps = np.unique(np.diff(magnitudes, prepend=0.0))
+    gaps = magnitudes[1:] - magnitudes[:-1]
     gaps = gaps[gaps > least / 4]
-    if not gaps.size or gaps[0] < least:
+    if not gaps.size or gaps.min() < least:
         return 0.0
-    step = float(gaps[0])
+    gaps = np.append(gaps, magnitudes[0])
+    step = float(gaps[gaps > least / 4].min())
     while True:
         rest = np.abs(gaps - np.rint(gaps / step) * step)
         largest = float(rest.max())
@@ -104,10 +106,10 @@ def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
     grid = None
     for count in (FIRST_LOOK, LOOK):
         magnitudes = _spaced(values, count)
-        near = magnitudes[magnitudes < eps * MOST_NUMBER]
+        near = magnitudes[: magnitudes.searchsorted(eps * MOST_NUMBER)]
         if near.size < magnitudes.size * 0.9:  # a few spikes hide no grid
             return None
-        if near.size < 2:
+        if near.size < 2 or not near[-1] > eps:  # all zeros, or nearly so
             continue
         grid = _found(near, eps, single)
         if grid is None:

@@ -108,6 +108,11 @@ def frames() -> dict[str, bytes]:
     made["interpolation-fine"] = interpolated("smooth", (20, 21), dtype_of("float64"), szdnn.Rel(1e-9))
     made["interpolation-coarse"] = interpolated("smooth", (16, 17, 18), dtype_of("float32"), szdnn.Rel(3e-2))
     made["interpolation-zeros"] = interpolated("sparse", (20, 31), dtype_of("float32"), szdnn.Rel(1e-3))
+    pixels = np.rint(make_values("smooth", 22, (20, 31), dtype_of("float64")) * 40)
+    for eps in (0.3, 1.2):  # pixels apart by less and by more than the bound
+        made[f"interpolation-grid-{eps}"] = szdnn.compress(
+            pixels.astype("float32"), szdnn.Abs(eps), predictor="interpolation"
+        )
     made["interpolation-special"] = interpolated("special", (300,), dtype_of("float32"), szdnn.Abs(1e-2))
     for kind in WEIGHT_KINDS:
         x = make_weights(kind, 7, 1500, dtype_of("float32"))
