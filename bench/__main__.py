@@ -26,6 +26,7 @@ COMMANDS = {
     "fuzz": "the core and the archive reader under a coverage-guided fuzzer with sanitizers",
     "bitrot": "random single and burst errors in frames and archives: is every one detected?",
     "platforms": "the same frames and values on other processors, big-endian too, and by the reference decoder?",
+    "races": "64 threads over the same arrays and archives: the core under ThreadSanitizer, and Python",
     "trust": "all campaigns of damage and abuse, the rivals beside, for the README",
     "kill": "kills saves at random moments: is the old or the new archive there, whole, each time?",
     "memory": "peak memory of compressing and restoring a large checkpoint",

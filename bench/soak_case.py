@@ -95,8 +95,9 @@ def _draw_array(rng: Generator) -> Drawn:
     name, maker = _draw_maker(rng)
     values = maker(rng, math.prod(shape), dtype, eps)
     layout = _pick(rng, _LAYOUTS)
-    reference = _draw_reference(rng, values, eps).reshape(shape) if rng.random() < 0.4 else None
-    return Drawn(name, layout, eps, values, _lay_out(rng, values.reshape(shape), layout), reference, small)
+    reference = _draw_reference(rng, values, eps) if rng.random() < 0.4 else None
+    array = _lay_out(rng, values.reshape(shape), layout)  # which may make 0-d 1-D
+    return Drawn(name, layout, eps, values, array, None if reference is None else reference.reshape(array.shape), small)
 
 
 def _dtype_named(name: str) -> np.dtype[Any]:

@@ -1,6 +1,6 @@
 """All campaigns of damage and abuse, the rivals beside where they can be compared; their counts go to trust.csv.
 
-Each is a command of its own with more options: fuzz, bitrot, platforms, soak, kill.
+Each is a command of its own with more options: fuzz, bitrot, platforms, races, soak, kill.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import campaign
 
-CAMPAIGNS = ("fuzz", "bitrot", "promises", "platforms", "kill", "soak")
+CAMPAIGNS = ("fuzz", "bitrot", "promises", "platforms", "races", "kill", "soak")
 RIVALS = ("sz3", "zfp", "pcodec", "zipnn")
 
 
@@ -50,6 +50,7 @@ def _run(name: str, args: argparse.Namespace) -> int:
             "fuzz": ["fuzz", "--minutes", str(args.minutes), *jobs],
             "bitrot": ["bitrot", "--errors", str(args.errors), *rivals, *jobs],
             "platforms": ["platforms"],
+            "races": ["races"],
             "kill": ["kill", "--kills", str(args.kills)],
             "soak": ["soak", "--values", str(args.values), *jobs],
         }[name]

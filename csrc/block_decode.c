@@ -53,9 +53,10 @@ static int decode_constant(reader *r, unsigned bytes, uint64_t n, block_decoder 
     const uint8_t *p = read_bytes(r, bytes);
     if (!p)
         return SZD_BLOCK_SHORT;
-    for (size_t i = 0; i < CHUNK; i++)
+    size_t most = n < CHUNK ? (size_t)n : CHUNK;
+    for (size_t i = 0; i < most; i++)
         memcpy(d->elements + i * bytes, p, bytes);
-    to_little_endian(d->elements, CHUNK, bytes);
+    to_little_endian(d->elements, most, bytes);
     for (; n; n -= n < CHUNK ? n : CHUNK)
         sink_write(s, d->elements, n < CHUNK ? n : CHUNK);
     return SZD_OK;

@@ -207,8 +207,10 @@ static void mix_if_smaller(lattice_job *j, writer start, writer *w)
     uint8_t *from = w->at;
     writer mixed = *w;
     write_u8(&mixed, FORM_MIXED);
+    uint8_t *coded = mixed.at;
     mix_encode(j->q, (size_t)j->t->count, mixing_width(j->h, j->t), mixing_phase(j->h, j->t), j->tokens.rest, &mixed);
-    if (mixed.failed || w->failed || mixed.at - from >= from - start.at)
+    if (mixed.failed || !mix_justified(j->t->count, (uint64_t)(mixed.at - coded)) || w->failed ||
+        mixed.at - from >= from - start.at)
         return;
     memmove(start.at, from, (size_t)(mixed.at - from));
     w->at = start.at + (mixed.at - from);

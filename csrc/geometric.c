@@ -2,6 +2,8 @@
  * section 8). */
 #include "internal.h"
 
+enum { FEW_VALUES = 256 };
+
 /* R_k = floor(2^63 2^(2^-k)) by R_k = isqrt(R_(k-1) 2^63), R_0 = 2^64; tests/test_native.py derives them again. */
 static const uint64_t ROOTS[49] = {
 #include "roots.inc"
@@ -9,16 +11,14 @@ static const uint64_t ROOTS[49] = {
 
 static uint64_t product(uint64_t a, uint64_t b) { return (uint64_t)((unsigned __int128)a * b >> 63); }
 
-static void make_powers(uint64_t powers[6][256])
+/* T_p of FORMAT.md, section 8, for the byte v. */
+static uint64_t power_of(unsigned p, unsigned v)
 {
-    for (unsigned p = 0; p < 6; p++)
-        for (unsigned v = 0; v < 256; v++) {
-            uint64_t m = (uint64_t)1 << 63;
-            for (unsigned t = 1; t <= 8; t++)
-                if (v >> (8 - t) & 1)
-                    m = product(m, ROOTS[8 * p + t]);
-            powers[p][v] = m;
-        }
+    uint64_t m = (uint64_t)1 << 63;
+    for (unsigned t = 1; t <= 8; t++)
+        if (v >> (8 - t) & 1)
+            m = product(m, ROOTS[8 * p + t]);
+    return m;
 }
 
 static double power_of_two(int64_t e)
@@ -42,17 +42,24 @@ static double scale(double x, int64_t e)
 /* The mantissa of 2^(j/n), in [2^63, 2^64). */
 static uint64_t mantissa_of(const lattice *l, uint64_t j)
 {
-    uint64_t f = (uint64_t)(((unsigned __int128)j << 48) / l->points), m = l->powers[0][f >> 40];
-    for (unsigned p = 1; p < 6; p++)
-        m = product(m, l->powers[p][f >> (40 - 8 * p) & 0xff]);
+    uint64_t f = (uint64_t)(((unsigned __int128)j << 48) / l->points), m = (uint64_t)1 << 63;
+    for (unsigned p = 0; p < 6; p++) {
+        unsigned v = f >> (40 - 8 * p) & 0xff;
+        uint64_t power = l->has_powers ? l->powers[p][v] : power_of(p, v);
+        m = p ? product(m, power) : power;
+    }
     return m;
 }
 
-/* The fewest mantissas that serve usual bounds are worked out once. */
-void geometric_begin(lattice *l)
+/* The fewest mantissas that serve usual bounds are worked out once; where there are few values, neither these nor the
+ * powers, which would take longer than all else. */
+void geometric_begin(lattice *l, uint64_t values)
 {
-    make_powers(l->powers);
-    l->cached = l->points <= GEOMETRIC_CACHE ? l->points : 0;
+    l->has_powers = values >= FEW_VALUES;
+    for (unsigned p = 0; l->has_powers && p < 6; p++)
+        for (unsigned v = 0; v < 256; v++)
+            l->powers[p][v] = power_of(p, v);
+    l->cached = l->has_powers && l->points <= GEOMETRIC_CACHE ? l->points : 0;
     for (uint32_t j = 0; j < l->cached; j++)
         l->mantissas[j] = mantissa_of(l, j);
 }

@@ -200,6 +200,8 @@ void mix_encode(const int32_t *r, size_t n, size_t width, size_t phase, uint8_t 
 int mix_begin(mix_decoder *d, reader *r, size_t width, size_t phase, uint8_t *scratch);
 int mix_decode(mix_decoder *d, int32_t *out, size_t n);
 bool mix_finished(const mix_decoder *d);
+/* Whether so many bytes are enough for n residuals, which take long: to begin takes as long as 256 of them. */
+INLINE bool mix_justified(uint64_t n, uint64_t bytes) { return n + 8 * bytes >= 256 && n <= 4096 * bytes; }
 
 /* residuals.c: n numbers of k bits each, packed in slices, SEGMENT by SEGMENT (FORMAT.md, section 5.2, step 4) */
 enum { SEGMENT = 512, MOST_LOW_SLICES = 3 };
@@ -423,7 +425,8 @@ typedef struct lattice {
     int32_t first;
     uint32_t has_signs;
     double pointwise;
-    uint32_t cached;         /* geometric: how many mantissas are worked out */
+    bool has_powers;         /* geometric: whether the powers are worked out */
+    uint32_t cached;         /* and how many mantissas */
     uint64_t powers[6][256]; /* T_p of FORMAT.md, section 8 */
     uint64_t mantissas[GEOMETRIC_CACHE];
 } lattice;
@@ -462,7 +465,7 @@ size_t repeat_estimate_scratch(void);
 uint64_t digest(const uint8_t *elements, uint64_t first, size_t n, unsigned bytes, uint32_t isa);
 
 /* geometric.c */
-void geometric_begin(lattice *l);
+void geometric_begin(lattice *l, uint64_t values);
 double geometric_value(const lattice *l, int32_t q);
 void geometric_indices(const lattice *l, const double *x, size_t n, int32_t *q);
 #endif

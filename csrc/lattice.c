@@ -40,7 +40,7 @@ void lattice_begin(lattice *l, const szd_header *h, uint32_t isa)
         l->first = h->first_index;
         l->has_signs = h->has_signs;
         l->pointwise = h->pointwise;
-        geometric_begin(l);
+        geometric_begin(l, largest_tile(h));
     }
 }
 

@@ -119,7 +119,10 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_
     case FORM_DIRECT: return begin_direct(d, r, n, isa, scratch);
     case FORM_PALETTE: return begin_palette(d, r, n, isa, scratch);
     case FORM_MIXED:
-        return rows.mixed && !d->dominant ? mix_begin(&d->mix, r, rows.width, rows.phase, scratch) : SZD_BLOCK_NUMBERS;
+        if (!rows.mixed || d->dominant)
+            return SZD_BLOCK_NUMBERS;
+        return mix_justified(n, reader_left(r)) ? mix_begin(&d->mix, r, rows.width, rows.phase, scratch)
+                                                : SZD_BLOCK_CODES;
     default: return SZD_BLOCK_NUMBERS;
     }
 }

@@ -1220,6 +1220,7 @@ def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ..
     flat = len(extent) == 1
     width = row_length(header.shape) if flat else extent[-1]
     stream = reader.take(reader.left())
+    require(n + 8 * len(stream) >= 256 and n <= 4096 * len(stream), "mixed residuals out of too few bytes")
     return decode_mixed(stream, n, width if width > 1 else 0, first % width if flat else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,12 @@ def folder() -> str:
     return made
 
 
+@functools.cache
+def has_torch() -> bool:
+    """Without it, modules of szdnn that need it would be compiled and instrumented anew for every archive."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def open_archive(raw: bytes) -> None:
     """Everything that a reader does with an archive from a stranger."""
     import grammar
@@ -38,8 +45,8 @@ def open_archive(raw: bytes) -> None:
                 archive.info(name)
                 archive.read(name, ...)
             archive.check_digest()
-            restored = Path(folder()) / "restored"
-            szdnn.files.decompress_frames(archive, restored, max_bytes=LIMIT)
+            if has_torch() or archive.skeleton.get("kind") != "torch":
+                szdnn.files.decompress_frames(archive, Path(folder()) / "restored", max_bytes=LIMIT)
         szdnn.loads(made, max_bytes=LIMIT, framework="numpy", threads=1)
     except szdnn.Error:
         return
