@@ -143,9 +143,9 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(coder: str = "auto", level: int = 0) -> Any:
-    """szd_options; the instruction set is the module's `isa`. level: for decoding, see szdnn.h."""
-    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa], "level": level})
+def options(coder: str = "auto", level: int = 0, fast: bool = False) -> Any:
+    """szd_options; the instruction set is the module's `isa`. level: for decoding, fast: for encoding, see szdnn.h."""
+    return ffi.new("szd_options *", {"coder": CODERS[coder], "isa": ISAS[isa], "level": level, "fast": fast})
 
 
 class Block(NamedTuple):

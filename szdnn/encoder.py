@@ -36,6 +36,7 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
+FAST_EFFORT = 1
 TRIAL_EFFORT = 7
 MIXING_EFFORT = 8
 # The mixing coder learns as it goes: blocks as long as this many default ones suit it.
@@ -205,7 +206,7 @@ class FrameMaker:
     ) -> None:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
-        self.options = _native.options(choices.coder)
+        self.options = _native.options(choices.coder, fast=choices.effort == FAST_EFFORT)
 
     def make(self, target: Target) -> list[Part]:
         """The parts of the smallest frame that meets the target: header, then blocks."""
