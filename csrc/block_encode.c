@@ -306,7 +306,7 @@ static bool encode_lattice(const szd_header *h, const szd_options *options, cons
         return !w->failed;
     }
     writer start = *w;
-    tokens_finish(&j.tokens, row_width(h, t), options->coder, j.l->isa, w);
+    tokens_finish(&j.tokens, options->fast ? 0 : row_width(h, t), options->coder, j.l->isa, w);
     if (h->mixed)
         mix_if_smaller(&j, start, w);
     if (may_be_short(h))

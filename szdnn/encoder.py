@@ -38,6 +38,7 @@ SMALLEST_PREDICTED = 64
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
+FAST_EFFORT = 1
 TRIAL_EFFORT = 7
 DOUBLE = 3  # the code of float64
 MIXING_EFFORT = 8
@@ -220,7 +221,7 @@ class FrameMaker:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
         self.grids = {} if grids is None else grids  # by eps; a sample's are those of the whole
-        self.options = _native.options(choices.coder)
+        self.options = _native.options(choices.coder, fast=choices.effort == FAST_EFFORT)
 
     def make(self, target: Target) -> list[Part]:
         """The parts of the smallest frame that meets the target: header, then blocks."""

@@ -1,0 +1,164 @@
+/* The kernels of raw low bits and of rANS by themselves, at every instruction set against the scalar one and against
+ * what they stand for. Exits with 1, and says where, if they differ. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "rans.h"
+
+enum { MOST = 3 * SEGMENT + 77, SYMBOLS = 40000 };
+
+static uint32_t draw(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*state >> 32);
+}
+
+static int differs(bool wrong, const char *what, unsigned isa, unsigned a, size_t n)
+{
+    if (wrong)
+        printf("%s: isa %u, case %u, n %zu\n", what, isa, a, n);
+    return wrong;
+}
+
+/* ---- raw low bits ---- */
+
+typedef struct low_case {
+    size_t n;
+    unsigned k;
+    uint32_t base, numbers[MOST];
+    uint8_t symbols[MOST], packed[4 * MOST];
+    int32_t expected[MOST];
+} low_case;
+
+/* style 0: random; 1: all bits; 2: none */
+static void make_low_case(low_case *c, size_t n, unsigned k, unsigned style)
+{
+    uint64_t seed = n * 100 + k;
+    const uint32_t mask = (uint32_t)(((uint64_t)1 << k) - 1);
+    c->n = n;
+    c->k = k;
+    c->base = style ? 0xffffff80u : draw(&seed);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t low = style == 0 ? draw(&seed) & mask : style == 1 ? mask : 0;
+        c->symbols[i] = (uint8_t)(style == 1 ? 255 : draw(&seed));
+        c->numbers[i] = low | (draw(&seed) << (k ? 32 - k : 0) & ~mask); /* what is above must not matter */
+        c->expected[i] = (int32_t)((c->base + c->symbols[i]) << k | low);
+    }
+}
+
+/* In parts of any length, which do not keep to segments. */
+static int check_joining(const low_case *c, const lattice *l, uint32_t isa, size_t step)
+{
+    reader r = {c->packed, c->packed + numbers_bytes(c->n, c->k), false};
+    packed_numbers p;
+    packed_run run;
+    int32_t joined[MOST];
+    uint8_t values[2][4 * MOST];
+    int bad = differs(numbers_begin(&p, &r, c->n, c->k) != SZD_OK, "numbers_begin", isa, c->k, c->n);
+    for (size_t done = 0; done < c->n && !bad; done += run.n) {
+        numbers_next(&p, c->n - done < step ? c->n - done : step, isa, &run);
+        residuals_join(c->symbols + done, c->base, &run, isa, joined + done);
+        residuals_to_values(c->symbols + done, c->base, &run, l, values[0]);
+        lattice_reconstruct(l, c->expected + done, NULL, 0, run.n, values[1]);
+        bad |= differs(memcmp(values[0], values[1], run.n * dtype_of(l->dtype).element_bytes) != 0, "values", isa, c->k,
+                       c->n);
+    }
+    return bad | differs(memcmp(joined, c->expected, c->n * sizeof *joined) != 0, "joined", isa, c->k, c->n);
+}
+
+static int check_low_case(low_case *c, uint32_t isa, lattice *l)
+{
+    uint8_t packed[4 * MOST];
+    int bad = 0;
+    memset(packed, 1, sizeof packed);
+    memset(c->packed, 1, sizeof c->packed);
+    numbers_pack(c->numbers, c->n, c->k, SZD_ISA_SCALAR, c->packed);
+    numbers_pack(c->numbers, c->n, c->k, isa, packed);
+    bad |= differs(memcmp(packed, c->packed, sizeof packed) != 0, "packed", isa, c->k, c->n);
+    for (uint32_t dtype = DT_F16; dtype <= DT_F32; dtype++) {
+        szd_header h = {.dtype = dtype, .kind = SZD_LINEAR32, .eps = 0.37, .step = 0.5};
+        lattice_begin(l, &h, isa);
+        bad |= check_joining(c, l, isa, CHUNK) | check_joining(c, l, isa, 1 + c->n % 97);
+    }
+    return bad;
+}
+
+static int check_low_bits(uint32_t isa, lattice *l)
+{
+    static low_case c;
+    static const size_t lengths[] = {1, 7, SEGMENT - 1, SEGMENT, SEGMENT + 1, MOST};
+    int bad = 0;
+    for (unsigned k = 0; k <= MAX_K; k++)
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+            for (unsigned style = 0; style < 3; style++) {
+                make_low_case(&c, lengths[i], k, style);
+                bad |= check_low_case(&c, isa, l);
+            }
+    return bad;
+}
+
+/* ---- rANS ---- */
+
+/* 0: all 256 as often; 1: a hump; 2: two symbols, one of them rare; 3: nearly all one of a hundred; 4: rising */
+static void make_symbols(unsigned shape, uint8_t *symbols, size_t n)
+{
+    uint64_t seed = shape + 1;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = draw(&seed), hump = u % 9 + (u >> 8) % 9 + (u >> 16) % 9;
+        switch (shape) {
+        case 0: symbols[i] = (uint8_t)(u >> 3); break;
+        case 1: symbols[i] = (uint8_t)(100 + hump); break;
+        case 2: symbols[i] = u % 3000 ? 255 : 254; break;
+        case 3: symbols[i] = (uint8_t)(u % 20 ? 17 : hump + u % 73); break;
+        default: symbols[i] = (uint8_t)(i * 150 / n);
+        }
+    }
+}
+
+static int check_rans(uint32_t isa, unsigned shape, size_t n)
+{
+    static uint8_t symbols[SYMBOLS], decoded[SYMBOLS], scratch[2 * SYMBOLS + 64], out[2][2 * SYMBOLS + 512];
+    static rans_decoder d;
+    uint32_t counts[256];
+    freq_table t;
+    int bad = 0;
+    make_symbols(shape, symbols, n);
+    histogram_u8(symbols, n, isa, counts);
+    freqs_fit(counts, n, &t);
+    const rans_segment two[2] = {{symbols, n / 3, SYMBOLS_AS_THEY_ARE, &t},
+                                 {symbols + n / 3, n - n / 3, SYMBOLS_AS_THEY_ARE, &t}};
+    for (unsigned lanes_log2 = 0; lanes_log2 <= RANS_LANES_LOG2; lanes_log2++) {
+        size_t size[2];
+        for (unsigned k = 0; k < 2; k++) {
+            writer w = {out[k], out[k] + sizeof out[k], false};
+            rans_encode(two, 2, lanes_log2, NULL, k ? isa : SZD_ISA_SCALAR, scratch, sizeof scratch, &w);
+            size[k] = (size_t)(w.at - out[k]);
+        }
+        bad |= differs(size[0] != size[1] || memcmp(out[0], out[1], size[0]) != 0, "rANS", isa, shape, n);
+        reader r = {out[0], out[0] + size[0], false};
+        uint64_t length = read_varint(&r);
+        bool good = rans_begin(&d, lanes_log2, r.at, length);
+        rans_use(&d, &t);
+        for (size_t done = 0, part; good && done < n; done += part) { /* parts begin in any lane */
+            part = n - done < 5003 ? n - done : 5003;
+            good = rans_decode(&d, decoded + done, part, isa);
+        }
+        good = good && rans_finished(&d) && memcmp(decoded, symbols, n) == 0;
+        bad |= differs(!good, "rANS decoding", isa, shape, n);
+    }
+    return bad;
+}
+
+int main(void)
+{
+    lattice *l = malloc(sizeof *l);
+    int bad = !l;
+    for (uint32_t isa = SZD_ISA_SCALAR; isa <= SZD_ISA_NEON && l; isa++) {
+        uint32_t there = isa_resolve(isa);
+        bad |= check_low_bits(there, l);
+        for (unsigned shape = 0; shape < 5; shape++)
+            bad |= check_rans(there, shape, SYMBOLS) | check_rans(there, shape, 1000 + shape);
+    }
+    free(l);
+    return bad;
+}
