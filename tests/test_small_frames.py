@@ -33,6 +33,15 @@ def test_a_frame_of_2000_values_takes_at_most_40_bytes_more_than_its_ideal_code(
     assert np.mean(over) < 40
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
+def test_a_constant_takes_forty_bytes_whatever_its_size(dtype):
+    x = np.full((1000, 1000), 3, dtype)
+    frame = szdnn.compress(x, szdnn.Lossless())
+    assert len(frame) <= 40
+    assert szdnn.decompress(frame).tobytes() == x.tobytes()
+    assert bytes(szdnn.compress(x, szdnn.Lossless(), out=np.empty(100, np.uint8))) == frame
+
+
 def test_many_small_tensors_in_an_archive_cost_hardly_more_than_their_frames(tmp_path):
     state = {f"layers.{i}.weight": RNG.laplace(0, 0.02, (40, 50)).astype(np.float32) for i in range(200)}
     szdnn.save(tmp_path / "a", state, szdnn.Rel(1e-2))
