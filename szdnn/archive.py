@@ -1,6 +1,6 @@
 """Archives: frames under the tensors' own names in a valid .safetensors file, written in one go and read lazily.
 
-Every tensor is one U8 entry that holds its frame, but for small ones, which share the entry `__szdnn__.small`
+Every tensor is one U8 entry that holds its frame, but for those under 16 KiB, which share the entry `__szdnn__.small`
 (see `szdnn.small`). The entry `__szdnn__.skeleton` holds the rest of the state (see `szdnn.skeleton`): the tensors'
 names, dtypes and shapes in their order, the source's metadata, the plan and the count of lossy generations.
 `__metadata__` carries `format: szdnn`, the archive's version, the source's own metadata and a digest: the SHA-256 of

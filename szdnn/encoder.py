@@ -570,9 +570,19 @@ class LargeTiles:
     flat: NDArray[np.uint8]
     constant: bool
 
+    @functools.cached_property
+    def single(self) -> bytes | None:
+        """The whole frame, where it is one constant block."""
+        first = self.flat[: self.header.c.element_bytes]
+        if not self.constant or self.header.c.blocks != 1:
+            return None
+        return single_frame(self.header, b"\2" + first[:: 1 if sys.byteorder == "little" else -1].tobytes())
+
     @property
     def bytes(self) -> int:
         """Its size."""
+        if self.single:
+            return len(self.single)
         c = self.header.c
         values = c.blocks * c.element_bytes if self.constant else self.flat.size
         return int(c.header_bytes + c.blocks + values)
@@ -587,6 +597,8 @@ class LargeTiles:
         """Puts the frame into a buffer if it fits; its size."""
         if self.bytes > buffer.size:
             return self.bytes
+        if self.single:
+            return fill(buffer, [self.single])
         c = self.header.c
         width, edge, at = c.element_bytes, c.tile[0] * c.element_bytes, int(c.header_bytes)
         blocks = []

@@ -86,8 +86,8 @@ def salvage(
     fill: what lost values become; integers and booleans are zero in any case.
     reference: what an archive of differences was saved with, as for szdnn.open. What is lost of it is lost here.
 
-    An archive whose skeleton is damaged becomes a .safetensors file of its tensors from 16 KiB on. Raises ArchiveError when
-    not even the header can be read, UnsupportedFrame, OSError.
+    An archive whose skeleton is damaged becomes a .safetensors file of its tensors from 16 KiB on. Raises ArchiveError
+    when not even the header can be read, UnsupportedFrame, OSError.
     """
     start = time.perf_counter()
     with open_damaged(path, threads) as frames:
