@@ -2,7 +2,8 @@
  *
  * interp_plan.c lays a tile out in stages; interp.c walks through them and says what is known around each row;
  * interp_rows.c has the loops over rows; interp_order.c sorts a tile by stages; interp_fit.c chooses the weights;
- * interp_encode.c makes residuals, interp_symbols.c codes them, interp_decode.c goes all the way back. */
+ * interp_encode.c makes residuals, interp_symbols.c codes them with the tables of interp_tables.c; interp_read.c and
+ * interp_decode.c go all the way back. */
 #ifndef SZD_INTERP_H
 #define SZD_INTERP_H
 #include "internal.h"
