@@ -265,6 +265,24 @@ def fields_table() -> str:
     return _markdown(["", *titles, "szdnn MB/s", "SZ3 MB/s"], lines, note)
 
 
+def selection_table() -> str:
+    """The choice of predictor: how far above the best single one, and its share of the time."""
+    records = _records("selection.csv")
+    lines = []
+    for name in dict.fromkeys(r["data"] for r in records):
+        rows = [r for r in records if r["data"] == name]
+        shares = [f"{100 * float(r['choice_share']):.0f}" for r in rows]
+        above = [f"{float(r['worst_percent']):.2f}" for r in rows]
+        lines.append([name, " / ".join(r["chosen"] for r in rows), " / ".join(above), " / ".join(shares)])
+    bounds = ", ".join(dict.fromkeys(r["bound"] for r in records))
+    worst = max(float(r["worst_percent"]) for r in records)
+    note = (
+        f"At {bounds}; of networks the tensor furthest above its best predictor. Worst of all: {worst:.2f}% "
+        f"({_machine(records)})."
+    )
+    return _markdown(["", "chosen", "% above the best", "% of the time"], lines, note)
+
+
 def _small_bits(record: Record | None) -> str:
     return "-" if record is None else f"{float(record['bits_per_value']):.4g}"
 
@@ -488,6 +506,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pointwise": pointwise_table,
     "threads": threads_table,
     "fields": fields_table,
+    "selection": selection_table,
     "deltas": deltas_table,
     "resume": resume_table,
     "trust": trust_table,

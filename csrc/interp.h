@@ -2,7 +2,8 @@
  *
  * interp_plan.c lays a tile out in stages; interp.c walks through them and says what is known around each row;
  * interp_rows.c has the loops over rows; interp_order.c sorts a tile by stages; interp_fit.c chooses the weights;
- * interp_encode.c makes residuals, interp_symbols.c codes them, interp_decode.c goes all the way back. */
+ * interp_encode.c makes residuals, interp_symbols.c codes them with the tables of interp_tables.c; interp_read.c and
+ * interp_decode.c go all the way back. */
 #ifndef SZD_INTERP_H
 #define SZD_INTERP_H
 #include "internal.h"
@@ -23,10 +24,11 @@ enum {
     INTERP_GAP = 64,       /* bytes between the groups' symbols */
     INTERP_GROUPS = 16,    /* of neighbouring classes, that share a table */
     INTERP_TABLES = 250,
-    INTERP_FACTOR = 64,    /* a level's step is a multiple of 1/64 of the frame's */
-    INTERP_SEGMENT = 1024, /* values that pass through a row's loops at a time */
-    INTERP_CENTRE = 128,   /* the symbol of residual 0 */
-    INTERP_PLAIN_ORDER = 0 | 1 << 2 | 2 << 4 | 3 << 6,
+    INTERP_FACTOR = 64,                            /* a level's step is a multiple of 1/64 of the frame's */
+    INTERP_SEGMENT = 1024,                         /* values that pass through a row's loops at a time */
+    INTERP_CENTRE = 128,                           /* the symbol of residual 0 */
+    INTERP_FORWARD = 0 | 1 << 2 | 2 << 4 | 3 << 6, /* orders of the axes */
+    INTERP_BACKWARD = 3 | 2 << 2 | 1 << 4 | 0 << 6,
 };
 
 /* One axis of one level. Ranks below four are seen as four with leading extents of one. The values to come lie at odd

@@ -221,7 +221,8 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
         j->walk.k->find_zeros(j->x, (size_t)t->count, j->rest);
         interp_zeros_pack(t, j->rest, j->bits);
     }
-    interp_plan_make(t, INTERP_PLAIN_ORDER, &j->plan);
+    j->order = options->backward ? INTERP_BACKWARD : INTERP_FORWARD;
+    interp_plan_make(t, j->order, &j->plan);
     interp_sort(&j->plan, j->walk.k->unweave, j->walk.k->bytes, j->x, j->coming);
     code_stages(j);
     return j;

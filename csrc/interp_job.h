@@ -16,6 +16,7 @@ typedef struct interp_job {
     double unit; /* predictions are multiples of it, 0: any value */
     interp_quantizer z;
     bool factored;
+    unsigned order; /* of the axes */
     interp_walk walk;
     interp_plan plan;
     stage_plan stages[INTERP_STAGES];

@@ -187,7 +187,7 @@ void interp_write(interp_job *j, writer *w)
     s.j = j;
     s.escapes = s.sorted = s.segments = 0;
     write_u8(w, j->z.zeros | j->factored << 1);
-    write_u8(w, INTERP_PLAIN_ORDER);
+    write_u8(w, j->order);
     if (j->z.zeros)
         write_zeros(j, w);
     write_varint(w, zigzag(j->anchor));

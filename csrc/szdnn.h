@@ -128,6 +128,7 @@ typedef struct szd_options {
     uint32_t isa;
     const uint8_t *reference;
     uint32_t lattice_only; /* encoding, to compare predictors: blocks of lattices are not compared with lossless ones */
+    uint32_t backward;     /* encoding with predictor interpolation: the last axis first, not the first one */
     uint32_t level; /* decoding with predictor interpolation: only every 2^level-th value along each axis of the tile */
     uint32_t fast;  /* encoding: a table a stream, no classes of rows and columns */
 } szd_options;

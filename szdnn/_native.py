@@ -159,10 +159,16 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(coder: str = "auto", level: int = 0, lattice_only: bool = False, fast: bool = False) -> Any:
+def options(
+    coder: str = "auto",
+    level: int = 0,
+    lattice_only: bool = False,
+    backward: bool = False,
+    fast: bool = False,
+) -> Any:
     """szd_options; the instruction set is the module's `isa`. The others: see szdnn.h."""
-    members = {"coder": CODERS[coder], "isa": ISAS[isa], "level": level, "lattice_only": lattice_only, "fast": fast}
-    return ffi.new("szd_options *", members)
+    members = {"coder": CODERS[coder], "isa": ISAS[isa], "level": level, "fast": fast}
+    return ffi.new("szd_options *", members | {"lattice_only": lattice_only, "backward": backward})
 
 
 class Block(NamedTuple):

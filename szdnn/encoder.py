@@ -47,6 +47,8 @@ UNMIXED = ("interpolation", "repeat")  # predictors that the mixing coder does n
 MIXED_TILES = 4
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
 RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
+# Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
+ORDERED_VALUES, CLEARLY = 1 << 20, 0.95
 SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 40, 1 << 13, 1 << 17, 2
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
@@ -431,18 +433,28 @@ class FrameMaker:
             return best, bits[best]
         if best == "none" and not sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS):
             return best, bits[best]
-        cost, other = self._sample_costs(target, ("interpolation", best))
+        cost, other, *more = self._sample_costs(target, self._ways(best))
+        if more and more[0] < cost * CLEARLY:
+            cost = more[0]
+            fast = self.choices.effort == FAST_EFFORT
+            self.options = _native.options(self.choices.coder, backward=True, fast=fast)
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
-    def _sample_costs(self, target: Target, predictors: tuple[str, ...]) -> list[int]:
-        """The bytes that the blocks of a few boxes spread over the tensor take, by predictor."""
-        costs = [0] * len(predictors)
+    def _ways(self, other: str) -> list[tuple[str, bool]]:
+        """Predictors to be tried on a sample, and whether the axes come in backward order: interpolation, the other
+        one, and of large arrays interpolation backward."""
+        large = self.values.size >= ORDERED_VALUES and len(folded_dims(self.values.shape)) > 1
+        return [("interpolation", False), (other, False), *([("interpolation", True)] if large else [])]
+
+    def _sample_costs(self, target: Target, ways: list[tuple[str, bool]]) -> list[int]:
+        """The bytes that the blocks of a few boxes spread over the tensor take, by predictor and order of axes."""
+        costs = [0] * len(ways)
         for box in sample_boxes(self.values):
             maker = FrameMaker(box, self.code, self.stats, self.choices, grids=self.grids)
-            maker.options = _native.options(self.choices.coder, lattice_only=True)
             lattice = maker._lattice(target)
             if lattice is not None:
-                for i, predictor in enumerate(predictors):
+                for i, (predictor, backward) in enumerate(ways):
+                    maker.options = _native.options(self.choices.coder, lattice_only=True, backward=backward)
                     header = maker._predicted(lattice, predictor)
                     costs[i] += maker._encode(header).bytes - int(header.c.header_bytes)
         return costs

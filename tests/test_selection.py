@@ -49,3 +49,28 @@ def test_odd_values_neither_warn_nor_fail(odd):
     assert np.isfinite(odd) or not neighbours_alike(values)
     frame = szdnn.compress(values, szdnn.Abs(1e-3))
     assert szdnn.compare(values, szdnn.decompress(frame), szdnn.info(frame)).violations == 0
+
+
+@pytest.mark.parametrize("db", [40, 60, 80])
+def test_psnr_is_met_and_hardly_more(db):
+    noisy = SMOOTH + RNG.normal(0, 0.05, SMOOTH.shape).astype(np.float32)
+    back = szdnn.decompress(szdnn.compress(noisy, szdnn.PSNR(db)))
+    error = np.sqrt(np.mean((noisy.astype(np.float64) - back) ** 2))
+    assert 0 <= 20 * np.log10(float(np.ptp(noisy)) / error) - db <= 0.12
+
+
+def test_the_order_of_axes_is_chosen():
+    """A wave seen at few places and many times: predicting along the rough axis first costs clearly more."""
+    t, y, x = np.ogrid[0:16, 0:256, 0:256]
+    waves = (np.sin(x / 20 + y / 30 - t) + RNG.normal(0, 1e-4, (16, 256, 256))).astype(np.float32)
+    late = np.ascontiguousarray(waves.transpose(2, 1, 0))
+    bound = szdnn.Rel(1e-3)
+    assert len(szdnn.compress(late, bound)) < 0.95 * len(szdnn.compress(late, bound, predictor="interpolation"))
+
+
+def test_options_that_spare_the_lossless_trial_change_no_promise():
+    """Noise below the bound in half of the blocks, nothing to gain in the others: never beyond the lossless frame."""
+    rng = np.random.default_rng(8)
+    x = np.where(np.arange(1 << 20) % 7 < 3, rng.normal(size=1 << 20), 0).astype(np.float32).reshape(256, 64, 64)
+    for bound in (szdnn.Rel(1e-7), szdnn.Rel(1e-4)):
+        assert len(szdnn.compress(x, bound)) <= len(szdnn.compress(x, szdnn.Lossless())) + 8
