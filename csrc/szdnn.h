@@ -156,6 +156,11 @@ const char *szd_status_text(int status);
 uint32_t szd_isa_available(void);
 uint32_t szd_crc32c(const uint8_t *data, size_t size);
 
+/* The calling thread's floating-point environment, for callers that compute bounds themselves: sets what the core's own
+ * functions work in (nearest, denormals kept), and restores what `enter` returned. */
+uint64_t szd_environment_enter(void);
+void szd_environment_leave(uint64_t saved);
+
 /* Headers. `complete` checks a filled header and derives the rest; `single` is a wish that it drops where there are
  * blocks, or bounds, for which that layout has no place. `write` needs the block index (SZD_INDEX_ENTRY bytes a block,
  * little-endian length then CRC). `frame_single` makes the whole frame, header_bytes + size + 4 bytes (at most

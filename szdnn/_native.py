@@ -3,6 +3,8 @@ exceptions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -29,6 +31,16 @@ SLAB = 32 << 20
 
 # The instruction set to use at most; a test sets it to compare the kernels' paths.
 isa = "auto"
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Computes as the core does, whatever the calling thread's rounding mode: to nearest, denormals kept."""
+    saved = lib.szd_environment_enter()
+    try:
+        yield
+    finally:
+        lib.szd_environment_leave(saved)
 
 
 def check(status: int, where: str) -> None:

@@ -183,7 +183,7 @@ def _load(frames: FrameReader, names: str | Iterable[str] | None, framework: Fra
     _check_size(frames.raw_bytes, max_bytes)
     kind = frames.skeleton.get("kind")
     if kind in ("torch", "numpy"):
-        return rebuild_state(frames.skeleton, frames, framework)
+        return rebuild_state(frames.skeleton, frames, framework, max_bytes)
     if kind in ("npy", "npz"):
         found = numpy_file.arrays_of(frames.skeleton, frames)
         wanted = "torch" if framework == "torch" else "numpy"

@@ -72,6 +72,7 @@ def _checked_reference(reference: Any, values: NDArray[Any], choices: Choices) -
     return base
 
 
+@_native.environment()
 def _compressed(array: Any, bound: Bound, choices: Choices, reference: Any, out: Bytes | None) -> list[Part] | int:
     """The frame's parts, or its size where it went to `out`."""
     values = as_array(array)

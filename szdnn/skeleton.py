@@ -38,7 +38,7 @@ from .source import Json, TensorSpec
 
 MAX_DEPTH = 200
 MAX_SKELETON_BYTES = 1 << 28
-FREE_BYTES, MOST_RATIO = 1 << 16, 256
+FREE_BYTES, MOST_RATIO = 1 << 14, 256
 """JSON takes at most FREE_BYTES + MOST_RATIO times its packed bytes: a small file shall not make large objects."""
 _SMALL_WINDOW = 10
 RESERVED_PREFIX = "__szdnn__."

@@ -5,6 +5,7 @@ torch is imported only once a state holds one of its objects, or one of them is 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .arrays import CODES
-from .errors import ArchiveError
+from .errors import ArchiveError, LimitError
 from .skeleton import Path as StatePath
 from .skeleton import decode_state, dtype_text, encode_state, entry_name, path_name, place, text_dtype
 from .source import Array, Json, Source, TensorSpec, take
@@ -137,10 +138,12 @@ class Rebuilder:
 
     tensors: a mapping from name to array.
     framework: "auto": torch tensors and NumPy arrays as they were saved; "torch" or "numpy": all as that.
+    max_bytes: views of more bytes than that are LimitError: one of stride 0 has as many values as its node says, and
+        whoever copies it takes memory for them all.
     """
 
-    def __init__(self, tensors: Mapping[str, Array], framework: Framework) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Mapping[str, Array], framework: Framework, max_bytes: int | None = None) -> None:
+        self._tensors, self._max_bytes = tensors, max_bytes
         self.framework = framework
         self._arrays: dict[str, Array] = {}
         self.torch_tensors: dict[str, Any] = {}
@@ -184,7 +187,13 @@ class Rebuilder:
         last = sum((size - 1) * step for size, step in zip(shape, node["stride"], strict=True))
         if min([*shape, *strides, 0]) < 0 or 0 in shape or last >= array.size:
             raise ArchiveError(f"{name}: a view does not fit its tensor")
+        self.check_limit(name, math.prod(shape) * array.itemsize)
         return np.lib.stride_tricks.as_strided(array.reshape(-1), shape, strides)
+
+    def check_limit(self, name: str, size: int) -> None:
+        """Raises LimitError for a view of so many bytes where that is too many."""
+        if self._max_bytes is not None and size > self._max_bytes:
+            raise LimitError(f"{name}: a view of it has {size} bytes, more than max_bytes={self._max_bytes}")
 
 
 def _plain_torch(node: dict[str, Json]) -> object:
@@ -192,9 +201,11 @@ def _plain_torch(node: dict[str, Json]) -> object:
     return tuple(node["value"]) if node["torch"] == "size" else str(node["value"])
 
 
-def rebuild_state(skeleton: dict[str, Json], tensors: Mapping[str, Array], framework: Framework = "auto") -> object:
-    """The nested state of `skeleton` with the values of the mapping `tensors`."""
-    return decode_state(skeleton.get("state"), Rebuilder(tensors, framework).leaf)
+def rebuild_state(
+    skeleton: dict[str, Json], tensors: Mapping[str, Array], framework: Framework = "auto", max_bytes: int | None = None
+) -> object:
+    """The nested state of `skeleton` with the values of the mapping `tensors`; see `Rebuilder`."""
+    return decode_state(skeleton.get("state"), Rebuilder(tensors, framework, max_bytes).leaf)
 
 
 def array_names(tree: Json) -> frozenset[str]:

@@ -136,6 +136,7 @@ def rebuild(rebuilder: Rebuilder, node: dict[str, Json]) -> torch.Tensor:
     tensor: torch.Tensor = done[name]
     if "shape" in node:
         tensor = _view(tensor, node["shape"], node["stride"], name)
+        rebuilder.check_limit(name, tensor.numel() * tensor.element_size())
     if "parameter" in node:
         return torch.nn.Parameter(tensor, requires_grad=node["parameter"])
     return tensor.detach().requires_grad_() if node.get("requires_grad") else tensor

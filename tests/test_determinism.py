@@ -115,20 +115,42 @@ def test_memory_order_does_not_matter(x, data):
     assert szdnn.compress(unaligned, bound) == frame
 
 
-def test_the_rounding_mode_is_ours_and_then_theirs_again(big):
+IN_ANY_ENVIRONMENT = [
+    szdnn.Abs(1e-3), szdnn.Rel(1e-3), szdnn.Rel(1.7e-3, range="robust"), szdnn.Std(0.0137), szdnn.PointwiseRel(1.3e-3),
+    szdnn.RMSE(1e-3), szdnn.PSNR(51.3), szdnn.Bits(9), szdnn.Lossless(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bound", IN_ANY_ENVIRONMENT, ids=repr)
+def test_the_rounding_mode_is_ours_and_then_theirs_again(big, bound):
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
-    expected = szdnn.compress(big, szdnn.Rel(1e-3), threads=1)
+    big = big.reshape(-1)[:30_000]
+    expected = szdnn.compress(big, bound, threads=1)
     values = szdnn.decompress(expected, threads=1).tobytes()
     for mode in (0x400, 0x800, 0xC00):  # x86's FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO
         assert libm.fesetround(mode) == 0
         try:
-            frame = szdnn.compress(big, szdnn.Rel(1e-3), threads=1)
+            frame = szdnn.compress(big, bound, threads=1)
             decoded = szdnn.decompress(expected, threads=1).tobytes()
             assert libm.fegetround() == mode
         finally:
             libm.fesetround(0)
         assert frame == expected
         assert decoded == values
+
+
+@pytest.mark.parametrize("bound", IN_ANY_ENVIRONMENT, ids=repr)
+def test_flushing_denormals_changes_no_byte(bound):
+    torch = pytest.importorskip("torch")
+    x = (np.random.default_rng(0).integers(-9000, 9000, 7000) * 2.0**-149).astype(np.float32)
+    expected = szdnn.compress(x, bound, threads=1)
+    assert torch.set_flush_denormal(True)
+    try:
+        frame = szdnn.compress(x, bound, threads=1)
+        assert float(np.float32(2.0**-100) * np.float32(2.0**-40)) == 0  # still theirs
+    finally:
+        torch.set_flush_denormal(False)
+    assert frame == expected
 
 
 def test_flushing_denormals_does_not_break_the_bound():
