@@ -49,3 +49,12 @@ def test_odd_values_neither_warn_nor_fail(odd):
     assert np.isfinite(odd) or not neighbours_alike(values)
     frame = szdnn.compress(values, szdnn.Abs(1e-3))
     assert szdnn.compare(values, szdnn.decompress(frame), szdnn.info(frame)).violations == 0
+
+
+def test_the_fast_effort_spares_classes_and_is_hardly_larger():
+    scales = np.exp(RNG.normal(0, 0.5, (300, 1))).astype(np.float32)
+    weights = RNG.normal(0, 0.02, (300, 256)).astype(np.float32) * scales
+    fast, default = (szdnn.compress(weights, szdnn.Rel(1e-2), effort=effort) for effort in (1, 3))
+    assert (szdnn.info(fast).coder, szdnn.info(default).coder) == ("rans", "rans-classes")
+    assert len(default) < len(fast) < 1.15 * len(default)
+    assert szdnn.compare(weights, szdnn.decompress(fast), szdnn.info(fast)).violations == 0
