@@ -1,6 +1,6 @@
 /* What the modules of the core offer each other. Dependencies point down this list:
- * frame_*, select -> block_* -> planes, tokens, predict, lattice, geometric, tile -> symbols -> rans, huffman -> freqs
- * -> bits, bytes. */
+ * frame_*, select -> block_* -> tokens, predict -> residuals -> planes, lattice, geometric, tile -> symbols -> rans,
+ * huffman -> freqs -> bits, bytes. */
 #ifndef SZD_INTERNAL_H
 #define SZD_INTERNAL_H
 #include "bits.h"

@@ -72,34 +72,37 @@ int32_t residual_of(int32_t high, const packed_run *low, size_t i)
     return (int32_t)((uint32_t)high << low->k | number_of(low->slices, slice_count(low), i));
 }
 
-INLINE int32_t joined(const uint8_t *symbols, uint32_t base, unsigned k, const uint8_t *const *slices, unsigned count,
-                      size_t i)
+/* A run as values of its own, which no store can change. */
+typedef struct run_view {
+    const uint8_t *symbols, *slices[MOST_LOW_SLICES];
+    size_t n;
+    unsigned k, count;
+    uint32_t base;
+} run_view;
+
+INLINE run_view view_of(const uint8_t *symbols, uint32_t base, const packed_run *low, unsigned count)
 {
-    return (int32_t)((base + symbols[i]) << k | number_of(slices, count, i));
+    run_view v = {.symbols = symbols, .n = low->n, .k = low->k, .count = count, .base = base};
+    for (unsigned k = 0; k < count; k++)
+        v.slices[k] = low->slices[k];
+    return v;
 }
 
-INLINE void join_slices(const uint8_t *symbols, uint32_t base, const packed_run *low, unsigned count,
-                        int32_t *restrict out)
+INLINE int32_t joined(const run_view *v, size_t i)
 {
-    const uint8_t *slices[MOST_LOW_SLICES];
-    for (unsigned j = 0; j < count; j++)
-        slices[j] = low->slices[j];
-    const size_t n = low->n;
-    const unsigned k = low->k;
-    for (size_t i = 0; i < n; i++)
-        out[i] = joined(symbols, base, k, slices, count, i);
+    return (int32_t)((v->base + v->symbols[i]) << v->k | number_of(v->slices, v->count, i));
 }
 
-INLINE void values_of_slices(const uint8_t *symbols, uint32_t base, const packed_run *low, uint32_t dtype, float step,
-                             unsigned count, uint8_t *restrict values)
+INLINE void join_slices(run_view v, int32_t *restrict out)
 {
-    const uint8_t *slices[MOST_LOW_SLICES];
-    for (unsigned j = 0; j < count; j++)
-        slices[j] = low->slices[j];
-    const size_t n = low->n;
-    const unsigned k = low->k;
-    for (size_t i = 0; i < n; i++)
-        store_float(dtype, (float)joined(symbols, base, k, slices, count, i) * step, values, i);
+    for (size_t i = 0; i < v.n; i++)
+        out[i] = joined(&v, i);
+}
+
+INLINE void values_of_slices(run_view v, uint32_t dtype, float step, uint8_t *restrict values)
+{
+    for (size_t i = 0; i < v.n; i++)
+        store_float(dtype, (float)joined(&v, i) * step, values, i);
 }
 
 #define FOR_COUNT(count, call) \
@@ -111,15 +114,15 @@ INLINE void values_of_slices(const uint8_t *symbols, uint32_t base, const packed
     }
 
 INLINE void join_body(const uint8_t *symbols, uint32_t base, const packed_run *low, int32_t *out){
-#define JOIN(count) join_slices(symbols, base, low, count, out)
+#define JOIN(count) join_slices(view_of(symbols, base, low, count), out)
     FOR_COUNT(slice_count(low), JOIN)}
 
 INLINE void values_body(const uint8_t *symbols, uint32_t base, const packed_run *low, uint32_t dtype, float step,
                         uint8_t *values)
 {
-#define VALUES_F32(count) values_of_slices(symbols, base, low, DT_F32, step, count, values)
-#define VALUES_BF16(count) values_of_slices(symbols, base, low, DT_BF16, step, count, values)
-#define VALUES_F16(count) values_of_slices(symbols, base, low, DT_F16, step, count, values)
+#define VALUES_F32(count) values_of_slices(view_of(symbols, base, low, count), DT_F32, step, values)
+#define VALUES_BF16(count) values_of_slices(view_of(symbols, base, low, count), DT_BF16, step, values)
+#define VALUES_F16(count) values_of_slices(view_of(symbols, base, low, count), DT_F16, step, values)
     switch (dtype) {
     case DT_F32: FOR_COUNT(slice_count(low), VALUES_F32) break;
     case DT_BF16: FOR_COUNT(slice_count(low), VALUES_BF16) break;

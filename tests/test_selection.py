@@ -74,3 +74,12 @@ def test_options_that_spare_the_lossless_trial_change_no_promise():
     x = np.where(np.arange(1 << 20) % 7 < 3, rng.normal(size=1 << 20), 0).astype(np.float32).reshape(256, 64, 64)
     for bound in (szdnn.Rel(1e-7), szdnn.Rel(1e-4)):
         assert len(szdnn.compress(x, bound)) <= len(szdnn.compress(x, szdnn.Lossless())) + 8
+
+
+def test_the_fast_effort_spares_classes_and_is_hardly_larger():
+    scales = np.exp(RNG.normal(0, 0.5, (300, 1))).astype(np.float32)
+    weights = RNG.normal(0, 0.02, (300, 256)).astype(np.float32) * scales
+    fast, default = (szdnn.compress(weights, szdnn.Rel(1e-2), effort=effort) for effort in (1, 3))
+    assert (szdnn.info(fast).coder, szdnn.info(default).coder) == ("rans", "rans-classes")
+    assert len(default) < len(fast) < 1.15 * len(default)
+    assert szdnn.compare(weights, szdnn.decompress(fast), szdnn.info(fast)).violations == 0
