@@ -72,6 +72,10 @@ static void write_short_bound(const szd_header *h, writer *w)
         write_u8(w, POWER_OF_TEN | h->bound_kind << 4 | (unsigned)-exponent);
         return;
     }
+    if (h->bound_kind == BOUND_ABS && digits == 0 && exponent == 0 && !h->bound_flags) {
+        write_u8(w, POWER_OF_TEN);
+        return;
+    }
     write_u8(w, h->bound_kind | h->bound_flags << 4);
     if (digits >= 1 && digits <= 15 && exponent <= 0 && exponent >= -15) {
         write_u8(w, (unsigned)(digits << 4 | -exponent));
@@ -86,6 +90,8 @@ static void write_short_bound(const szd_header *h, writer *w)
 static int read_short_bound(reader *r, szd_header *h)
 {
     unsigned kind_and_flags = read_u8(r);
+    if (kind_and_flags == POWER_OF_TEN) /* eps itself */
+        return set_bound(BOUND_ABS, 0, 0, r, h);
     if (kind_and_flags & POWER_OF_TEN)
         return set_bound(kind_and_flags >> 4 & 7, zigzag(1), zigzag(-(int64_t)(kind_and_flags & 15)), r, h);
     unsigned decimal = read_u8(r);

@@ -318,7 +318,7 @@ enum field_id {
     FIELD_AXIS_TABLE = 8,
     FIELD_LAST = 8
 };
-enum { FLAG_RANGE = 2 };
+enum { BOUND_ABS = 1, FLAG_RANGE = 2 };
 bool positive(double v);
 int check_header(szd_header *h);
 bool tiles_are_default(const szd_header *h);

@@ -85,7 +85,7 @@ typedef struct szd_header {
     uint32_t kind;
     uint32_t bound_kind;
     uint32_t bound_flags;
-    int64_t bound_digits; /* the bound's parameter as a decimal: digits x 10^exponent */
+    int64_t bound_digits; /* the bound's parameter as a decimal: digits x 10^exponent; an absolute bound's 0: eps */
     int32_t bound_exponent;
     double bound_lo;
     double bound_hi;

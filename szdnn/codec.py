@@ -269,7 +269,7 @@ def _declared_bound(header: _native.Header) -> Bound:
         case 1 if c.has_axis:
             return Abs(header.axis_eps(), axis=c.axis, fineness=_fineness(c))
         case 1:
-            return Abs(value, fineness=_fineness(c))
+            return Abs(value or c.eps, fineness=_fineness(c))
         case 2 if c.bound_flags & FLAG_ROBUST:
             return Rel(value, range="robust")
         case 2 if c.bound_flags & FLAG_RANGE:

@@ -37,6 +37,7 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
+LONG_DECIMAL = 10**6
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 FAST_EFFORT = 1
 TRIAL_EFFORT = 7
@@ -333,8 +334,11 @@ class FrameMaker:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
             most = max(abs(self.stats.min), abs(self.stats.max))
-            grid = self._grid(target)
-            return header if set_linear(header.c, self.code, target, self.values, most, grid) else None
+            if not set_linear(header.c, self.code, target, self.values, most, self._grid(target)):
+                return None
+            if isinstance(target.bound, Abs) and header.c.bound_digits >= LONG_DECIMAL and header.c.eps == target.eps:
+                header.c.bound_digits = header.c.bound_exponent = 0  # the frame says that it is eps
+            return header
         return None
 
     def _grid(self, target: Target) -> Grid | None:

@@ -344,6 +344,8 @@ def parse_single(frame: bytes) -> tuple[Header, list[bytes]]:
 def read_short_bound(reader: Reader) -> float:
     """§2, small frames: the bound's parameter, 0 if no number in a frame may be said to be that."""
     first = reader.u8()
+    if first == 128:
+        return 0.0
     if first & 128:
         require(first >> 4 & 7 != 0, "the kind of the bound is unknown")
         return 1 / float(10 ** (first & 15))
