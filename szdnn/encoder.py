@@ -186,7 +186,7 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
 
 
 def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """About a sixty-fourth of the values, not less than SAMPLE_LEAST nor more than SAMPLE_MOST, in boxes on a diagonal."""
+    """About 1 in SAMPLE_SHARE of the values, from SAMPLE_LEAST to SAMPLE_MOST, in boxes on a diagonal."""
     dims = folded_dims(values.shape)
     folded = values.reshape(dims)
     volume = max(SAMPLE_LEAST, min(SAMPLE_MOST, values.size // SAMPLE_SHARE))
