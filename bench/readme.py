@@ -273,7 +273,8 @@ def selection_table() -> str:
         rows = [r for r in records if r["data"] == name]
         shares = [f"{100 * float(r['choice_share']):.0f}" for r in rows]
         above = [f"{float(r['worst_percent']):.2f}" for r in rows]
-        lines.append([name, " / ".join(r["chosen"] for r in rows), " / ".join(above), " / ".join(shares)])
+        chosen = dict.fromkeys(r["chosen"].removeprefix("1 ") if r["arrays"] == "1" else r["chosen"] for r in rows)
+        lines.append([name, " / ".join(chosen), " / ".join(above), " / ".join(shares)])
     bounds = ", ".join(dict.fromkeys(r["bound"] for r in records))
     worst = max(float(r["worst_percent"]) for r in records)
     note = (

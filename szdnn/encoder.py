@@ -49,8 +49,8 @@ MIXED_TILES = 4
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
 RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
 # Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
-ORDERED_VALUES, CLEARLY = 1 << 20, 0.95
-SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 40, 1 << 13, 1 << 17, 2
+ORDERED_VALUES, CLEARLY = 1 << 22, 0.95
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 1 << 13, 1 << 17, 2
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
 
@@ -194,7 +194,7 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
 
 
 def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """About a fortieth of the values, not less than SAMPLE_LEAST nor more than SAMPLE_MOST, in boxes on a diagonal."""
+    """About 1 in SAMPLE_SHARE of the values, from SAMPLE_LEAST to SAMPLE_MOST, in boxes on a diagonal."""
     dims = folded_dims(values.shape)
     folded = values.reshape(dims)
     volume = max(SAMPLE_LEAST, min(SAMPLE_MOST, values.size // SAMPLE_SHARE))
