@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ _INTERRUPTED = 72
 
 @dataclass(frozen=True)
 class Result:
-    """One target's run."""
+    """One target's run. seconds: of CPU."""
 
     target: str
     executions: int
@@ -89,7 +88,7 @@ def findings(results: list[Result]) -> list[campaign.Finding]:
     """The runs as rows of trust.csv."""
     return [
         campaign.Finding("fuzz", r.target, "szdnn", r.executions, "executions", r.executions - len(r.crashers),
-                         len(r.crashers), len(r.crashers), f"{r.edges} edges, {r.seconds:.0f} s")
+                         len(r.crashers), len(r.crashers), f"{r.edges} edges, {r.seconds:.0f} s of CPU")
         for r in results
     ]  # fmt: skip
 
@@ -142,20 +141,28 @@ def _fuzz_one(name: str, build: Path, corpus: Path, seconds: float) -> Result:
                f"-artifact_prefix={prefix}", "-print_final_stats=1",
                f"-report_slow_units={_SLOWEST_SECONDS}"]  # fmt: skip
     folders = [str(path) for path in (found, corpus / "seeds" / name, FUZZ / "regressions" / name) if path.is_dir()]
-    before, start = set(crashers.iterdir()), time.monotonic()
+    before = set(crashers.iterdir())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with (corpus / f"{name}.log").open("w+b") as log:  # targets may write a lot
-        command = ["nice", "-n", "15", *_command(name, build), *options, *folders]
-        done = subprocess.run(command, check=False, stdout=log, stderr=log, env=environment, cwd=ROOT)
+        command = ["nice", "-n", "5", *_command(name, build), *options, *folders]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
+        code, seconds = _wait(process)
         log.seek(0)
         text = log.read().decode(errors="replace")
     new = tuple(str(path) for path in sorted(set(crashers.iterdir()) - before) if path.name.startswith(f"{name}-"))
-    if done.returncode not in (0, _INTERRUPTED) and not new:
+    if code not in (0, _INTERRUPTED) and not new:
         print(text[-4000:])
-        new = (f"exit code {done.returncode} without an input",)
+        new = (f"exit code {code} without an input",)
     elif new:
         print("\n".join(line for line in text.splitlines() if re.search(r"does not hold|ERROR|Error|#[0-6] ", line)))
-    return Result(name, _executions(text), _edges(text), time.monotonic() - start, new)
+    return Result(name, _executions(text), _edges(text), seconds, new)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Exit code, and seconds of CPU: others may have most of the machine."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _executions(text: str) -> int:
@@ -170,7 +177,7 @@ def _edges(text: str) -> int:
 
 def _show(result: Result) -> Result:
     rate = result.executions / max(result.seconds, 1e-9)
-    print(f"{result.target:<10} {result.executions:>12,} executions, {rate:>8,.0f}/s, {result.edges:>6,} edges, "
+    print(f"{result.target:<10} {result.executions:>12,} executions, {rate:>8,.0f}/s of CPU, {result.edges:>6,} edges, "
           f"{len(result.crashers)} crashes", flush=True)  # fmt: skip
     for path in result.crashers:
         print(f"  {path}", flush=True)
