@@ -61,8 +61,8 @@ def test_psnr_is_met_and_hardly_more(db):
 
 def test_the_order_of_axes_is_chosen():
     """A wave seen at few places and many times: predicting along the rough axis first costs clearly more."""
-    t, y, x = np.ogrid[0:16, 0:256, 0:256]
-    waves = (np.sin(x / 20 + y / 30 - t) + RNG.normal(0, 1e-4, (16, 256, 256))).astype(np.float32)
+    t, y, x = np.ogrid[0:16, 0:512, 0:512]
+    waves = (np.sin(x / 20 + y / 30 - t) + RNG.normal(0, 1e-4, (16, 512, 512))).astype(np.float32)
     late = np.ascontiguousarray(waves.transpose(2, 1, 0))
     bound = szdnn.Rel(1e-3)
     assert len(szdnn.compress(late, bound)) < 0.95 * len(szdnn.compress(late, bound, predictor="interpolation"))
