@@ -99,7 +99,7 @@ typedef struct szd_header {
     uint32_t predictor;
     uint32_t edge;
     uint32_t fraction_bits;
-    uint32_t lag; /* in elements, of the predictor repeat */
+    uint32_t lag;  /* in elements, of the predictor repeat */
     uint32_t snap; /* interpolation: predictions are multiples of step / snap; 0: any value */
     uint32_t reference_dtype;
     uint64_t reference_count;         /* of digests, as many as there are blocks */

@@ -11,7 +11,7 @@ enum { SCRATCH_REFILL = 1 << 14, SCRATCH_MOST = 1 << 20, MIXING_MOST = 3 << 20 }
 static inline size_t scratch_allowed(const szd_header *h, size_t input)
 {
     size_t n = (size_t)largest_tile(h), rows = n / (size_t)h->tile[h->tile_rank - 1], wide = h->kind == SZD_LINEAR64;
-    size_t interpolated = (wide ? 28 : 16) * n + (wide ? 88 : 44) * rows;
+    size_t interpolated = (wide ? 30 : 17) * n + (wide ? 88 : 44) * rows;
     return SCRATCH_MOST + 2 * input + (h->mixed ? MIXING_MOST : 0) +
            (h->predictor == SZD_PREDICT_INTERPOLATION ? interpolated : 0);
 }

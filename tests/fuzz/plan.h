@@ -5,7 +5,7 @@
 
 enum { PLAN_MOST = 1 << 15, PLAN_AXIS = 64, PLAN_BLOCKS = 16 }; /* elements; extent of an axis with its own bounds */
 /* Plans draw predictors below this one: the only place to change when there is another. */
-enum { PLAN_PREDICTORS = SZD_PREDICT_INTERPOLATION + 1 };
+enum { PLAN_PREDICTORS = SZD_PREDICT_REPEAT + 1 };
 
 typedef struct plan {
     szd_header h;
@@ -88,6 +88,11 @@ static inline void plan_predictor(reader *r, plan *p)
             h->tile_rank = 0;
     } else if (h->predictor == SZD_PREDICT_INTERPOLATION) {
         h->wide_bits = h->mixed = h->has_axis = 0;
+    } else if (h->predictor == SZD_PREDICT_REPEAT) {
+        h->wide_bits = h->mixed = h->has_axis = 0;
+        h->lag = 1 + any_u16(r) % (read_u8(r) % 2 ? 64 : PLAN_MOST);
+        if (h->tile_rank > 1)
+            h->tile_rank = 0;
     }
 }
 
