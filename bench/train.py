@@ -50,7 +50,7 @@ GOALS = {
     "LeNet-300-100": Goal("mnist/lenet-300-100", 150, 0.0164, Recipe(epochs=40), 256, warp=True),
     "LeNet-5": Goal("mnist/lenet-5", 300, 0.0080, Recipe(epochs=20, low_precision=True), 256, warp=True),
     "ResNet-20": Goal("cifar10/resnet-20", 47.1, 0.005, Recipe(epochs=24, low_precision=True), 128, drop=True),
-    "ResNet-32": Goal("cifar10/resnet-32", 47.1, 0.005, Recipe(epochs=14, low_precision=True), 128, drop=True),
+    "ResNet-32": Goal("cifar10/resnet-32", 47.1, 0.005, Recipe(epochs=20, low_precision=True), 128, drop=True),
 }
 
 

@@ -70,10 +70,12 @@ def _fitted(magnitudes: NDArray[np.float64], step: float) -> float:
 
 def _found(magnitudes: NDArray[np.float64], eps: float, single: bool) -> Grid | None:
     """The grid of the sample's multiples of a common step, if its lattice is coarser than 2 eps."""
-    step = _common_step(magnitudes, eps / (MOST_STEPS + 0.5))
+    exponent = math.frexp(eps)[1]  # sums of squares of the largest and the smallest floats have no place
+    near_one, least = np.ldexp(magnitudes, -exponent), math.ldexp(eps, -exponent) / (MOST_STEPS + 0.5)
+    step = _common_step(near_one, least)
     if step == 0.0:
         return None
-    unit = _fitted(magnitudes, step)
+    unit = math.ldexp(_fitted(near_one, step), exponent)
     parts = 2 * math.floor(eps / unit) + 1
     wide = float(np.float32(unit * parts)) if single else unit * parts
     return Grid(wide, parts) if parts <= 2 * MOST_STEPS + 1 and wide > WORTH_IT * 2 * eps else None

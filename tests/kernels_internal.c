@@ -124,7 +124,7 @@ static int check_rans(uint32_t isa, unsigned shape, size_t n)
     int bad = 0;
     make_symbols(shape, symbols, n);
     histogram_u8(symbols, n, isa, counts);
-    freqs_fit(counts, n, &t);
+    freqs_fit(counts, n, false, &t);
     const rans_segment two[2] = {{symbols, n / 3, SYMBOLS_AS_THEY_ARE, &t},
                                  {symbols + n / 3, n - n / 3, SYMBOLS_AS_THEY_ARE, &t}};
     for (unsigned lanes_log2 = 0; lanes_log2 <= RANS_LANES_LOG2; lanes_log2++) {

@@ -83,3 +83,11 @@ def test_all_instruction_sets_make_the_same_bytes(monkeypatch):
             frames.add(bytes(szdnn.compress(x, szdnn.Abs(eps), predictor="interpolation")))
             decoded.add(szdnn.decompress(next(iter(frames))).tobytes())
         assert len(frames) == len(decoded) == 1
+
+
+@pytest.mark.parametrize("unit", [2.0**-1060, 1e-300, 3e300, 2.0**1000])
+def test_grids_of_extreme_values_are_found(unit):
+    x = RNG.integers(-200, 200, 4000) * unit
+    frame = szdnn.compress(x, szdnn.Abs(0.4 * unit))
+    assert (szdnn.decompress(frame) == x).all()
+    assert 8 * len(frame) < 9.5 * x.size

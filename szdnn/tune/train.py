@@ -34,9 +34,6 @@ from .problem import Problem
 from .size_model import EFFORT, SizeModel, frames_of
 from .statistics import batch_norms, fold_statistics
 
-SLACK = 0.12
-"""By how much the size may be above the budget when it begins to be held."""
-
 Loss = Callable[[Any, Any], Tensor]
 Batches = Any
 """Batches (input, target) that can be gone through again and again, with a length."""
@@ -93,13 +90,9 @@ class Price:
         self.now, self.gain = 10 / raw, 40 / max(updates, 1)
 
     def path(self, done: float) -> float:
-        """The size at which training is to be after a part of it, 0 to 1: down evenly in its logarithm, then slowly.
-
-        What was pruned too early does not come back, while what is left goes on shrinking as the learning rate falls.
-        """
+        """The size at which training is to be after a part of it, 0 to 1: evenly in its logarithm, then constant."""
         part = min(done / max(1 - self.hold, 1e-9), 1.0)
-        target = self.target * (1 + SLACK * min((1 - done) / max(self.hold, 1e-9), 1.0))
-        return float(self.size * (target / self.size) ** part)
+        return float(self.size * (self.target / self.size) ** part)
 
     def update(self, size: float, done: float) -> None:
         """Steer by the present size: proportionally and by its sum over time."""
