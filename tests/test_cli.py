@@ -405,7 +405,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, number, code):
     values = np.random.default_rng(0).normal(size=1_000_000)
     np.savez(path, **{f"x{i}": values for i in range(30)})
     (tmp_path / "x.npz.szd.safetensors").write_bytes(b"old")
-    process = start("compress", path, "--rel=1e-5", "-f")
+    process = start("compress", path, "--rel=1e-5", "--effort=9", "-f")
     deadline = time.monotonic() + 60
     while not is_writing(process.pid, tmp_path):
         assert process.poll() is None
