@@ -376,13 +376,13 @@ static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
 static bool clearly_smaller(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                             size_t size, uint8_t *scratch, writer w)
 {
-    size_t n = (size_t)t->count, bytes = h->element_bytes, runs = n / SAMPLED_SHARE / SAMPLED_RUN;
-    if (!predicts_tiles(h) || runs < SAMPLED_RUNS)
+    size_t n = (size_t)t->count, bytes = h->element_bytes, count = n / SAMPLED_SHARE / SAMPLED_RUN;
+    if (!predicts_tiles(h) || count < SAMPLED_RUNS)
         return false;
-    uint8_t *sample = take(&scratch, runs * SAMPLED_RUN * bytes), *from = w.at;
-    for (size_t i = 0; i < runs; i++)
-        memcpy(sample + i * SAMPLED_RUN * bytes, values + i * (n / runs) * bytes, SAMPLED_RUN * bytes);
-    planes_encode(sample, runs * SAMPLED_RUN, 0, h->element_bytes, true, false, options->coder,
+    uint8_t *sample = take(&scratch, count * SAMPLED_RUN * bytes), *from = w.at;
+    for (size_t i = 0; i < count; i++)
+        memcpy(sample + i * SAMPLED_RUN * bytes, values + i * (n / count) * bytes, SAMPLED_RUN * bytes);
+    planes_encode(sample, count * SAMPLED_RUN, 0, h->element_bytes, true, false, options->coder,
                   isa_resolve(options->isa), scratch, &w);
     return !w.failed && (size_t)(w.at - from) * SAMPLED_SHARE > size + size / 4;
 }
