@@ -36,9 +36,10 @@ static void decode(const uint8_t *frame, size_t size)
         fill_reference(&h, SEEDS_REFERENCE, NULL, reference);
     }
     if (h.single) {
-        block_input input = input_of(&h, 0, frame + h.header_bytes, size - (size_t)h.header_bytes - 4, reference);
-        if (h.blocks)
+        if (h.blocks) {
+            block_input input = input_of(&h, 0, frame + h.header_bytes, size - (size_t)h.header_bytes - 4, reference);
             decode_all_ways(&input);
+        }
         return;
     }
     const uint8_t *index = frame + h.header_bytes - 4 - SZD_INDEX_ENTRY * h.blocks, *at = frame + h.header_bytes;
