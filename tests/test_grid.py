@@ -89,5 +89,5 @@ def test_all_instruction_sets_make_the_same_bytes(monkeypatch):
 def test_grids_of_extreme_values_are_found(unit):
     x = RNG.integers(-200, 200, 4000) * unit
     frame = szdnn.compress(x, szdnn.Abs(0.4 * unit))
-    assert (szdnn.decompress(frame) == x).all()
+    assert (np.abs(szdnn.decompress(frame) - x) <= 1e-10 * unit).all()
     assert 8 * len(frame) < 9.5 * x.size
