@@ -30,9 +30,6 @@ static size_t coding_scratch(const szd_header *h, size_t n)
  * mixing coder needs its own to the end. */
 static size_t bytes_before_q(const szd_header *h, size_t n) { return h->mixed ? coding_scratch(h, n) : n; }
 
-/* How many of a tile's n elements the lag does not reach. */
-static size_t reach_of(const szd_header *h, uint64_t n) { return (size_t)(h->lag < n ? h->lag : n); }
-
 size_t szd_decode_scratch(const szd_header *h)
 {
     if (h->predictor == SZD_PREDICT_INTERPOLATION)

@@ -190,7 +190,7 @@ static bool tokens_of_residuals(lattice_job *j, uint8_t *scratch, int32_t **coef
 /* What a lag predicts, after what it does not reach: two lists of residuals. */
 static void write_repeated(lattice_job *j, uint32_t coder, uint8_t *scratch, writer *w)
 {
-    size_t n = (size_t)j->t->count, head = j->h->lag < n ? j->h->lag : n;
+    size_t n = (size_t)j->t->count, head = reach_of(j->h, n);
     int32_t sample[TOKEN_SAMPLE];
     for (size_t from = 0, to = head; from < n; from = to, to = n) {
         size_t count = tokens_sample(j->q + from, to - from, sample);
@@ -254,7 +254,7 @@ static void shorten(uint8_t *block, size_t n, writer *w)
         return;
     unsigned k = read_u8(&r);
     int64_t base = unzigzag(read_varint(&r));
-    size_t escapes = read_u8(&r), low_size = (n * k + 7) / 8;
+    size_t escapes = read_u8(&r), low_size = numbers_bytes(n, k);
     const uint8_t *low = read_bytes(&r, low_size);
     unsigned coder = read_u8(&r);
     const uint8_t *from = r.at;
@@ -327,7 +327,7 @@ static void write_elements(const uint8_t *elements, size_t n, unsigned bytes, wr
 static void write_repeated_planes(const szd_header *h, const szd_options *options, const uint8_t *values, size_t n,
                                   uint8_t *scratch, writer *w)
 {
-    size_t head = h->lag < n ? h->lag : n, bytes = h->element_bytes;
+    size_t head = reach_of(h, n), bytes = h->element_bytes;
     bool is_float = dtype_of(h->dtype).is_float;
     uint32_t isa = isa_resolve(options->isa);
     uint8_t *differences = take(&scratch, (n - head) * bytes);

@@ -457,6 +457,10 @@ void reference_restore(const uint8_t *reference, size_t n, unsigned bytes, bool 
 size_t reference_estimate_scratch(void);
 
 /* repeat.c */
+
+/* How many of a tile's n elements the lag does not reach. */
+static inline size_t reach_of(const szd_header *h, uint64_t n) { return (size_t)(h->lag < n ? h->lag : n); }
+
 void repeat_forward(int32_t *q, size_t n, size_t lag);
 void repeat_backward(int32_t *q, size_t n, uint32_t *ring, size_t lag, size_t *at);
 size_t repeat_estimate_scratch(void);

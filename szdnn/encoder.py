@@ -440,8 +440,7 @@ class FrameMaker:
         cost, other, *more = self._sample_costs(target, self._ways(best))
         if more and more[0] < cost * CLEARLY:
             cost = more[0]
-            fast = self.choices.effort == FAST_EFFORT
-            self.options = _native.options(self.choices.coder, backward=True, fast=fast)
+            self.options = _native.options(self.choices.coder, backward=True)
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
     def _ways(self, other: str) -> list[tuple[str, bool]]:

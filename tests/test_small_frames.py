@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from tensors import assert_within, bits
 
 import szdnn
-from szdnn import archive
+from szdnn import _native, archive
 from szdnn.checkpoint import file_kind
 from szdnn.resolve import short_eps
 
@@ -110,3 +110,12 @@ def test_a_changed_version_is_unsupported_and_a_changed_checksum_is_named():
     frame[2] = 1
     with pytest.raises(szdnn.UnsupportedFrame):
         szdnn.decompress(bytes(frame))
+
+
+@pytest.mark.parametrize("rest", range(8))
+@pytest.mark.parametrize("bound", [szdnn.Rel(1e-2), szdnn.Rel(1e-3), szdnn.Rel(1e-4)])
+def test_blocks_of_any_length_have_the_short_form(rest, bound):
+    """Also where slices of raw low bits end within bytes."""
+    x = np.random.default_rng(1).normal(size=2000 + rest).astype(np.float32)
+    frame = np.frombuffer(szdnn.compress(x, bound), np.uint8)
+    assert frame[int(_native.Header.read(frame).c.header_bytes)] >= 16
