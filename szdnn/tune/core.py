@@ -29,7 +29,7 @@ from .methods import method as method_named
 from .problem import Problem
 from .result import TuneResult
 from .verify import HeldOut, paired_interval
-from .worker import Call, Evaluate, Job, Measured, Worker
+from .worker import Call, Evaluate, Job, Measured, Worker, archive_of
 
 _FREE = {"learned", "train"}
 """Methods that make the values of their archives themselves."""
@@ -72,7 +72,8 @@ def tune(
         compensate, None, score, examples, say or (lambda _: None),
     )  # fmt: skip
     problem.transform = _transform(method, correct, compensate)
-    candidates, interrupted = [], False
+    candidates: list[Candidate] = []
+    interrupted = False
     try:
         with _frozen_random(seed):
             for candidate in run(problem, **options):
@@ -84,7 +85,8 @@ def tune(
     finally:
         evaluator.close()
     told = {"method": method, "correct": correct, "compensate": compensate, "interrupted": interrupted}
-    best = choose(problem, [_with_provenance(candidate, problem, told) for candidate in candidates])
+    candidates = [_with_provenance(candidate, problem, told) for candidate in candidates]
+    best = _settled(problem, candidates, worker)
     held_out = None if report is None else _held_out(original, worker, best, report)
     return TuneResult(
         plan=best.plan, changed=dict(best.changed), candidates=tuple(candidates), best=best, budget=budget,
@@ -174,6 +176,23 @@ def choose(problem: Problem, candidates: list[Candidate]) -> Candidate:
     return min(fitting, key=lambda c: (c.divergence if c.divergence is not None else drops.drop(c), c.bytes))
 
 
+def _settled(problem: Problem, candidates: list[Candidate], worker: Worker) -> Candidate:
+    """The candidate to keep, with the bytes of the very archive that `TuneResult.save` writes.
+
+    The others' bytes are as they were measured and an estimate of what their provenance takes, so that one which the
+    estimate lets in may turn out to be over the budget: the choice is made anew then. `candidates` is updated.
+    """
+    exact: set[int] = set()
+    while True:
+        best = choose(problem, candidates)
+        place = next(i for i, candidate in enumerate(candidates) if candidate is best)
+        if place in exact:
+            return best
+        archive = archive_of({**worker.original, **best.changed}, best.plan, worker.effort)
+        candidates[place] = replace(best, bytes=archive.nbytes)
+        exact.add(place)
+
+
 def _held_out(model: nn.Module, worker: Worker, best: Candidate, report: Evaluate) -> HeldOut:
     """The original and the result on the report split, by a worker of the same network."""
     if hasattr(report, "compare"):  # gives its own interval, as that of a rank correlation
@@ -196,7 +215,7 @@ def _held_out(model: nn.Module, worker: Worker, best: Candidate, report: Evaluat
 
 
 def _with_provenance(candidate: Candidate, problem: Problem, how: dict[str, Json]) -> Candidate:
-    """The candidate with a plan that tells where it comes from, which counts among its bytes."""
+    """The candidate with a plan that tells where it comes from, which counts among its bytes by an estimate."""
     told: dict[str, Json] = {
         **candidate.plan.provenance,
         "made_by": "szdnn.tune",
@@ -211,5 +230,5 @@ def _with_provenance(candidate: Candidate, problem: Problem, how: dict[str, Json
 
 
 def plan_bytes(plan: Plan) -> int:
-    """About what a plan takes in an archive, not less."""
-    return len(pack_json(plan.to_dict())) + 16
+    """About what a plan takes in an archive."""
+    return len(pack_json(plan.to_dict()))
