@@ -49,13 +49,12 @@ def run(args: argparse.Namespace) -> int:
         )
         specs = comparison.specifications(args.methods)
         specs += [spec for spec in (comparison.curve_specifications() if args.curves else []) if spec not in specs]
-        *_, found = comparison.compare(task.baseline(), specs, context, title=title, limit=args.limit)
+        examples = len(task.examples("report", args.limit))
+        for found in comparison.compare(task.baseline(), specs, context, title=title, limit=args.limit):
+            if args.csv and found.rows:  # as they come: a method that trains takes an hour on a large network
+                _merge(args.csv, [_line(row, args, title, examples) for row in found.rows])
         print(table.text(found), flush=True)
         failures += sum(row.decoded_ok is False for row in found.rows)
-        examples = len(task.examples("report", args.limit))
-        lines = [_line(row, args, title, examples) for row in found.rows]
-        if args.csv:
-            _merge(args.csv, lines)
         if args.page:
             args.page.write_text(page(found))
     return int(failures > 0)
