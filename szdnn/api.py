@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import files, numpy_file
-from .archive import Archive, FrameReader
+from .archive import Archive
 from .bases import base_for, open_base, opened_for
 from .bounds import Bound
 from .errors import ArchiveError, ArgumentError, LimitError
 from .files import Options, SaveReport, compress_source, compress_to_bytes
 from .folder import ShardedArchive, archives_in, is_folder
+from .frame_reader import FrameReader
 from .integrations.remote import is_remote, local_target
 from .plan import Plan
 from .source import Array

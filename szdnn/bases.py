@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from . import files, small
-from .archive import Archive, FrameReader
+from .archive import Archive
 from .buffers import Bytes
 from .errors import ArchiveError, Error, ReferenceMismatch
 from .folder import INDEX_SUFFIX, BaseOf, Listing, ShardedArchive, is_folder
+from .frame_reader import FrameReader
 from .integrations.remote import Url, is_remote
 from .reference import Reference, Values
 from .source import Array, Json, Source, TensorSpec

@@ -13,9 +13,9 @@ from typing import Any, TypeGuard
 import click
 
 from . import files
-from .archive import FrameReader
 from .checkpoint import restored_suffix
 from .folder import is_folder as is_local_folder
+from .frame_reader import FrameReader
 from .integrations.remote import Url, fetched, is_remote
 
 ARCHIVE_SUFFIX = ".szd.safetensors"

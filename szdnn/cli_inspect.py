@@ -11,9 +11,10 @@ import click
 from . import api, diff_errors, files, folder, report
 from . import cli_options as opt
 from . import diff as diff_files
-from .archive import Archive, FrameReader
+from .archive import Archive
 from .bases import open_base
 from .cli_files import FilePath, frame_bytes, is_folder, spooled, width
+from .frame_reader import FrameReader
 from .integrations.remote import Url
 from .progress import progress_line
 from .verify import VerifyReport, replaced_in

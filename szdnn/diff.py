@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .archive import FrameReader
 from .diff_errors import is_image, ssim
+from .frame_reader import FrameReader
 from .source import Array, Source
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import small
-from .archive import Archive, ArchiveWriter, FrameFile, FrameReader
+from .archive import Archive
+from .archive_writer import ArchiveWriter
 from .atomic import atomic_file
 from .bounds import Bound, Lossless
 from .checkpoint import file_kind, open_source, source_suffix, source_writer
 from .errors import ArgumentError, LimitError
+from .frame_reader import FrameFile, FrameReader
 from .integrations.remote import RemoteArchive, is_remote
 from .plan import Plan
 from .safetensors_file import read_header

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .archive import Archive, FrameReader
+from .archive import Archive
 from .bounds import Bound
 from .codec import FrameInfo
 from .files import SaveReport, TensorReport
+from .frame_reader import FrameReader
 from .salvage import Loss
 
 

@@ -14,12 +14,14 @@ import numpy as np
 
 from . import _native, codec, files, small
 from . import skeleton as skeletons
-from .archive import SKELETON, SMALL, Archive, FrameFile, FrameReader
+from .archive import Archive
+from .archive_layout import SKELETON, SMALL
 from .atomic import atomic_file
 from .bases import open_base
 from .checkpoint import file_kind, source_writer
 from .decoder import Frame
 from .errors import ArchiveError, CorruptFrame, Error, ReferenceMismatch
+from .frame_reader import FrameFile, FrameReader
 from .reference import Reference
 from .safetensors_file import Header, map_bytes, parse_header
 from .source import Array, TensorSpec

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import codec, pages, small
-from .archive import ArchiveWriter, naming
+from .archive_writer import ArchiveWriter
 from .bounds import Bound, Lossless
 from .errors import BoundError
+from .frame_reader import naming
 from .reference import Values
 from .source import Array, Source
 

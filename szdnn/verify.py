@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import codec, diff
-from .archive import FrameReader, naming
 from .errors import ArchiveError, ArgumentError, BoundError, Error
+from .frame_reader import FrameReader, naming
 from .plan import Plan
 from .source import Source
 from .tasks import Progress, TensorReport

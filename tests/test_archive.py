@@ -16,9 +16,12 @@ from safetensors.numpy import save_file
 
 import szdnn
 from szdnn import small
-from szdnn.archive import SKELETON, SMALL, Archive, ArchiveWriter, FrameFile
+from szdnn.archive import Archive
+from szdnn.archive_layout import SKELETON, SMALL
+from szdnn.archive_writer import ArchiveWriter
 from szdnn.atomic import atomic_file
 from szdnn.errors import ArchiveError, CorruptFrame, Error, LimitError, UnsupportedFrame
+from szdnn.frame_reader import FrameFile
 from szdnn.skeleton import DICTIONARY, entry_name
 from szdnn.source import TensorSpec
 

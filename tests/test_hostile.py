@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import szdnn
-from szdnn import archive
+from szdnn import archive_layout
+from szdnn.safetensors_file import parse_header
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 
@@ -24,7 +25,7 @@ LIMIT = 1 << 22
 def parts() -> dict[str, bytes]:
     """The entries of a small archive."""
     made = szdnn.dumps({"w": np.arange(5000, dtype=np.float32)}, szdnn.Rel(1e-3))
-    header = archive.parse_header(made[: 8 + int.from_bytes(made[:8], "little")])
+    header = parse_header(made[: 8 + int.from_bytes(made[:8], "little")])
     return {name: made[entry.start : entry.stop] for name, entry in header.entries.items()}
 
 
@@ -33,7 +34,7 @@ def with_state(parts: dict[str, bytes], state: object) -> bytes:
     found = {"kind": "torch", "suffix": ".pt", "generations": 1, "metadata": {}, "state": state}
     found |= {"plan": {"szdnn_plan": 1, "default": {"bound": "Rel", "r": 0.001}, "rules": []}}
     return grammar.assembled(
-        parts | {archive.SKELETON: grammar.packed(found | {"tensors": [["w", "float32", [5000]]]})}
+        parts | {archive_layout.SKELETON: grammar.packed(found | {"tensors": [["w", "float32", [5000]]]})}
     )
 
 

@@ -20,9 +20,10 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from .. import api
-from ..archive import Archive, FrameReader
+from ..archive import Archive
 from ..errors import ArchiveError, ArgumentError
 from ..folder import ShardedArchive
+from ..frame_reader import FrameReader
 from ..skeleton import decode_state
 
 try:

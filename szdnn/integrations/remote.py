@@ -21,8 +21,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..archive import Archive, FrameReader
+from ..archive import Archive
 from ..errors import ArchiveError, CorruptFrame, Error
+from ..frame_reader import FrameReader
 from ..safetensors_file import Header, check_layout, parse_header
 from ..source import Array
 

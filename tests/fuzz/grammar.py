@@ -11,7 +11,7 @@ import numpy as np
 import zstandard
 
 import szdnn
-from szdnn import archive, skeleton
+from szdnn import archive_layout, skeleton
 from szdnn.safetensors_file import parse_header
 
 KEYS = (
@@ -100,15 +100,15 @@ def reassembled(data: Bytes) -> bytes:
     header = parse_header(original[: 8 + int.from_bytes(original[:8], "little")])
     parts = {name: original[entry.start : entry.stop] for name, entry in header.entries.items()}
     how = data.number() % 3
-    if how == 0 or archive.SMALL not in parts:
-        found = json.loads(zstandard.ZstdDecompressor(dict_data=_WORDS).decompress(parts[archive.SKELETON]))
+    if how == 0 or archive_layout.SMALL not in parts:
+        found = json.loads(zstandard.ZstdDecompressor(dict_data=_WORDS).decompress(parts[archive_layout.SKELETON]))
         key = data.pick(tuple(found))
         found[key] = node(data)
-        parts[archive.SKELETON] = packed(found)
+        parts[archive_layout.SKELETON] = packed(found)
     else:
-        entry = parts[archive.SMALL]
+        entry = parts[archive_layout.SMALL]
         index = packed(node(data))
-        parts[archive.SMALL] = (
+        parts[archive_layout.SMALL] = (
             entry[: -4 - int.from_bytes(entry[-4:], "little")] + index + len(index).to_bytes(4, "little")
         )
     return assembled(parts)

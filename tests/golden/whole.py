@@ -17,7 +17,7 @@ import corpus
 import numpy as np
 
 import szdnn
-from szdnn import archive
+from szdnn import archive_layout
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus.zip"
@@ -79,7 +79,7 @@ def write() -> None:
         (ARCHIVES / f"{name}.szd.safetensors").write_bytes(data)
     found = {
         "frame_version": version,
-        "archive_version": archive.VERSION,
+        "archive_version": archive_layout.VERSION,
         "frames": {name: digest(szdnn.decompress(frame)) for name, frame in made.items()},
         "archives": {name: digest(szdnn.loads(data, framework="numpy")) for name, data in stored.items()},
     }

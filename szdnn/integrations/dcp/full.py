@@ -11,8 +11,9 @@ from torch.distributed.checkpoint._traverse import set_element
 from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 
 from ... import codec
-from ...archive import Archive, naming
+from ...archive import Archive
 from ...errors import CorruptFrame, LimitError
+from ...frame_reader import naming
 from ...torch_leaves import to_numpy
 from ..remote import Folder
 from .planner import decode_value

@@ -36,10 +36,12 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from ... import _native, codec
-from ...archive import Archive, ArchiveWriter, naming
+from ...archive import Archive
+from ...archive_writer import ArchiveWriter
 from ...arrays import as_array
 from ...atomic import atomic_file
 from ...errors import ArchiveError, ArgumentError, BoundError, CorruptFrame, Error
+from ...frame_reader import naming
 from ...skeleton import entry_name
 from ...source import Json, TensorSpec
 from ...torch_leaves import to_numpy, to_torch
