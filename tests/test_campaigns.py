@@ -17,7 +17,7 @@ from test_bench import Grid, Moved
 import szdnn
 from bench import bitrot, campaign, isolated, promises, readme, soak_case, soak_state
 from bench.__main__ import main
-from bench.trust_table import trust_cells
+from bench.tables.trust import trust_cells, trust_table
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -127,7 +127,7 @@ def test_a_miss_is_never_rounded_away():
 
 def test_the_readme_shows_what_the_campaigns_found():
     if campaign.RESULTS.exists():
-        assert readme.trust_table() in readme.README.read_text()
+        assert trust_table() in readme.README.read_text()
 
 
 # ---- soak in steps ----

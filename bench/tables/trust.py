@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Record = dict[str, str]
+from bench.tables.common import Record, machine, markdown, records_of
 
 _TRUST_CODECS = {"szdnn": "**szdnn**", "sz3": "SZ3 (pysz)", "zfp": "ZFP (zfpy)", "pcodec": "pcodec", "zipnn": "ZipNN"}
 _DAMAGE = ("single bits", "bursts to 32 bits", "bursts to 4 KB", "truncations", "lost sectors")
@@ -76,3 +76,13 @@ def trust_cells(records: list[Record]) -> tuple[list[str], list[list[str]], str]
     lines = [_damage_line(kind, records) for kind in _DAMAGE]
     lines += [[title, *(cell(_of(records, name, codec)) for codec in _TRUST_CODECS)] for title, name, cell in _ABUSE]
     return ["", *_TRUST_CODECS.values()], lines, _trust_note(records)
+
+
+def trust_table() -> str:
+    """What the campaigns of damage and abuse found."""
+    records = records_of("trust.csv")
+    header, lines, note = trust_cells(records)
+    return markdown(header, lines, f"{note} ({machine(records)}).")
+
+
+TABLES: dict[str, Callable[[], str]] = {"trust": trust_table}
