@@ -39,6 +39,10 @@ Batches = Any
 """Batches (input, target) that can be gone through again and again, with a length."""
 
 
+MEANS_SMALLER = 1.15
+"""By how much at most the archive of running means is taken to be smaller than that of the last step's weights."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train for size.
@@ -233,6 +237,9 @@ class Training:
                     means.swap()
                     made = len(api.dumps(self.state(), self.plan(), effort=EFFORT, verify=False))
                     off = estimate / real
+                    if step >= (1 - recipe.hold) * steps:
+                        # The means' archive is the smaller one, and it is that which has a budget.
+                        price.target = target * min(max(real / made, 1.0), MEANS_SMALLER)
                     yield Pass(step / steps, losses / (((step - 1) % per_pass) + 1), off * made, made, price.now)
                     losses = 0.0
                     if step < steps:
