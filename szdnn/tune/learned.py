@@ -44,6 +44,8 @@ RATE = 0.1
 REST = 1 / 16
 """The part of the distance by which tensors that are not learned are allocated: a bit a value of them, which is little,
 shall not use up what the others live on."""
+LAW = 0.35
+"""How far, in the logarithm of a bound, the law of high rates is believed: half an octave."""
 SLOPE_MEMORY, DISTANCE_MEMORY = 0.9, 0.7
 """Of the running means of the distance's derivatives and of the distance."""
 
@@ -83,7 +85,8 @@ class Learner:
         bounds = allocation.bounds(START)
         for name in self._names(bounds):
             self._attach(name, bounds[name])
-        self._batches = itertools.cycle(list(zip(problem.calls, problem.evaluator.worker.reference(), strict=True)))
+        self._pairs = list(zip(problem.calls, problem.evaluator.worker.reference(), strict=True))
+        self._batches = itertools.cycle(self._pairs)
         self._slopes: dict[str, float] = {}
         self._distance, self._aim = math.nan, START
         self._last: dict[str, float] = {}
@@ -117,13 +120,15 @@ class Learner:
         """Learned bounds of a distance, and the allocation's for what is not learned.
 
         Below about two bits a value the bytes are no longer convex in the distance, and several allocations are
-        stationary: the best is kept of what is learned from the last result, the allocation and a coarser one.
+        stationary: the best is kept of what is learned from the last result, the allocation and a coarser one, and of
+        the allocation as it is.
         """
         rest = self.allocation.bounds(min(distance, START) * REST)
         self._put_rest(rest)
-        found = [self._descend(start, distance) for start in (self._starts(distance) if self.lattices else ())]
-        if found:
-            self._last = min(found, key=lambda one: one[0])[1]
+        if self.lattices:
+            starts = list(self._starts(distance))
+            found = [self._descend(start, distance) for start in starts]
+            self._last = min([*found, starts[-len(STARTS)]], key=lambda one: self._cost(one, distance))
             self._set(self._last)
         self._aim = distance
         return rest | {name: lattice.bound for name, lattice in self.lattices.items()}
@@ -133,21 +138,31 @@ class Learner:
         if self._last:
             moved = math.log(distance / self._aim) / 2
             yield {name: value + moved for name, value in self._last.items()}
+        self.allocation.plan(distance)  # measures what gradients do not tell
         allocated = self.allocation.bounds(distance)
         for coarser in STARTS:
             yield {n: math.log(coarser * _eps(allocated[n])) for n in self.lattices}
 
-    def _descend(self, start: dict[str, float], distance: float) -> tuple[float, dict[str, float]]:
-        """Learn from a start: the bytes of the result, more where it is too far, and the mean of the second half."""
+    def _descend(self, start: dict[str, float], distance: float) -> dict[str, float]:
+        """Learn from a start; the mean of the second half."""
         self._slopes, self._distance = {}, math.nan
         self._set(start)
         seen: list[list[float]] = []
         for step in range(self.steps):
             self._step(distance, self.rate * (1 - 0.9 * step / self.steps))
             seen.append([lattice.log_eps.item() for lattice in self.lattices.values()])
-        means = dict(zip(self.lattices, np.mean(seen[len(seen) // 2 :], axis=0).tolist(), strict=True))
-        size = sum(size_slope(self.allocation.curves[n], value + math.log(2))[0] for n, value in means.items())
-        return size * max(self._distance / distance, 1.0), means
+        return dict(zip(self.lattices, np.mean(seen[len(seen) // 2 :], axis=0).tolist(), strict=True))
+
+    def _cost(self, log_eps: dict[str, float], distance: float) -> float:
+        """The bytes of these bounds, moved to the distance by the law of high rates, distance ~ eps^2, as far as that
+        goes; more where they are still too far."""
+        self._set(log_eps)
+        with torch.no_grad():
+            found = float(np.mean([self._loss(call, reference).item() for call, reference in self._pairs]))
+        sizes = [size_slope(self.allocation.curves[n], value + math.log(2)) for n, value in log_eps.items()]
+        wanted = math.log(distance / max(found, 1e-12)) / 2
+        moved = min(max(wanted, -LAW), LAW)
+        return sum(size + slope * moved for size, slope in sizes) * math.exp(2 * max(moved - wanted, 0.0))
 
     def _set(self, log_eps: dict[str, float]) -> None:
         with torch.no_grad():
