@@ -118,9 +118,12 @@ def _calibration(task: Task) -> list[tuple[torch.Tensor]]:
 
 
 def _at_equal_divergence(first: TuneResult, second: TuneResult) -> list[float]:
-    """Bytes of the second's measurements over those of the first's front at the same divergence."""
+    """Bytes of the second's measurements, but for those that are the first's, over those of the first's front at the
+    same divergence."""
+    own = {(c.bytes, c.divergence) for c in first.candidates}
     front = sorted((c.divergence, c.bytes) for c in first.curve if c.divergence)
     at = np.log([divergence for divergence, _ in front])
     sizes = np.log([size for _, size in front])
-    inside = [c for c in second.curve if c.divergence and at[0] <= np.log(c.divergence) <= at[-1]]
+    learned = [c for c in second.curve if c.divergence and (c.bytes, c.divergence) not in own]
+    inside = [c for c in learned if at[0] <= np.log(_number(c.divergence)) <= at[-1]]
     return [float(c.bytes / np.exp(np.interp(np.log(_number(c.divergence)), at, sizes))) for c in inside]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from torch.nn.utils import parametrize
 from ..bounds import Abs, Bound, Lossless
 from ..errors import ArgumentError
 from ..plan import Plan
+from . import sensitivity
 from .allocate import Curve
 from .candidate import Candidate
 from .distance import main_output
@@ -206,8 +208,12 @@ class Learner:
 
 
 def search(problem: Problem, *, rate: float = RATE, steps: int = STEPS) -> Iterator[Candidate]:
-    """Learn bounds for one distance after the other, on the way to the budget."""
+    """Learn bounds for one distance after the other, on the way to the budget.
+
+    First the plans that `sensitivity` finds for it, which are kept where learning finds none that is smaller.
+    """
     if problem.compensate:
         raise ArgumentError("learned: bounds are learned for plain rounding; compensate is not for it")
+    yield from sensitivity.search(replace(problem, curve=0))
     learner = Learner(problem, Allocation(problem, per_channel=False), rate, steps)
     yield from search_knob(problem, learner.plan, START, power=1)
