@@ -1,4 +1,6 @@
-"""szdnn itself: at a fixed bound, at the coarsest bound that keeps a budget, at a plan, and lossless."""
+"""szdnn itself: at a fixed bound, at the coarsest bound that keeps a budget, at bounds tuned for each layer, at a plan,
+and lossless.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from ..archive import Archive
 from ..bounds import Bound
 from ..errors import ArgumentError
 from ..plan import Plan
-from .base import Artefact, Context, Method, State, register, weight_names
+from .base import Artefact, Context, Method, State, Unavailable, register, weight_names
 
 _KINDS = {"abs": bounds.Abs, "rel": bounds.Rel, "std": bounds.Std, "pw-rel": bounds.PointwiseRel}
 _STEPS = 24
@@ -62,6 +64,45 @@ class Bounded(_Archive):
 
 
 @dataclass(frozen=True)
+class Tuned(_Archive):
+    """A bound for each tensor by `szdnn.tune` within the budget, values rounded with feedback inside the bounds.
+
+    method: of `szdnn.tune`, one that does not train. compensate, correct: as there. calibration: how many inputs.
+    """
+
+    method: str = "sensitivity"
+    compensate: bool = True
+    correct: bool = False
+    calibration: int = 256
+    effort: int = 3
+
+    def fit(self, state: State, context: Context) -> Artefact:
+        """An archive of the plan that is found."""
+        task = context.task
+        if task is None:
+            raise Unavailable("needs a --task: it runs the network")
+        from ..tune import of_task
+        from ..tune.budget import MaxDrop
+        from ..tune.core import tune
+
+        found = tune(
+            context.model(state),
+            lambda model: task.evaluate(model, "search") / task.unit,
+            budget=MaxDrop(context.budget),
+            calibration=of_task.inputs(task, self.calibration),
+            distance=of_task.distance(task),
+            method=self.method,
+            compensate=self.compensate,
+            correct=self.correct,
+            effort=self.effort,
+            seed=context.seed,
+        )
+        # The task's own names: a network's state may have others beside, of values that are computed.
+        values = {name: found.changed.get(name, array) for name, array in state.items()}
+        return _saved(values, found.plan, self.effort, {"evaluations": found.evaluations})
+
+
+@dataclass(frozen=True)
 class Planned(_Archive):
     """A plan (szdnn.Plan) from a JSON file, such as `szdnn tune` writes. file: its path."""
 
@@ -105,4 +146,5 @@ register(
     "the coarsest Std bound within the budget, for all layers",
     functools.partial(Bounded, kind="std", value=None),
 )
+register("szdnn-tuned", "a bound for each tensor within the budget, by szdnn.tune with compensation", Tuned)
 register("szdnn-plan", "bounds of a plan: szdnn-plan:file=plan.json", Planned)

@@ -12,6 +12,7 @@ from torch import nn
 
 from .. import nets
 from ..nets.task import Task
+from .distance import Kind
 from .verify import HeldOut, Interval
 from .worker import Call
 
@@ -47,6 +48,19 @@ class TaskScore:
         return HeldOut(first, second, Interval(second - first, low, high))
 
 
+def inputs(task: Task, limit: int | None = None) -> Iterator[torch.Tensor]:
+    """The inputs of a task's calibration split, in batches; of at most so many examples."""
+    examples = task.examples("calibration", limit)
+    for which in torch.split(task.evaluation_order(examples), min(task.batch, 128)):
+        yield task.prepare(examples.inputs[which])
+
+
+def distance(task: Task) -> Kind | None:
+    """How far a task's outputs are from others; None: as the outputs look."""
+    kinds: dict[str, Kind] = {"top-1 accuracy": "kl", "Spearman's correlation": "cosine"}
+    return kinds.get(task.metric)
+
+
 @dataclass(frozen=True)
 class TaskInputs:
     """The inputs of a task's calibration split, in batches."""
@@ -55,10 +69,7 @@ class TaskInputs:
     limit: int | None = None
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        task = _task(self.name)
-        examples = task.examples("calibration", self.limit)
-        for which in torch.split(task.evaluation_order(examples), min(task.batch, 128)):
-            yield task.prepare(examples.inputs[which])
+        return inputs(_task(self.name), self.limit)
 
     def calls(self) -> list[Call]:
         """As the arguments of calls."""
@@ -89,12 +100,11 @@ def arguments(name: str, limit: int | None = None) -> dict[str, Any]:
     limit: of the calibration, search and report examples, at most so many each.
     """
     task = _task(name)
-    kinds = {"top-1 accuracy": "kl", "Spearman's correlation": "cosine"}
     return {
         "evaluate": TaskScore(name, "search", limit),
         "report": TaskScore(name, "report", limit),
         "calibration": TaskInputs(name, limit),
         "train": TaskBatches(name),
         "loss": task.loss,
-        "distance": kinds.get(task.metric),
+        "distance": distance(task),
     }
