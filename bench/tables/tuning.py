@@ -42,11 +42,28 @@ def _tune_cell(record: Record | None) -> str:
     if record is None or record["bytes"] in ("", "nan"):
         return "-"
     size = f"{float(record['bytes']) / 1e3:.1f}"
-    saving = record.get("saving_uniform", "")
-    if saving in ("", "nan"):
-        return size
-    low, high = (f"{float(record[f'{end}_uniform']):.0%}" for end in ("low", "high"))
-    return f"{size} ({float(saving):.0%}, {low} to {high})"
+    saving = _saving(record, "uniform")
+    return size if saving == "-" else f"{size} ({saving.replace(' (', ', ').rstrip(')')})"
+
+
+def tune_savings_table() -> str:
+    """By how much compensated plans are smaller than the others' archives."""
+    records = [r for r in records_of("tune.csv") if r["method"] == "sensitivity, compensated"]
+    lines = []
+    for r in records:
+        level = r["level"] if r["level"].startswith("half") else f"at {r['level']}"
+        lines.append([f"{r['network']}, {level}", *(_saving(r, other) for other in ("uniform", "nncodec", "deepsz"))])
+    titles = ["smaller than", "the best uniform (goal 25%)", "NNCodec (20%)", "DeepSZ's search (15%)"]
+    note = "`compensate=True` at equal distance, with 95% paired bootstrap intervals"
+    return markdown(titles, lines, f"{note} (`python -m bench tune`, {machine(records)}).")
+
+
+def _saving(record: Record, other: str) -> str:
+    values = [record[f"{end}_{other}"] for end in ("saving", "low", "high")]
+    if any(value in ("", "nan") for value in values):
+        return "-"
+    saving, low, high = (f"{float(value):.0%}" for value in values)
+    return f"{saving} ({low} to {high})"
 
 
 def tune_cost_table() -> str:
@@ -110,6 +127,7 @@ def learned_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "tune": tune_table,
+    "tune-savings": tune_savings_table,
     "tune-cost": tune_cost_table,
     "train": train_table,
     "learned": learned_table,
