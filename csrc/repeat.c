@@ -96,13 +96,14 @@ static unsigned confirm(const uint8_t *data, uint64_t n, unsigned bytes, uint64_
     return same;
 }
 
-uint64_t szd_find_lag(const szd_header *h, const uint8_t *data)
+uint64_t szd_find_lag(uint32_t dtype, const uint8_t *data, uint64_t count)
 {
-    uint64_t n = h->elements, most = n / 2 < SZD_MAX_LAG ? n / 2 : SZD_MAX_LAG, best = 0;
-    unsigned bytes = h->element_bytes, same = LEAST_CHECKS - 1;
+    dtype_info info = dtype_of(dtype);
+    uint64_t n = count, most = n / 2 < SZD_MAX_LAG ? n / 2 : SZD_MAX_LAG, best = 0;
+    unsigned bytes = info.element_bytes, same = LEAST_CHECKS - 1;
     run_table t;
     lag_list list = {0};
-    if (most < 4 * RUN)
+    if (!bytes || most < 4 * RUN)
         return 0;
     for (unsigned a = 0; a < ANCHORS; a++)
         look_about(data + (n - most - RUN) / ANCHORS / 2 * a * bytes, most, bytes, &t, &list);

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ PART = 1 << 20
 """Values that are worth a thread of their own."""
 
 
-@dataclass(frozen=True)
-class Stats:
+class Stats(NamedTuple):
     """As szd_stats: how many values are finite, the extremes of these, whether all values are the same bits."""
 
     finite: int
