@@ -3,7 +3,7 @@
 #include "internal.h"
 #include <math.h>
 
-enum { ENDS = 5, SPREAD_LOOK = 256, GRID_LOOK = 64, LEAST_LOOK = 9 };
+enum { ENDS = 5, SPREAD_LOOK = 256, GRID_LOOK = 64, LEAST_LOOK = 9, REACH_LOOK = 4096, BEYOND_REACH = 256 };
 
 /* The distance of about `looks` evenly spaced values, fewer than twice as many. */
 static uint64_t spacing(uint64_t count, uint64_t looks) { return count / looks ? count / looks : 1; }
@@ -27,6 +27,12 @@ static size_t insert(double *list, size_t count, size_t most, double x)
     return count;
 }
 
+uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count)
+{
+    const unsigned bytes = dtype_of(dtype).element_bytes;
+    return count > 0 && memcmp(data, data + bytes, (size_t)(count - 1) * bytes) == 0;
+}
+
 uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, double least)
 {
     double low[ENDS], high[ENDS]; /* high: negated */
@@ -43,6 +49,25 @@ uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, doub
     bool is_spread = least <= span && span < (double)INFINITY;
     fp_leave(saved);
     return is_spread;
+}
+
+double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count)
+{
+    double largest[2 * REACH_LOOK / BEYOND_REACH]; /* negated */
+    size_t kept = 0, finite = 0;
+    if (dtype > DT_F64)
+        return 0;
+    fp_environment saved = fp_enter();
+    for (uint64_t i = 0; i < count; i += spacing(count, REACH_LOOK)) {
+        double x = ordered(dtype, data, i);
+        x = x < 0 ? -x : x;
+        if (x < (double)INFINITY) {
+            kept = insert(largest, kept, sizeof largest / sizeof *largest, -x);
+            finite++;
+        }
+    }
+    fp_leave(saved);
+    return finite ? -largest[finite / BEYOND_REACH] : 0;
 }
 
 /* Whether rising magnitudes are no multiples of a common number of at least `least`: two lie closer together. */

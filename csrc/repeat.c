@@ -15,7 +15,8 @@ enum {
     CHECKS = 64,
     LEAST_CHECKS = CHECKS / 4,
     SLOTS_LOG2 = 10,
-    MOST_STEPS = 512
+    MOST_STEPS = 512,
+    AHEAD = 16
 };
 
 typedef struct run_table {
@@ -78,6 +79,8 @@ static void look_about(const uint8_t *anchor, uint64_t most, unsigned bytes, run
         small++;
     memset(t->place, 0, sizeof t->place);
     for (uint64_t at = 0; at < most + small; at += at < small ? 1 : small) {
+        if (at >= small && at + (uint64_t)AHEAD * small < most + small)
+            __builtin_prefetch(anchor + (at + (uint64_t)AHEAD * small) * bytes); /* far apart */
         int64_t found = look_up(t, hash_run(anchor + at * bytes, bytes), (uint32_t)at, at < small);
         if (found >= 0 && (uint64_t)found < at && at - (uint64_t)found <= most && !is_flat(anchor + at * bytes, bytes))
             add_lag(list, at - (uint64_t)found);

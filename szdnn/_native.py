@@ -214,12 +214,12 @@ class Encoder:
         self._scratch_size = lib.szd_encode_scratch(header.c)
         self._scratch = pointer(scratch(self._scratch_size))
         self._bound = lib.szd_block_bound(header.c)
-        self._arena = Arena(min(self._bound + data.nbytes, SLAB))
+        self._arena = Arena(min(self._bound + data.nbytes, SLAB))  # takes memory when asked
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
     def encode(self, block: int, keep: bool = True) -> Block:
         """One block; unless it is kept, its data is valid until the next call only."""
-        out = self._arena.room(self._bound)
+        out = self._arena.room(self._bound) if keep else scratch(self._bound, "block")
         status = lib.szd_encode_block(
             self._header.c, self._options, self._data, block, self._scratch, self._scratch_size,
             pointer(out), out.size, self._size, self._saving,
@@ -270,6 +270,16 @@ def digest(dtype_code: int, elements: Bytes, first: int, count: int) -> int:
 def find_lag(dtype_code: int, data: NDArray[Any], count: int) -> int:
     """A distance in elements after which much of a tensor of `count` elements comes again, or 0."""
     return int(lib.szd_find_lag(dtype_code, pointer(data), count))
+
+
+def is_constant(dtype_code: int, data: NDArray[Any]) -> bool:
+    """Whether all of a tensor's values are the same bits, of which there are at least one."""
+    return bool(lib.szd_is_constant(dtype_code, pointer(data), data.size))
+
+
+def reach(dtype_code: int, data: NDArray[Any]) -> float:
+    """The magnitude that one in 256 of a few thousand finite values are beyond; 0 without any."""
+    return float(lib.szd_reach(dtype_code, pointer(data), data.size))
 
 
 def is_spread(dtype_code: int, data: NDArray[Any], least: float) -> bool:

@@ -20,7 +20,7 @@ from .errors import ArgumentError, BoundError, CorruptFrame
 from .reference import Reference, as_reference
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search
-from .stats import stats_of
+from .stats import Statistics
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
 _PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()} | {_native.REFERENCE: "reference"}
@@ -80,7 +80,7 @@ def _compressed(array: Any, bound: Bound, choices: Choices, reference: Any, out:
     code = dtype_code(values.dtype)
     check_dtype(bound, code, values.dtype)
     exact = isinstance(bound, Lossless) or code not in FLOAT_CODES
-    stats = _NoStats(values) if exact else stats_of(code, values, choices.threads)
+    stats = _NoStats(values) if exact else Statistics(code, values, choices.threads)
     maker = FrameMaker(values, code, stats, choices, _checked_reference(reference, values, choices))
     if isinstance(bound, (RMSE, PSNR, Bits)):
         parts = search(bound, maker)

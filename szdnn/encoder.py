@@ -333,8 +333,7 @@ class FrameMaker:
         if target.pointwise is not None:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
-            most = max(abs(self.stats.min), abs(self.stats.max))
-            if not set_linear(header.c, self.code, target, self.values, most, self._grid(target)):
+            if not set_linear(header.c, self.code, target, self.values, self._grid(target)):
                 return None
             if isinstance(target.bound, Abs) and header.c.bound_digits >= LONG_DECIMAL and header.c.eps == target.eps:
                 header.c.bound_digits = header.c.bound_exponent = 0  # the frame says that it is eps
@@ -507,12 +506,13 @@ class FrameMaker:
         data: Part = b""
         if header.c.blocks:
             base = Values(self.reference) if header.c.predictor == _native.REFERENCE else None
-            made = _native.Encoder(header, self.options, self.values, base.whole() if base else None).encode(0)
+            encoder = _native.Encoder(header, self.options, self.values, base.whole() if base else None)
+            made = encoder.encode(0, keep=False)
             blocks, data = [(made.data.size, made.crc, made.saving)], made.data
             if base:
                 header.set_digests([block_digest(header, base, 0)])
         single = single_frame(header, data)
-        parts: list[Part] = [write_header(header, blocks), data] if single is None else [single]
+        parts: list[Part] = [write_header(header, blocks), bytes(data)] if single is None else [single]
         size = total(parts)
         if room:
             room.begin(len(parts[0]))

@@ -237,10 +237,10 @@ def short_eps(eps: float) -> float:
     return short or eps
 
 
-def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float, grid: Grid | None) -> bool:
+def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], grid: Grid | None) -> bool:
     """Fills the linear members for an absolute bound; False where it is too fine for a lattice to be of use.
 
-    most: the largest magnitude of the finite values. grid: what the values lie on.
+    grid: what the values lie on.
     """
     eps = min(target.eps or 0.0, EPS_MAX)
     if eps > 0 and values.size <= SHORT_EPS_VALUES and not isinstance(target.bound, Abs):
@@ -254,12 +254,8 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], mos
         header.snap = grid.parts
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
-    if code != 3 and 2.0**-120 < half32 < 2.0**120 and 2 * most <= limit * 4 * half32:
-        header.kind, header.step = _native.LINEAR32, 2 * half32
-        return True
-    magnitudes = np.abs(_sample(values))
     # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-    reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
+    reach = 2 * _native.reach(code, values)
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and reach <= limit * 4 * half32:
         header.kind, header.step = _native.LINEAR32, 2 * half32
         return True
