@@ -29,6 +29,7 @@ static void make_encoder(const freq_table *t, symbol_map map, rans_encode_table 
     uint64_t reciprocal[256] = {0};
     e->words_are_rare = rans_words_are_rare(t);
     e->narrow = t->hi - t->lo < RANS_NARROW;
+    e->few = t->hi - t->lo < RANS_NARROW / 2;
     e->narrow_map = (symbol_map){(uint8_t)(map.shift + t->lo), t->lo ? 255 : map.range};
     memset(e->f, 0, sizeof e->f);
     for (unsigned s = t->lo; s <= t->hi; s++) {
@@ -71,7 +72,7 @@ static uint8_t *encode_groups(const rans_encode_table *e, const uint8_t *symbols
                               size_t lanes, uint32_t isa, uint8_t *at)
 {
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 && lanes > 16) /* one vector of 16 lanes would wait for itself */
+    if (isa >= SZD_ISA_AVX512 && lanes > 16 && e->narrow) /* one vector of 16 lanes would wait for itself */
         return rans_encode_groups_avx512(e, symbols, groups, state, lanes, at);
     if (isa >= SZD_ISA_AVX2 && lanes >= 16)
         return rans_encode_groups_avx2(e, symbols, groups, state, lanes, at);

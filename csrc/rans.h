@@ -16,7 +16,7 @@ typedef struct rans_encode_table {
     uint64_t reciprocal[256]; /* ceil(2^44 / frequency) */
     uint16_t f[RANS_NARROW], first[RANS_NARROW]; /* by narrow_map's symbol, if narrow */
     symbol_map narrow_map;
-    bool narrow, words_are_rare;
+    bool narrow, few, words_are_rare; /* few: at most 32 neighbouring symbols */
 } rans_encode_table;
 
 /* The entry of slot 0. */

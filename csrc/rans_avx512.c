@@ -5,87 +5,152 @@
 
 #define VECTORS (1 << RANS_LANES_LOG2) / 16
 
-/* Stores the low halves of the states that must shrink side by side, in lane order, below *at. */
-TARGET_AVX512 INLINE __m512i shed(__m512i x, __m512i f, uint8_t **at)
+/* The encoder's tables of a narrow alphabet, in registers; those of dwords for at most 32 symbols. */
+typedef struct narrow_table {
+    __m256i shift, range;
+    __m512i f0, f1, first0, first1;
+    __m512i slots0, slots1;
+    __m512 inverse0, inverse1;
+} narrow_table;
+
+/* What 32 symbols do to the states of 32 lanes: [0] those of the even lanes, [1] those of the odd ones. */
+typedef struct lane_steps {
+    __m512i limit[2], f[2], first[2]; /* limit: f << 20 */
+    __m512 inverse[2];
+} lane_steps;
+
+/* Of numbers in the even lanes' dwords and in the odd lanes', a word each, side by side. */
+TARGET_AVX512 INLINE __m512i interleaved(__m512i even, __m512i odd_above)
 {
-    __mmask16 emit = _mm512_cmpge_epu32_mask(x, _mm512_slli_epi32(f, 20));
-    unsigned words = (unsigned)__builtin_popcount(emit);
-    *at -= 2 * words;
-    __m256i low = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, x));
-    _mm256_mask_storeu_epi16(*at, (__mmask16)((1u << words) - 1), low);
-    return _mm512_mask_srli_epi32(x, emit, x, 16);
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, even, odd_above);
 }
 
-/* x -> (x / f) 4096 + first + x mod f. The quotient is below 2^20; in floats, shortened by 2^-21, it is the true one or
- * one less: x loses at most 2^-24 of itself in the conversion, the reciprocal (one Newton step) and the product less
- * than 2^-22. */
-TARGET_AVX512 INLINE __m512i push(__m512i x, __m512i f, __m512i first)
+/* 1 / f, shortened by 2^-22 of itself, with f = 1 too. */
+static void make_inverses(const rans_encode_table *e, float inverse[32])
+{
+    for (unsigned s = 0; s < 32; s++)
+        inverse[s] = e->f[s] ? (1.0f - 0x1p-22f) / (float)e->f[s] : 0;
+}
+
+/* The same by a reciprocal of 14 bits and one of Newton's steps, shortened by 2^-21. */
+TARGET_AVX512 INLINE __m512 inverse_of(__m512i f)
 {
     __m512 ff = _mm512_cvtepu32_ps(f), guess = _mm512_rcp14_ps(ff);
-    __m512 inverse = _mm512_mul_ps(guess, _mm512_fnmadd_ps(ff, guess, _mm512_set1_ps(2.0f - 0x1p-21f)));
+    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(ff, guess, _mm512_set1_ps(2.0f - 0x1p-21f)));
+}
+
+TARGET_AVX512 INLINE lane_steps look_up_steps(const narrow_table *t, const uint8_t *symbols, bool few)
+{
+    const __m512i low20 = _mm512_set1_epi32((1 << 20) - 1), low16 = _mm512_set1_epi32(0xffff);
+    __m256i d = _mm256_sub_epi8(_mm256_loadu_si256((const __m256i *)(const void *)symbols), t->shift);
+    __m512i s = _mm512_cvtepu8_epi16(_mm256_maskz_mov_epi8(_mm256_cmple_epu8_mask(d, t->range), d));
+    lane_steps steps;
+    if (few) {
+        for (unsigned v = 0; v < 2; v++) { /* of an index, permutations take the lowest bits only */
+            __m512i index = v ? _mm512_srli_epi32(s, 16) : s;
+            __m512i slots = _mm512_permutex2var_epi32(t->slots0, index, t->slots1);
+            steps.limit[v] = _mm512_andnot_si512(low20, slots);
+            steps.f[v] = _mm512_srli_epi32(slots, 20);
+            steps.first[v] = _mm512_and_si512(slots, low20);
+            steps.inverse[v] = _mm512_permutex2var_ps(t->inverse0, index, t->inverse1);
+        }
+        return steps;
+    }
+    __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
+    for (unsigned v = 0; v < 2; v++) {
+        steps.f[v] = v ? _mm512_srli_epi32(f, 16) : _mm512_and_si512(f, low16);
+        steps.first[v] = v ? _mm512_srli_epi32(first, 16) : _mm512_and_si512(first, low16);
+        steps.limit[v] = _mm512_slli_epi32(steps.f[v], 20);
+        steps.inverse[v] = inverse_of(steps.f[v]);
+    }
+    return steps;
+}
+
+/* Stores the low halves of the states that must shrink side by side, in the order of the lanes, below *at, and what
+ * happens to be there below those: the scratch has room for a word a symbol, hence for 32 more. */
+TARGET_AVX512 INLINE void shed(const lane_steps *steps, __m512i x[2], uint8_t **at)
+{
+    const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13,
+                                           12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __mmask16 even = _mm512_cmpge_epu32_mask(x[0], steps->limit[0]),
+                    odd = _mm512_cmpge_epu32_mask(x[1], steps->limit[1]);
+    const __mmask32 emit = _pdep_u32(even, 0x55555555) | _pdep_u32(odd, 0xaaaaaaaa);
+    __m512i words = _mm512_maskz_compress_epi16(emit, interleaved(x[0], _mm512_slli_epi32(x[1], 16)));
+    unsigned count = (unsigned)__builtin_popcount(emit);
+    words = _mm512_permutexvar_epi16(_mm512_add_epi16(lanes, _mm512_set1_epi16((short)count)), words); /* to the end */
+    _mm512_storeu_si512(*at - 64, words);
+    *at -= 2 * (size_t)count;
+    x[0] = _mm512_mask_srli_epi32(x[0], even, x[0], 16);
+    x[1] = _mm512_mask_srli_epi32(x[1], odd, x[1], 16);
+}
+
+/* x -> (x / f) 4096 + first + x mod f. The quotient is below 2^20; in floats, shortened, it is the true one or one
+ * less: x loses at most 2^-24 of itself in the conversion, the reciprocal (rounded, or by one of Newton's steps) and
+ * the product less than what it was shortened by. */
+TARGET_AVX512 INLINE __m512i push(__m512i x, __m512i f, __m512i first, __m512 inverse)
+{
+    const __m512i sum = _mm512_set1_epi32(PROB_SUM);
     __m512i q = _mm512_cvttps_epu32(_mm512_mul_ps(_mm512_cvtepu32_ps(x), inverse));
     __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(q, f));
     __mmask16 under = _mm512_cmpge_epu32_mask(rest, f);
     x = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(q, PROB_BITS), first), rest);
-    return _mm512_mask_add_epi32(x, under, x, _mm512_sub_epi32(_mm512_set1_epi32(PROB_SUM), f));
+    return _mm512_mask_add_epi32(x, under, x, _mm512_sub_epi32(sum, f));
 }
 
-typedef struct narrow_table {
-    __m256i shift, range;
-    __m512i f0, f1, first0, first1;
-} narrow_table;
-
-/* 32 symbols, looked up in registers. */
-TARGET_AVX512 INLINE void encode_narrow(const narrow_table *t, const uint8_t *symbols, __m512i *x, uint8_t **at)
+TARGET_AVX512 INLINE __m512i slots_of(__m256i f, __m256i first)
 {
-    __m256i d = _mm256_sub_epi8(_mm256_loadu_si256((const __m256i *)(const void *)symbols), t->shift);
-    __m512i s = _mm512_cvtepu8_epi16(_mm256_maskz_mov_epi8(_mm256_cmple_epu8_mask(d, t->range), d));
-    __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
-    __m512i f_up = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(f, 1)),
-            f_low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(f));
-    x[1] = push(shed(x[1], f_up, at), f_up, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(first, 1)));
-    x[0] = push(shed(x[0], f_low, at), f_low, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)));
+    return _mm512_or_si512(_mm512_slli_epi32(_mm512_cvtepu16_epi32(f), 20), _mm512_cvtepu16_epi32(first));
 }
 
-/* 16 symbols of any alphabet. */
-TARGET_AVX512 INLINE void encode_wide(const rans_encode_table *e, const uint8_t *symbols, __m512i *x, uint8_t **at)
+/* 0, 2, ... 30 or 1, 3, ... 31. */
+TARGET_AVX512 INLINE __m512i every_other(unsigned from)
 {
-    __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)symbols));
-    __m512i slots = _mm512_i32gather_epi32(s, e->slots, 4), f = _mm512_srli_epi32(slots, PROB_BITS);
-    *x = push(shed(*x, f, at), f, _mm512_and_si512(slots, _mm512_set1_epi32(PROB_SUM - 1)));
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return _mm512_add_epi32(even, _mm512_set1_epi32((int)from));
 }
 
 TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
-                                            uint32_t *state, size_t vectors, uint8_t *at)
+                                            uint32_t *state, size_t pairs, bool few, uint8_t *at)
 {
-    __m512i x[VECTORS];
+    float inverse[32];
+    make_inverses(e, inverse);
+    __m512i f0 = _mm512_loadu_si512(e->f), f1 = _mm512_loadu_si512(e->f + 32);
+    __m512i first0 = _mm512_loadu_si512(e->first), first1 = _mm512_loadu_si512(e->first + 32);
+    __m512i x[VECTORS / 2][2];
     narrow_table t = {_mm256_set1_epi8((char)e->narrow_map.shift),
                       _mm256_set1_epi8((char)e->narrow_map.range),
-                      _mm512_loadu_si512(e->f),
-                      _mm512_loadu_si512(e->f + 32),
-                      _mm512_loadu_si512(e->first),
-                      _mm512_loadu_si512(e->first + 32)};
-    for (size_t v = 0; v < vectors; v++)
-        x[v] = _mm512_loadu_si512(state + 16 * v);
-    for (size_t g = groups; g-- > 0;) {
-        const uint8_t *group = symbols + 16 * vectors * g;
-        if (e->narrow)
-            for (size_t v = vectors; v > 0; v -= 2)
-                encode_narrow(&t, group + 16 * (v - 2), x + v - 2, &at);
-        else
-            for (size_t v = vectors; v-- > 0;)
-                encode_wide(e, group + 16 * v, x + v, &at);
-    }
-    for (size_t v = 0; v < vectors; v++)
-        _mm512_storeu_si512(state + 16 * v, x[v]);
+                      f0,
+                      f1,
+                      first0,
+                      first1,
+                      slots_of(_mm512_castsi512_si256(f0), _mm512_castsi512_si256(first0)),
+                      slots_of(_mm512_extracti64x4_epi64(f0, 1), _mm512_extracti64x4_epi64(first0, 1)),
+                      _mm512_loadu_ps(inverse),
+                      _mm512_loadu_ps(inverse + 16)};
+    for (size_t p = 0; p < pairs; p++)
+        for (unsigned v = 0; v < 2; v++)
+            x[p][v] = _mm512_i32gather_epi32(every_other(v), state + 32 * p, 4);
+    for (size_t g = groups; g-- > 0;)
+        for (size_t p = pairs; p-- > 0;) {
+            lane_steps steps = look_up_steps(&t, symbols + 32 * (pairs * g + p), few);
+            shed(&steps, x[p], &at);
+            for (unsigned v = 0; v < 2; v++)
+                x[p][v] = push(x[p][v], steps.f[v], steps.first[v], steps.inverse[v]);
+        }
+    for (size_t p = 0; p < pairs; p++)
+        for (unsigned v = 0; v < 2; v++)
+            _mm512_i32scatter_epi32(state + 32 * p, every_other(v), x[p][v], 4);
     return at;
 }
 
 TARGET_AVX512 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
                                                  uint32_t *state, size_t lanes, uint8_t *at)
 {
-    return lanes == 64 ? encode_groups(e, symbols, groups, state, 4, at) /* the vectors stay in registers */
-                       : encode_groups(e, symbols, groups, state, 2, at);
+    if (lanes == 64) /* as a constant: the vectors stay in registers */
+        return e->few ? encode_groups(e, symbols, groups, state, 2, true, at)
+                      : encode_groups(e, symbols, groups, state, 2, false, at);
+    return e->few ? encode_groups(e, symbols, groups, state, 1, true, at)
+                  : encode_groups(e, symbols, groups, state, 1, false, at);
 }
 
 /* table[slot] for 16 lanes. */

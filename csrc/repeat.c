@@ -15,7 +15,8 @@ enum {
     CHECKS = 64,
     LEAST_CHECKS = CHECKS / 4,
     SLOTS_LOG2 = 10,
-    MOST_STEPS = 512
+    MOST_STEPS = 512,
+    AHEAD = 16
 };
 
 typedef struct run_table {
@@ -78,6 +79,8 @@ static void look_about(const uint8_t *anchor, uint64_t most, unsigned bytes, run
         small++;
     memset(t->place, 0, sizeof t->place);
     for (uint64_t at = 0; at < most + small; at += at < small ? 1 : small) {
+        if (at >= small && at + (uint64_t)AHEAD * small < most + small)
+            __builtin_prefetch(anchor + (at + (uint64_t)AHEAD * small) * bytes); /* far apart */
         int64_t found = look_up(t, hash_run(anchor + at * bytes, bytes), (uint32_t)at, at < small);
         if (found >= 0 && (uint64_t)found < at && at - (uint64_t)found <= most && !is_flat(anchor + at * bytes, bytes))
             add_lag(list, at - (uint64_t)found);
@@ -96,13 +99,14 @@ static unsigned confirm(const uint8_t *data, uint64_t n, unsigned bytes, uint64_
     return same;
 }
 
-uint64_t szd_find_lag(const szd_header *h, const uint8_t *data)
+uint64_t szd_find_lag(uint32_t dtype, const uint8_t *data, uint64_t count)
 {
-    uint64_t n = h->elements, most = n / 2 < SZD_MAX_LAG ? n / 2 : SZD_MAX_LAG, best = 0;
-    unsigned bytes = h->element_bytes, same = LEAST_CHECKS - 1;
+    dtype_info info = dtype_of(dtype);
+    uint64_t n = count, most = n / 2 < SZD_MAX_LAG ? n / 2 : SZD_MAX_LAG, best = 0;
+    unsigned bytes = info.element_bytes, same = LEAST_CHECKS - 1;
     run_table t;
     lag_list list = {0};
-    if (most < 4 * RUN)
+    if (!bytes || most < 4 * RUN)
         return 0;
     for (unsigned a = 0; a < ANCHORS; a++)
         look_about(data + (n - most - RUN) / ANCHORS / 2 * a * bytes, most, bytes, &t, &list);

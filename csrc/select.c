@@ -27,10 +27,12 @@ static tile tile_within(const szd_header *h, const uint64_t *extent, uint64_t vo
     return t;
 }
 
-/* About a SAMPLE_SHARE-th of all values, within limits. */
-static uint64_t sample_volume(const szd_header *h)
+/* About a SAMPLE_SHARE-th of all values, within limits; first fewer, which tell of most weights that no prediction
+ * pays.
+ */
+static uint64_t sample_volume(const szd_header *h, bool first)
 {
-    uint64_t share = h->elements / SAMPLE_SHARE;
+    uint64_t share = first ? 0 : h->elements / SAMPLE_SHARE;
     return share < SAMPLE_LEAST ? SAMPLE_LEAST : share > SAMPLE_VALUES ? SAMPLE_VALUES : share;
 }
 
@@ -103,7 +105,7 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     uint8_t *values = take(&scratch, 8 * SAMPLE_VALUES), *rest = aligned64(scratch);
     uint64_t cost[3] = {0}, seen[3] = {0};
     for (unsigned s = 0; s < SAMPLES && !hopeless(cost, s, SZD_PREDICT_NONE); s++) {
-        tile t = tile_within(h, h->tile, sample_volume(h), s, SAMPLES - 1);
+        tile t = tile_within(h, h->tile, sample_volume(h, s == 0), s, SAMPLES - 1);
         quantize_sample(l, h, data, &t, values, q, low);
         for (unsigned p = 0; p < 3; p++)
             if (!hopeless(cost, s, p)) {

@@ -109,7 +109,7 @@ int szd_stats_of(uint32_t dtype, const szd_options *options, const uint8_t *data
     look(dtype, data + whole * bytes, count - whole, &e);
     *stats = (szd_stats){e.finite, e.finite ? e.min : 0, e.finite ? e.max : 0, 1};
     if (count > 1)
-        stats->constant = memcmp(data, data + bytes, (size_t)(count - 1) * bytes) == 0;
+        stats->constant = szd_is_constant(dtype, data, count);
     fp_leave(saved);
     return SZD_OK;
 }

@@ -204,11 +204,20 @@ int szd_estimate(const szd_header *header, const szd_options *options, const uin
  * values have a correlation above a half: only then interpolation is worth a trial. */
 int szd_neighbours_alike(const szd_header *header, const uint8_t *data, uint64_t volume, uint64_t least,
                          uint32_t *alike);
-/* Repetition: a lag in elements after which much of the tensor comes again, bit for bit, or 0; and the estimated bits a
+/* Repetition: a lag in elements after which much of `count` elements comes again, bit for bit, or 0; and the estimated bits a
  * value without (bits[0]) and with (bits[1]) prediction from that far back, for a header that has the predictor. */
-uint64_t szd_find_lag(const szd_header *header, const uint8_t *data);
+uint64_t szd_find_lag(uint32_t dtype, const uint8_t *data, uint64_t count);
 int szd_estimate_repeat(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                         size_t scratch_size, double *bits);
+
+/* Quick looks, at all values as long as they are the same bits (is_constant: whether all of count > 0 are), and at a
+ * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. is_spread: whether the span of all but a few of them is at least `least`, and finite.
+ * has_no_grid: whether those below `most` are surely no multiples of a number that is at least `least`; 0 where they are
+ * none above eps. 0 says nothing. */
+uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count);
+double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count);
+uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, double least);
+uint32_t szd_has_no_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most);
 
 /* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
  * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the

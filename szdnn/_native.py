@@ -3,10 +3,10 @@ exceptions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,23 @@ SLAB = 32 << 20
 isa = "auto"
 
 
-@contextmanager
-def environment() -> Iterator[None]:
-    """Computes as the core does, whatever the calling thread's rounding mode: to nearest, denormals kept."""
-    saved = lib.szd_environment_enter()
-    try:
-        yield
-    finally:
-        lib.szd_environment_leave(saved)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_environment(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, computing as the core does, whatever the calling thread's rounding mode: to nearest, denormals
+    kept."""
+
+    @functools.wraps(function)
+    def work(*args: P.args, **named: P.kwargs) -> T:
+        saved = lib.szd_environment_enter()
+        try:
+            return function(*args, **named)
+        finally:
+            lib.szd_environment_leave(saved)
+
+    return work
 
 
 def check(status: int, where: str) -> None:
@@ -179,8 +188,10 @@ def options(
     fast: bool = False,
 ) -> Any:
     """szd_options; the instruction set is the module's `isa`. The others: see szdnn.h."""
-    members = {"coder": CODERS[coder], "isa": ISAS[isa], "level": level, "fast": fast}
-    return ffi.new("szd_options *", members | {"lattice_only": lattice_only, "backward": backward})
+    made = ffi.new("szd_options *")
+    made.coder, made.isa, made.level, made.fast = CODERS[coder], ISAS[isa], level, fast
+    made.lattice_only, made.backward = lattice_only, backward
+    return made
 
 
 class Block(NamedTuple):
@@ -203,12 +214,12 @@ class Encoder:
         self._scratch_size = lib.szd_encode_scratch(header.c)
         self._scratch = pointer(scratch(self._scratch_size))
         self._bound = lib.szd_block_bound(header.c)
-        self._arena = Arena(min(self._bound + data.nbytes, SLAB))
+        self._arena = Arena(min(self._bound + data.nbytes, SLAB))  # takes memory when asked
         self._size, self._saving = ffi.new("size_t *"), ffi.new("int64_t *")
 
     def encode(self, block: int, keep: bool = True) -> Block:
         """One block; unless it is kept, its data is valid until the next call only."""
-        out = self._arena.room(self._bound)
+        out = self._arena.room(self._bound) if keep else scratch(self._bound, "block")
         status = lib.szd_encode_block(
             self._header.c, self._options, self._data, block, self._scratch, self._scratch_size,
             pointer(out), out.size, self._size, self._saving,
@@ -256,9 +267,29 @@ def digest(dtype_code: int, elements: Bytes, first: int, count: int) -> int:
     return int(found[0])
 
 
-def find_lag(header: Header, data: NDArray[Any]) -> int:
-    """A distance in elements after which much of a tensor comes again, or 0."""
-    return int(lib.szd_find_lag(header.c, pointer(data)))
+def find_lag(dtype_code: int, data: NDArray[Any], count: int) -> int:
+    """A distance in elements after which much of a tensor of `count` elements comes again, or 0."""
+    return int(lib.szd_find_lag(dtype_code, pointer(data), count))
+
+
+def is_constant(dtype_code: int, data: NDArray[Any]) -> bool:
+    """Whether all of a tensor's values are the same bits, of which there are at least one."""
+    return bool(lib.szd_is_constant(dtype_code, pointer(data), data.size))
+
+
+def reach(dtype_code: int, data: NDArray[Any]) -> float:
+    """The magnitude that one in 256 of a few thousand finite values are beyond; 0 without any."""
+    return float(lib.szd_reach(dtype_code, pointer(data), data.size))
+
+
+def is_spread(dtype_code: int, data: NDArray[Any], least: float) -> bool:
+    """Whether, of a few hundred values, all but four at either end span at least that much, and no infinite range."""
+    return bool(lib.szd_is_spread(dtype_code, pointer(data), data.size, least))
+
+
+def has_no_grid(dtype_code: int, data: NDArray[Any], eps: float, least: float, most: float) -> bool:
+    """Whether a few values tell that those below `most` are no multiples of a number of at least `least`."""
+    return bool(lib.szd_has_no_grid(dtype_code, pointer(data), data.size, eps, least, most))
 
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:

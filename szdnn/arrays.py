@@ -31,7 +31,9 @@ COMPLEX_CODES = frozenset({48, 49})
 
 def dtype_code(dtype: np.dtype[Any]) -> int:
     """A dtype's code in FORMAT.md. Raises BoundError naming what is supported."""
-    code = CODES.get(dtype.newbyteorder("="))
+    code = CODES.get(dtype)
+    if code is None:
+        code = CODES.get(dtype.newbyteorder("="))
     if code is None:
         raise BoundError(f"dtype {dtype} cannot be compressed; supported are {', '.join(_NAMES.values())}")
     return code
@@ -61,6 +63,8 @@ def as_array(source: Any) -> NDArray[Any]:
     Copies only where strides or byte order require it. Raises ArgumentError for what holds no such array,
     BoundError for a dtype that has no code.
     """
+    if type(source) is np.ndarray and source.flags.c_contiguous and source.dtype in CODES:
+        return source  # as it is
     if type(source).__module__.split(".")[0] == "torch" and hasattr(source, "detach"):
         array = _torch_to_numpy(source)
     elif isinstance(source, np.ndarray) or hasattr(source, "__array__") or hasattr(source, "__array_interface__"):

@@ -18,18 +18,20 @@ Bytes = NDArray[np.uint8]
 LARGE = 4 << 20
 """Bytes of a result for which large pages are asked for. NumPy does so for its own arrays of that size."""
 KEPT = 16 << 20
-"""Bytes of scratch memory that a thread keeps."""
+"""Bytes of scratch memory that a thread keeps for each use."""
+
+NOTHING: Bytes = np.empty(0, dtype=np.uint8)
 
 _local = threading.local()
 
 
-def scratch(size: int) -> Bytes:
-    """This thread's scratch memory, at least `size` bytes; valid until its next call."""
-    kept: Bytes | None = getattr(_local, "scratch", None)
+def scratch(size: int, use: str = "work") -> Bytes:
+    """This thread's scratch memory for some use, at least `size` bytes; valid until its next call."""
+    kept: Bytes | None = getattr(_local, use, None)
     if kept is None or kept.size < size:
         kept = np.empty(size, dtype=np.uint8)
         if size <= KEPT:
-            _local.scratch = kept
+            setattr(_local, use, kept)
     return kept
 
 
@@ -38,7 +40,7 @@ class Arena:
 
     def __init__(self, slab: int) -> None:
         self._slab = slab
-        self._room: Bytes = np.empty(0, dtype=np.uint8)
+        self._room: Bytes = NOTHING
 
     def room(self, size: int) -> Bytes:
         """At least `size` bytes to write to."""

@@ -20,7 +20,7 @@ from .errors import ArgumentError, BoundError, CorruptFrame
 from .reference import Reference, as_reference
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search
-from .stats import stats_of
+from .stats import Statistics
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
 _PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()} | {_native.REFERENCE: "reference"}
@@ -47,9 +47,8 @@ class _NoStats:
 def _check_choices(effort: int, predictor: str, coder: str, threads: int | None) -> Choices:
     if isinstance(effort, bool) or not isinstance(effort, int) or not 1 <= effort <= 9:
         raise ArgumentError(f"effort must be an integer from 1 to 9, not {effort!r}")
-    allowed = list(_PREDICTOR_NAMES.values())
-    if predictor != "auto" and predictor not in allowed:
-        raise ArgumentError(f"predictor must be 'auto' or one of {allowed}, not {predictor!r}")
+    if predictor != "auto" and predictor not in _PREDICTOR_NAMES.values():
+        raise ArgumentError(f"predictor must be 'auto' or one of {[*_PREDICTOR_NAMES.values()]}, not {predictor!r}")
     if coder not in _native.CODERS:
         raise ArgumentError(f"coder must be one of {list(_native.CODERS)}, not {coder!r}")
     _check_threads(threads)
@@ -72,7 +71,7 @@ def _checked_reference(reference: Any, values: NDArray[Any], choices: Choices) -
     return base
 
 
-@_native.environment()
+@_native.in_environment
 def _compressed(array: Any, bound: Bound, choices: Choices, reference: Any, out: Bytes | None) -> list[Part] | int:
     """The frame's parts, or its size where it went to `out`."""
     values = as_array(array)
@@ -81,7 +80,7 @@ def _compressed(array: Any, bound: Bound, choices: Choices, reference: Any, out:
     code = dtype_code(values.dtype)
     check_dtype(bound, code, values.dtype)
     exact = isinstance(bound, Lossless) or code not in FLOAT_CODES
-    stats = _NoStats(values) if exact else stats_of(code, values, choices.threads)
+    stats = _NoStats(values) if exact else Statistics(code, values, choices.threads)
     maker = FrameMaker(values, code, stats, choices, _checked_reference(reference, values, choices))
     if isinstance(bound, (RMSE, PSNR, Bits)):
         parts = search(bound, maker)

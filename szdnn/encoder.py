@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,7 @@ Part = bytes | NDArray[np.uint8]
 """A header or a block."""
 
 
-@dataclass(frozen=True)
-class Choices:
+class Choices(NamedTuple):
     """The caller's options."""
 
     effort: int
@@ -69,8 +68,7 @@ class Choices:
     threads: int | None
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A frame; `saving`: how much smaller at least its blocks are than lossless ones of the same tiles.
 
     parts: header and blocks, or nothing where they went into the caller's buffer or were only counted.
@@ -89,6 +87,7 @@ def thread_count(threads: int | None, blocks: int) -> int:
     return max(1, min(threads or 1, blocks))
 
 
+@functools.lru_cache(256)
 def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape as 1 to 4 axes for prediction: axes of extent 1 dropped, leading ones folded together."""
     dims = [extent for extent in shape if extent != 1]
@@ -97,6 +96,7 @@ def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(dims) or (1,)
 
 
+@functools.lru_cache(256)
 def tile_for(dims: tuple[int, ...], volume: int, multiple: int = 1) -> tuple[int, ...]:
     """A tile of at most `volume` values, as near to a cube as the dims allow; along axes that are cut, its edges are
     multiples of `multiple` where that is less than they could be, and its tiles about equal."""
@@ -333,8 +333,7 @@ class FrameMaker:
         if target.pointwise is not None:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
-            most = max(abs(self.stats.min), abs(self.stats.max))
-            if not set_linear(header.c, self.code, target, self.values, most, self._grid(target)):
+            if not set_linear(header.c, self.code, target, self.values, self._grid(target)):
                 return None
             if isinstance(target.bound, Abs) and header.c.bound_digits >= LONG_DECIMAL and header.c.eps == target.eps:
                 header.c.bound_digits = header.c.bound_exponent = 0  # the frame says that it is eps
@@ -368,9 +367,8 @@ class FrameMaker:
         """How far back, in elements, the tensor is found to repeat itself; 0 if it is not."""
         if self.choices.effort < 2 or self.choices.predictor not in ("auto", "repeat"):
             return 0
-        header = new_header(self.code, self.values.shape, Target(Lossless()))
-        header.complete()
-        return _native.find_lag(header, self.values)
+        elements = self.values.size * (2 if self.code in COMPLEX_CODES else 1)
+        return _native.find_lag(self.code, self.values, elements)
 
     def fits_reference(self, header: _native.Header) -> bool:
         """Whether frames of this kind can be predicted from the reference."""
@@ -508,12 +506,13 @@ class FrameMaker:
         data: Part = b""
         if header.c.blocks:
             base = Values(self.reference) if header.c.predictor == _native.REFERENCE else None
-            made = _native.Encoder(header, self.options, self.values, base.whole() if base else None).encode(0)
+            encoder = _native.Encoder(header, self.options, self.values, base.whole() if base else None)
+            made = encoder.encode(0, keep=False)
             blocks, data = [(made.data.size, made.crc, made.saving)], made.data
             if base:
                 header.set_digests([block_digest(header, base, 0)])
         single = single_frame(header, data)
-        parts: list[Part] = [write_header(header, blocks), data] if single is None else [single]
+        parts: list[Part] = [write_header(header, blocks), bytes(data)] if single is None else [single]
         size = total(parts)
         if room:
             room.begin(len(parts[0]))

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A look at so many values tells most tensors; so many confirm a grid that was found there.
+from . import _native
+from .arrays import CODES
+
+# So many values show a grid, where the core's look has not told that there is none; so many confirm it.
 FIRST_LOOK, LOOK = 64, 4096
 # Bounds of up to so many grid steps: beyond, there is little to gain.
 MOST_STEPS = 3
@@ -103,7 +106,9 @@ def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
 
     values: any shape, float; eps > 0; single: the lattice's step is a float32.
     """
-    if values.size < LEAST_VALUES:
+    if values.size < LEAST_VALUES or _native.has_no_grid(
+        CODES[values.dtype], values, eps, eps / (MOST_STEPS + 0.5), eps * MOST_NUMBER
+    ):
         return None
     grid = None
     for count in (FIRST_LOOK, LOOK):

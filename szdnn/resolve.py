@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from .arrays import FLOAT_CODES
+from .arrays import CODES, FLOAT_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Bound, Lossless, PointwiseRel, Rel, Std
 from .errors import BoundError
 from .grid import Grid
@@ -26,7 +25,6 @@ FLAG_WIDE, FLAG_RANGE, FLAG_ROBUST = 1, 2, 4
 
 SAMPLE = 4096
 SHORT_EPS_VALUES = 1 << 15  # a bound of 13 digits costs them less than the bytes of more
-FEW = 256
 LEAST_PART = 1 << 18
 WIDE_RATIO = 1000.0
 # Lattice integers up to 2^13 steps in float32: beyond, the rounding of q * step would push one value in 2^11
@@ -39,8 +37,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 _UNIT_ROUNDOFF = {0: 2.0**-11, 1: 2.0**-8, 2: 2.0**-24, 3: 2.0**-53}
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What the encoder is to do: eps (absolute), or r (pointwise), or neither (lossless)."""
 
     bound: Bound
@@ -48,7 +45,7 @@ class Target:
     pointwise: float | None = None
     flags: int = 0
     span: tuple[float, float] | None = None
-    axis_eps: NDArray[np.float64] | None = field(default=None, compare=False)
+    axis_eps: NDArray[np.float64] | None = None
 
     @property
     def fineness(self) -> int:
@@ -58,11 +55,17 @@ class Target:
 
 def float_below(exact: Fraction) -> float:
     """The largest double not above a rational number > 0."""
+    return _ratio_below(exact.numerator, exact.denominator)
+
+
+def _ratio_below(numerator: int, denominator: int) -> float:
+    """The same for a quotient of whole numbers, in lowest terms or not."""
     try:
-        nearest = float(exact)
+        nearest = numerator / denominator  # to nearest
     except OverflowError:
         return float(np.finfo(np.float64).max)
-    return math.nextafter(nearest, 0.0) if Fraction(nearest) > exact else nearest
+    top, bottom = nearest.as_integer_ratio()
+    return math.nextafter(nearest, 0.0) if top * denominator > numerator * bottom else nearest
 
 
 def _finite(flat: NDArray[Any]) -> NDArray[np.float64]:
@@ -87,9 +90,8 @@ def _is_wide(values: NDArray[Any], width: float) -> bool:
     """Whether the range is over 1000 times the span from the 0.1% to the 99.9% quantile of a sample."""
     if values.size < 100:
         return False
-    few = np.sort(values.reshape(-1)[:: max(1, values.size // FEW)])
-    if few.size > 8 and width <= WIDE_RATIO * (float(few[-5]) - float(few[4])) < math.inf:
-        return False  # those lie inside these quantiles, as sure as need be for a hint; NaN sorts last
+    if _native.is_spread(CODES[values.dtype], values, width / WIDE_RATIO):
+        return False  # those lie inside these quantiles, as sure as need be for a hint
     picked = _sample(values)
     skip = max(1, picked.size // 1000)
     if picked.size <= 2 * skip:
@@ -112,12 +114,14 @@ def _resolve_rel(bound: Rel, values: NDArray[Any], stats: Any) -> Target:
         (lo, hi), flags = _robust_span(values), FLAG_ROBUST | FLAG_RANGE
     elif bound.range is not None:
         (lo, hi), flags = bound.range, FLAG_RANGE
-    width = Fraction(hi) - Fraction(lo)
-    if width <= 0:
+    if not lo < hi:
         return Target(bound, flags=flags, span=(lo, hi))
-    if not flags and _is_wide(values, float_below(width)):
+    # Of whole numbers: fractions would be reduced at each step, and take longer than a small tensor.
+    (high, over), (low, under), (r, of) = hi.as_integer_ratio(), lo.as_integer_ratio(), bound.r.as_integer_ratio()
+    width, whole = high * under - low * over, over * under
+    if not flags and _is_wide(values, _ratio_below(width, whole)):
         flags |= FLAG_WIDE
-    return Target(bound, eps=float_below(Fraction(bound.r) * width), flags=flags, span=(lo, hi))
+    return Target(bound, eps=_ratio_below(r * width, of * whole), flags=flags, span=(lo, hi))
 
 
 def power_of_two_near(value: float) -> float:
@@ -233,10 +237,10 @@ def short_eps(eps: float) -> float:
     return short or eps
 
 
-def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], most: float, grid: Grid | None) -> bool:
+def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], grid: Grid | None) -> bool:
     """Fills the linear members for an absolute bound; False where it is too fine for a lattice to be of use.
 
-    most: the largest magnitude of the finite values. grid: what the values lie on.
+    grid: what the values lie on.
     """
     eps = min(target.eps or 0.0, EPS_MAX)
     if eps > 0 and values.size <= SHORT_EPS_VALUES and not isinstance(target.bound, Abs):
@@ -250,12 +254,8 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], mos
         header.snap = grid.parts
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
-    if code != 3 and 2.0**-120 < half32 < 2.0**120 and 2 * most <= limit * 4 * half32:
-        header.kind, header.step = _native.LINEAR32, 2 * half32
-        return True
-    magnitudes = np.abs(_sample(values))
     # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-    reach = 2 * _smallest(magnitudes, magnitudes.size - 1 - magnitudes.size // 256) if magnitudes.size else 0.0
+    reach = 2 * _native.reach(code, values)
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and reach <= limit * 4 * half32:
         header.kind, header.step = _native.LINEAR32, 2 * half32
         return True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +14,51 @@ PART = 1 << 20
 """Values that are worth a thread of their own."""
 
 
-@dataclass(frozen=True)
-class Stats:
+class Stats(NamedTuple):
     """As szd_stats: how many values are finite, the extremes of these, whether all values are the same bits."""
 
     finite: int
     min: float
     max: float
     constant: bool
+
+
+class Statistics:
+    """The same, found when asked for: many bounds need to know only whether all values are the same.
+
+    values: C-contiguous, of a float dtype; code: the dtype's.
+    """
+
+    def __init__(self, code: int, values: NDArray[Any], threads: int | None) -> None:
+        self._code, self._values, self._threads = code, values, threads
+        self._found: Stats | None = None
+
+    def look(self) -> Stats:
+        """All of it, by a pass over the values unless there was one."""
+        if self._found is None:
+            self._found = stats_of(self._code, self._values, self._threads)
+        return self._found
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values are the same bits; that they are not, the first few tell of most tensors."""
+        found = self._found
+        return found.constant if found else _native.is_constant(self._code, self._values)
+
+    @property
+    def finite(self) -> int:
+        """How many values are finite."""
+        return self.look().finite
+
+    @property
+    def min(self) -> float:
+        """The least of the finite values, 0 without any."""
+        return self.look().min
+
+    @property
+    def max(self) -> float:
+        """The largest of the finite values, 0 without any."""
+        return self.look().max
 
 
 def stats_of(code: int, values: NDArray[Any], threads: int | None) -> Stats:

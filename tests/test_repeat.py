@@ -116,7 +116,7 @@ def test_any_lag_in_a_header_decodes_to_what_was_encoded(lag, size, seed):
     """Also one that predicts nothing, and one that is longer than the tensor."""
     x = np.random.default_rng(seed).normal(size=size).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_native, "find_lag", lambda header, values: lag)
+        patch.setattr(_native, "find_lag", lambda code, values, count: lag)
         for bound in (szdnn.Abs(0.1), szdnn.PointwiseRel(0.1), szdnn.Lossless()):
             frame = szdnn.compress(x, bound, predictor="repeat")
             assert_kept(x, frame)
