@@ -117,9 +117,13 @@ class Room:
                     return
                 data = self._early.pop(self._next)
 
-    def finish(self, header: Bytes) -> int:
-        """Puts the header before the blocks; the frame's size."""
+    def finish(self, header: Bytes) -> None:
+        """Puts the header before the blocks."""
         self._write(0, header)
+
+    @property
+    def size(self) -> int:
+        """The frame's size, blocks that wait for their turn aside."""
         return self._at
 
     def _write(self, at: int, data: Bytes) -> None:

@@ -496,9 +496,9 @@ class FrameMaker:
         if base:
             header.set_digests(digests)
         start = write_header(header, blocks)
-        size = room.finish(_native.as_bytes(start)) if room else len(start) + sum(block[0] for block in blocks)
-        same_tiles = not header.c.predictor and not header.c.mixed
-        return Encoded([] if room else [start, *data], size, sum(block[2] for block in blocks), same_tiles)
+        if room:
+            room.finish(_native.as_bytes(start))
+        return encoded(header, [start, *data], blocks, room)
 
     def _encode_block(self, header: _native.Header, room: Room | None) -> Encoded:
         """The frame of a header that has one block, or none."""
@@ -513,14 +513,12 @@ class FrameMaker:
                 header.set_digests([block_digest(header, base, 0)])
         single = single_frame(header, data)
         parts: list[Part] = [write_header(header, blocks), bytes(data)] if single is None else [single]
-        size = total(parts)
         if room:
             room.begin(len(parts[0]))
             for part in parts[1:]:
                 room.put(0, _native.as_bytes(part))
             room.finish(_native.as_bytes(parts[0]))
-        same_tiles = not header.c.predictor and not header.c.mixed
-        return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
+        return encoded(header, parts, blocks, room)
 
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
@@ -664,6 +662,15 @@ def block_digest(header: _native.Header, base: Values, block: int) -> int:
     """The digest of the reference's elements at a block's places."""
     (origin,), (extent,) = header.tile_of(block)
     return _native.digest(header.c.reference_dtype, base.part(origin, origin + extent), origin, extent)
+
+
+def encoded(
+    header: _native.Header, parts: list[Part], blocks: list[tuple[int, int, int]], room: Room | None
+) -> Encoded:
+    """What came of a header: its frame's parts, which are in the room if there is one, and its blocks."""
+    same_tiles = not header.c.predictor and not header.c.mixed
+    size = room.size if room else total(parts)
+    return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
 
 
 def single_frame(header: _native.Header, block: Part) -> bytes | None:

@@ -1,0 +1,65 @@
+"""Quick looks of the core (csrc/look.c) against what they stand for, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensors import dtype_of
+
+from szdnn import _native
+from szdnn.arrays import dtype_code
+from szdnn.grid import find_grid
+
+NAMES = ("float16", "bfloat16", "float32", "float64")
+ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30)
+
+
+@st.composite
+def arrays(draw):
+    """Values of a normal distribution, on a grid or not, some of them odd, 1 to 20,000 of them."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    x = rng.normal(size=draw(st.sampled_from([1, 7, 9, 100, 255, 300, 511, 4095, 8191, 20_000])))
+    if draw(st.booleans()):
+        x = np.rint(x * 4) * draw(st.sampled_from([0.25, 0.1, 3.0]))
+    share = draw(st.sampled_from([0.0, 0.01, 0.5, 1.0]))
+    x = np.where(rng.random(x.size) < share, rng.choice(ODD, x.size), x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.astype(dtype_of(draw(st.sampled_from(NAMES))))
+
+
+def picked(x, looks):
+    with np.errstate(invalid="ignore"):
+        return x[:: max(1, x.size // looks)].astype(np.float64)
+
+
+@given(arrays())
+def test_reach_is_a_quantile_of_finite_magnitudes(x):
+    some = picked(x, 4096)
+    some = np.sort(np.abs(some[np.isfinite(some)]))
+    assert _native.reach(dtype_code(x.dtype), x) == (some[some.size - 1 - some.size // 256] if some.size else 0.0)
+
+
+@given(arrays(), st.sampled_from([0.0, 0.5, 2.0, 5.0, 1e20]))
+def test_spread_values_span_enough_without_those_at_the_ends(x, least):
+    some = picked(x, 256)
+    some = np.sort(np.where(np.isnan(some), np.inf, some))
+    with np.errstate(invalid="ignore"):
+        span = some[-5] - some[4] if some.size > 8 else 0.0
+    assert _native.is_spread(dtype_code(x.dtype), x, least) == (least <= span < np.inf)
+
+
+@given(arrays(), st.sampled_from([1e-3, 0.06, 0.2, 1.0, 40.0]))
+def test_where_the_core_sees_no_grid_there_is_none(x, eps):
+    quick = find_grid(x, eps, True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_native, "has_no_grid", lambda *_: False)
+        assert find_grid(x, eps, True) == quick
+
+
+@given(arrays())
+def test_constant_values_are_the_same_bits(x):
+    bits = x.view(f"u{x.itemsize}")
+    for y in (x, np.full_like(x, x[0])):
+        assert _native.is_constant(dtype_code(y.dtype), y) == bool((y.view(bits.dtype) == y.view(bits.dtype)[0]).all())
