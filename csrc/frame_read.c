@@ -230,5 +230,5 @@ int szd_header_read(const uint8_t *frame, size_t size, szd_header *h)
     fp_environment saved = fp_enter();
     int status = is_single(frame, size) ? read_single(frame, size, h) : read_indexed(frame, size, h);
     fp_leave(saved);
-    return status;
+    return status == SZD_OK && !szd_frame_justified(h, size) ? SZD_FRAME_SHORT : status;
 }

@@ -21,6 +21,7 @@ const char *szd_status_text(int status)
     case SZD_HEADER_TILES: return "the header's tiles are not possible";
     case SZD_HEADER_BOUND: return "the header's bound or lattice is not possible";
     case SZD_HEADER_PREDICTOR: return "the header's predictor is not possible";
+    case SZD_FRAME_SHORT: return "the frame is too short for the memory that its blocks would take";
     case SZD_FRAME_CRC: return "the frame's checksum does not match";
     case SZD_BLOCK_MODE: return "the block's mode is not known";
     case SZD_BLOCK_SHORT: return "the block ends too early";

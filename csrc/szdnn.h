@@ -32,6 +32,7 @@ typedef enum szd_status {
     SZD_HEADER_BOUND = 47,
     SZD_HEADER_PREDICTOR = 48,
     SZD_FRAME_CRC = 49,
+    SZD_FRAME_SHORT = 50,
     /* damaged: one block */
     SZD_BLOCK_MODE = 61,
     SZD_BLOCK_SHORT = 62,
@@ -165,11 +166,13 @@ void szd_environment_leave(uint64_t saved);
  * blocks, or bounds, for which that layout has no place. `write` needs the block index (SZD_INDEX_ENTRY bytes a block,
  * little-endian length then CRC). `frame_single` makes the whole frame, header_bytes + size + 4 bytes (at most
  * SZD_MAX_SINGLE), of a header that kept its wish. `read` checks everything in the header, its CRC and the frame's
- * length; with `single`, the CRC of the whole frame, whose block lies from header_bytes to 4 bytes before the end. */
+ * length; with `single`, the CRC of the whole frame, whose block lies from header_bytes to 4 bytes before the end.
+ * `justified`: whether a frame of so many bytes may have such blocks; `read` refuses one that may not. */
 int szd_header_complete(szd_header *header);
 int szd_header_write(const szd_header *header, const uint8_t *index, uint8_t *out, size_t capacity);
 int szd_frame_single(const szd_header *header, const uint8_t *block, size_t size, uint8_t *out, size_t capacity);
 int szd_header_read(const uint8_t *frame, size_t size, szd_header *header);
+uint32_t szd_frame_justified(const szd_header *header, uint64_t frame_bytes);
 
 /* Blocks. Before a block is decoded, its bytes' szd_crc32c is to be compared with its index entry's. `data` and `out`
  * are the whole tensor's first element, C-contiguous, native byte order, any alignment. szd_encode_block never needs
@@ -204,16 +207,17 @@ int szd_estimate(const szd_header *header, const szd_options *options, const uin
  * values have a correlation above a half: only then interpolation is worth a trial. */
 int szd_neighbours_alike(const szd_header *header, const uint8_t *data, uint64_t volume, uint64_t least,
                          uint32_t *alike);
-/* Repetition: a lag in elements after which much of `count` elements comes again, bit for bit, or 0; and the estimated bits a
- * value without (bits[0]) and with (bits[1]) prediction from that far back, for a header that has the predictor. */
+/* Repetition: a lag in elements after which much of `count` elements comes again, bit for bit, or 0; and the estimated
+ * bits a value without (bits[0]) and with (bits[1]) prediction from that far back, for a header that has the predictor.
+ */
 uint64_t szd_find_lag(uint32_t dtype, const uint8_t *data, uint64_t count);
 int szd_estimate_repeat(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                         size_t scratch_size, double *bits);
 
 /* Quick looks, at all values as long as they are the same bits (is_constant: whether all of count > 0 are), and at a
- * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. is_spread: whether the span of all but a few of them is at least `least`, and finite.
- * has_no_grid: whether those below `most` are surely no multiples of a number that is at least `least`; 0 where they are
- * none above eps. 0 says nothing. */
+ * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. is_spread: whether the
+ * span of all but a few of them is at least `least`, and finite. has_no_grid: whether those below `most` are surely no
+ * multiples of a number that is at least `least`; 0 where they are none above eps. 0 says nothing. */
 uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count);
 double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count);
 uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, double least);

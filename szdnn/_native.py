@@ -306,6 +306,11 @@ def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
     return found
 
 
+def is_justified(header: Header, frame_bytes: int) -> bool:
+    """Whether a frame of so many bytes may have blocks that take as much memory to decode as this header's do."""
+    return bool(lib.szd_frame_justified(header.c, frame_bytes))
+
+
 def decode_scratch(header: Header) -> int:
     """Bytes that each thread needs beside the output."""
     return int(lib.szd_decode_scratch(header.c))

@@ -30,6 +30,7 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # stays in cache.
 PREDICTED_TILE = 1 << 17
 INTERPOLATED_TILE = 1 << 20
+MODEST_TILE = 1 << 13  # of interpolated frames too short for the memory of larger ones
 INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
@@ -313,13 +314,28 @@ class FrameMaker:
         if len(allowed) > 1 and (self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT):
             allowed = self._cheapest(lattice, allowed, target)
         if len(allowed) == 1:
-            return self._encode(self._final(lattice, allowed[0]), room)
-        tried = {name: self._encode(self._predicted(lattice, name)) for name in allowed}
+            return self._justified(lattice, allowed[0], self._final(lattice, allowed[0]), room)
+        tried = {name: self._justified(lattice, name, self._predicted(lattice, name)) for name in allowed}
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
         mixed = min((name for name in tried if name not in UNMIXED), key=lambda name: tried[name].bytes)
-        return min(tried[best], self._encode(self._final(lattice, mixed)), key=lambda encoded: encoded.bytes)
+        final = self._justified(lattice, mixed, self._final(lattice, mixed))
+        return min(tried[best], final, key=lambda encoded: encoded.bytes)
+
+    def _justified(
+        self, lattice: _native.Header, predictor: str, header: _native.Header, room: Room | None = None
+    ) -> Encoded:
+        """The frame of a header of that predictor; where it is too short for the memory that it takes to decode, one
+        without context mixing and with modest tiles."""
+        made = self._encode(header, room)
+        if _native.is_justified(header, made.bytes):
+            return made
+        header = self._predicted(lattice, predictor)
+        if predictor == "interpolation":
+            dims = folded_dims(self.values.shape)
+            set_tiles(header, dims, tile_for(dims, MODEST_TILE))
+        return self._encode(header, room)
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)

@@ -2147,6 +2147,18 @@ def split_blocks(data: bytes, index: list[tuple[int, int]]) -> list[bytes]:
     return blocks
 
 
+def check_memory(header: Header, length: int) -> None:
+    """§2.3: a frame is long enough for the memory that its blocks take."""
+    n, last, memory = math.prod(header.tile), header.tile[-1], 0
+    if header.predictor == INTERPOLATION:
+        value, row, place = (30, 120, 13) if header.kind == LINEAR64 else (17, 80, 8)
+        memory = value * n + row * (n // last) + place * last
+    elif header.mixed:
+        memory = 1310720 + 48 * (last if len(header.tile) > 1 else row_length(header.shape))
+    is_short = memory > 786432 and (memory - 786432) // 16384 > max(length - 100, 0)
+    require(not is_short or not count_blocks(header), "the frame is too short for the memory of its blocks")
+
+
 def decode(frame: bytes, reference: NDArray[Any] | None = None) -> NDArray[Any]:
     """The tensor which the frame holds. Raises Damaged, Unsupported or WrongReference."""
     frame = bytes(frame)
@@ -2156,6 +2168,7 @@ def decode(frame: bytes, reference: NDArray[Any] | None = None) -> NDArray[Any]:
         head, data = split_header(frame)
         header, index = parse_header(head)
         blocks = split_blocks(data, index)
+    check_memory(header, len(frame))
     elements = [0] * header.elements
     base = reference_elements(header, reference)
     for block, box in zip(blocks, tile_boxes(header.dims, header.tile), strict=True):

@@ -1,0 +1,81 @@
+"""A frame never makes more than its own length justifies (FORMAT.md, section 2.3)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import szdnn
+from szdnn import _native
+from szdnn.encoder import Choices, FrameMaker, set_predictor
+from szdnn.resolve import resolve
+from szdnn.stats import stats_of
+
+MB = 1 << 20
+PREDICTORS = ("none", "lorenzo", "regression", "interpolation", "repeat")
+
+
+def header_of(code: int, shape: tuple[int, ...], predictor: str, mixed: bool) -> _native.Header:
+    """A complete header under Abs(1/1024)."""
+    header = _native.Header()
+    c = header.c
+    c.dtype, c.rank, c.kind = code, len(shape), 2 if code == 3 else 1
+    for axis, extent in enumerate(shape):
+        c.shape[axis] = extent
+    c.eps, c.step, c.bound_kind, c.bound_digits, c.bound_exponent = 2.0**-10, 2.0**-9, 1, 1, -3
+    set_predictor(header, shape, predictor)
+    c.lag, c.mixed = int(predictor == "repeat"), int(mixed)
+    header.complete()
+    return header
+
+
+@given(
+    st.sampled_from([0, 1, 2, 3]), st.lists(st.integers(1, 1 << 14), min_size=1, max_size=4),
+    st.sampled_from(PREDICTORS), st.booleans(),
+)  # fmt: skip
+def test_a_hundred_bytes_take_at_most_a_megabyte(code, shape, predictor, mixed):
+    header = header_of(code, tuple(shape), predictor, mixed and predictor not in ("interpolation", "repeat"))
+    if _native.is_justified(header, 100):
+        assert _native.decode_scratch(header) <= MB
+    assert _native.is_justified(header, 20_000) or math.prod(shape) > 1 << 16
+
+
+SMOOTH = {
+    "a plane": lambda n: np.add.outer(np.arange(n, dtype=np.float32), 2 * np.arange(n, dtype=np.float32)),
+    "a wave": lambda n: np.sin(np.arange(n * n) / n**1.5).astype(np.float32),
+    "a volume": lambda n: np.fromfunction(lambda *at: sum(a**2 for a in at) / n, (n // 8,) * 3, dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("effort", [3, 7, 8, 9])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_short_frames_of_smooth_values_are_made_for_little_memory(name, effort):
+    values = SMOOTH[name](512)
+    for bound in (szdnn.Rel(0.1), szdnn.Rel(1e-3)):
+        frame = szdnn.compress(values, bound, effort=effort)
+        assert _native.is_justified(_native.Header.read(_native.as_bytes(frame)), len(frame))
+        eps = bound.r * float(np.ptp(values.astype(np.float64)))
+        assert np.abs(szdnn.decompress(frame).astype(np.float64) - values).max() <= eps
+
+
+@pytest.mark.parametrize("predictor", ["interpolation", "none"])
+def test_a_frame_that_is_too_short_is_refused(predictor):
+    values = np.zeros((1024, 512), dtype=np.float32)
+    values[0, 0] = 1  # not constant, and next to nothing to say
+    stats = stats_of(2, values, 1)
+    target = resolve(szdnn.Abs(0.25), 2, values, stats)
+    maker = FrameMaker(values, 2, stats, Choices(9, "auto", "auto", 1))
+    lattice = maker._lattice(target)
+    frame = b"".join(bytes(part) for part in maker._encode(maker._final(lattice, predictor)).parts)
+    assert len(frame) < 300
+    with pytest.raises(szdnn.CorruptFrame, match="too short for the memory"):
+        szdnn.decompress(frame)
+    with pytest.raises(szdnn.CorruptFrame, match="too short for the memory"):
+        szdnn.info(frame)
+    kept = szdnn.compress(values, szdnn.Abs(0.25), predictor=predictor, effort=9)
+    assert np.abs(szdnn.decompress(kept) - values).max() <= 0.25
+    assert len(kept) < 2000
