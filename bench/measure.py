@@ -6,6 +6,7 @@ pass warms caches and memory, is not timed, and is the one whose results are com
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -65,8 +66,9 @@ def _one_pass(series: list[Series], jobs: Sequence[Job], repetition: int) -> Non
             one.compress_s.append(0.0)
             one.decompress_s.append(0.0)
     for number, job in enumerate(jobs):
-        turn = (repetition + number) % len(series)
-        for one in series[turn:] + series[:turn]:
+        # In shuffled order: who always follows another instruction set of the same code finds warm caches.
+        order = random.Random(f"{repetition} {number}")
+        for one in order.sample(series, len(series)):
             if not one.failure:
                 _one_job(one, job, timed=repetition > 0)
 
