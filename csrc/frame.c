@@ -2,7 +2,8 @@
 #include "internal.h"
 
 enum { MAX_WIDE_BITS = 20, FEW_COEFFICIENTS = 1024 };
-enum { SMALL_SCRATCH = 768 << 10, SMALL_FRAME = 100, SCRATCH_PER_BYTE = 16384, MIXING_SCRATCH = 5 << 18 };
+enum { SMALL_SCRATCH = 1 << 20, SMALL_FRAME = 100, SCRATCH_PER_BYTE = 16384 };
+enum { INTERPOLATION_SCRATCH = 917504, MIXING_SCRATCH = 1600000 };
 static const uint64_t MAX_BYTES = (uint64_t)1 << 60;
 
 /* Finite and > 0, by the bits: right whatever the caller's floating-point environment makes of denormals. */
@@ -155,9 +156,10 @@ static int check_coefficients(const szd_header *h)
 /* What a block takes to decode beside the output, where that may be more than 1 MB (FORMAT.md, section 2.3). */
 static uint64_t large_scratch(const szd_header *h)
 {
-    uint64_t n = largest_tile(h), last = h->tile[h->tile_rank - 1];
+    uint64_t n = largest_tile(h), last = h->tile[h->tile_rank - 1], rows = n / last;
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
-        return h->kind == SZD_LINEAR64 ? 30 * n + 120 * (n / last) + 13 * last : 17 * n + 80 * (n / last) + 8 * last;
+        return INTERPOLATION_SCRATCH +
+               (h->kind == SZD_LINEAR64 ? 26 * n + 88 * rows + 24 * last : 16 * n + 44 * rows + 12 * last);
     return h->mixed ? MIXING_SCRATCH + 48 * (h->tile_rank > 1 ? last : row_length(h)) : 0;
 }
 
@@ -165,7 +167,7 @@ uint32_t szd_frame_justified(const szd_header *h, uint64_t frame_bytes)
 {
     uint64_t beyond = frame_bytes > SMALL_FRAME ? frame_bytes - SMALL_FRAME : 0;
     uint64_t large = h->blocks ? large_scratch(h) : 0;
-    return large <= SMALL_SCRATCH || (large - SMALL_SCRATCH) / SCRATCH_PER_BYTE <= beyond;
+    return large <= SMALL_SCRATCH || (large - SMALL_SCRATCH - 1) / SCRATCH_PER_BYTE < beyond;
 }
 
 /* All that does not depend on how the header came to be. */

@@ -2151,11 +2151,11 @@ def check_memory(header: Header, length: int) -> None:
     """§2.3: a frame is long enough for the memory that its blocks take."""
     n, last, memory = math.prod(header.tile), header.tile[-1], 0
     if header.predictor == INTERPOLATION:
-        value, row, place = (30, 120, 13) if header.kind == LINEAR64 else (17, 80, 8)
-        memory = value * n + row * (n // last) + place * last
+        value, row, place = (26, 88, 24) if header.kind == LINEAR64 else (16, 44, 12)
+        memory = 917504 + value * n + row * (n // last) + place * last
     elif header.mixed:
-        memory = 1310720 + 48 * (last if len(header.tile) > 1 else row_length(header.shape))
-    is_short = memory > 786432 and (memory - 786432) // 16384 > max(length - 100, 0)
+        memory = 1600000 + 48 * (last if len(header.tile) > 1 else row_length(header.shape))
+    is_short = memory > (1 << 20) + 16384 * max(length - 100, 0)
     require(not is_short or not count_blocks(header), "the frame is too short for the memory of its blocks")
 
 

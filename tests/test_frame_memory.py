@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import szdnn
 from szdnn import _native
-from szdnn.encoder import Choices, FrameMaker, set_predictor
+from szdnn.encoder import Choices, FrameMaker, set_predictor, set_tiles
 from szdnn.resolve import resolve
 from szdnn.stats import stats_of
 
@@ -19,9 +19,8 @@ MB = 1 << 20
 PREDICTORS = ("none", "lorenzo", "regression", "interpolation", "repeat")
 
 
-def header_of(code: int, shape: tuple[int, ...], predictor: str, mixed: bool) -> _native.Header:
-    """A complete header under Abs(1/1024)."""
-    header = _native.Header()
+def fill(header: _native.Header, code: int, shape: tuple[int, ...], predictor: str, mixed: bool) -> None:
+    """A header under Abs(1/1024), not complete yet."""
     c = header.c
     c.dtype, c.rank, c.kind = code, len(shape), 2 if code == 3 else 1
     for axis, extent in enumerate(shape):
@@ -29,19 +28,31 @@ def header_of(code: int, shape: tuple[int, ...], predictor: str, mixed: bool) ->
     c.eps, c.step, c.bound_kind, c.bound_digits, c.bound_exponent = 2.0**-10, 2.0**-9, 1, 1, -3
     set_predictor(header, shape, predictor)
     c.lag, c.mixed = int(predictor == "repeat"), int(mixed)
+
+
+@given(st.sampled_from([0, 1, 2, 3]), st.lists(st.integers(1, 1 << 20), min_size=1, max_size=4), st.booleans())
+def test_a_hundred_bytes_take_at_most_a_megabyte_with_any_tiles(code, wanted, mixed):
+    tile: list[int] = []
+    for extent in wanted:  # of at most 2^17 values, which all predictors may have
+        tile.append(max(1, min(extent, (1 << 17) // math.prod(tile))))
+    for predictor in ("lorenzo", "regression", "interpolation"):
+        header = _native.Header()
+        fill(header, code, (math.prod(tile),), predictor, mixed and predictor != "interpolation")
+        set_tiles(header, tuple(tile), tuple(tile))
+        header.complete()
+        if _native.is_justified(header, 100):
+            assert _native.decode_scratch(header) <= MB + 200
+
+
+@given(st.sampled_from([0, 1, 2, 3]), st.lists(st.integers(1, 1 << 10), max_size=4), st.sampled_from(PREDICTORS))
+def test_the_encoders_own_tiles_take_at_most_a_megabyte(code, shape, predictor):
+    header = _native.Header()
+    fill(header, code, tuple(shape), predictor, False)
     header.complete()
-    return header
-
-
-@given(
-    st.sampled_from([0, 1, 2, 3]), st.lists(st.integers(1, 1 << 14), min_size=1, max_size=4),
-    st.sampled_from(PREDICTORS), st.booleans(),
-)  # fmt: skip
-def test_a_hundred_bytes_take_at_most_a_megabyte(code, shape, predictor, mixed):
-    header = header_of(code, tuple(shape), predictor, mixed and predictor not in ("interpolation", "repeat"))
     if _native.is_justified(header, 100):
-        assert _native.decode_scratch(header) <= MB
-    assert _native.is_justified(header, 20_000) or math.prod(shape) > 1 << 16
+        assert _native.decode_scratch(header) <= MB + 200
+    assert predictor == "interpolation" or _native.is_justified(header, 0)
+    assert _native.is_justified(header, 20_000)
 
 
 SMOOTH = {

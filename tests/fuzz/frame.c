@@ -2,6 +2,7 @@
 #include "decode.h"
 #include "values.h"
 
+enum { SHORT = 100 };                      /* bytes of a frame that takes 1 MB at most, whatever it says */
 static const size_t OUTPUT_MOST = 1 << 17; /* what a caller's max_bytes would allow */
 
 static bool is_small(const uint8_t *frame, size_t size) { return size > 8 && frame[0] == 0xF5 && frame[1] == 's'; }
@@ -27,7 +28,8 @@ static void decode(const uint8_t *frame, size_t size)
         return;
     CHECK(h.header_bytes <= size && h.blocks <= (h.single ? 1 : size / SZD_INDEX_ENTRY));
     CHECK(h.elements == 0 || h.elements <= ((uint64_t)1 << 60) / h.element_bytes);
-    CHECK(szd_decode_scratch(&h) <= scratch_allowed(&h, size));
+    CHECK(h.blocks == 0 ||
+          szd_decode_scratch(&h) <= (size > SHORT ? scratch_allowed(&h, size) : SCRATCH_MOST + 2 * size));
     if (h.elements * h.element_bytes > OUTPUT_MOST || largest_tile(&h) * h.element_bytes > OUTPUT_MOST)
         return;
     uint8_t *reference = NULL;
