@@ -2,7 +2,7 @@
 #include "internal.h"
 
 enum { MAX_WIDE_BITS = 20, FEW_COEFFICIENTS = 1024 };
-enum { SMALL_SCRATCH = 1 << 20, SMALL_FRAME = 100, SCRATCH_PER_BYTE = 16384 };
+enum { SMALL_SCRATCH = 1 << 20, SMALL_FRAME = 100, SCRATCH_PER_BYTE = 1 << 18 };
 enum { INTERPOLATION_SCRATCH = 917504, MIXING_SCRATCH = 1600000 };
 static const uint64_t MAX_BYTES = (uint64_t)1 << 60;
 

@@ -30,7 +30,6 @@ from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target, set_geometric, set_
 # stays in cache.
 PREDICTED_TILE = 1 << 17
 INTERPOLATED_TILE = 1 << 20
-MODEST_TILE = 1 << 11  # of interpolated frames too short for the memory of larger ones
 INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
@@ -327,18 +326,19 @@ class FrameMaker:
         self, lattice: _native.Header, predictor: str, header: _native.Header, room: Room | None = None
     ) -> Encoded:
         """The frame of a header of that predictor; where it is too short for the memory that it takes to decode, one
-        without context mixing and with modest tiles, at last one without prediction."""
+        without context mixing, and with tiles as large as its length justifies."""
         made = self._encode(header, room)
         if _native.is_justified(header, made.bytes):
             return made
-        header = self._predicted(lattice, predictor)
-        if predictor == "interpolation":
-            dims = folded_dims(self.values.shape)
-            set_tiles(header, dims, tile_for(dims, MODEST_TILE))
-        made = self._encode(header, room)
-        if _native.is_justified(header, made.bytes):
-            return made
-        return self._encode(self._predicted(lattice, "none"), room)
+        dims = folded_dims(self.values.shape)
+        volume = min(INTERPOLATED_TILE, math.prod(dims))
+        while not _native.is_justified(header, made.bytes):
+            volume //= 2
+            header = self._predicted(lattice, predictor if volume else "none")
+            if predictor == "interpolation" and volume:
+                set_tiles(header, dims, tile_for(dims, volume, INTERPOLATED_MULTIPLE if volume >> 12 else 1))
+            made = self._encode(header, room)
+        return made
 
     def _lattice(self, target: Target) -> _native.Header | None:
         header = new_header(self.code, self.values.shape, target)

@@ -2155,7 +2155,7 @@ def check_memory(header: Header, length: int) -> None:
         memory = 917504 + value * n + row * (n // last) + place * last
     elif header.mixed:
         memory = 1600000 + 48 * (last if len(header.tile) > 1 else row_length(header.shape))
-    is_short = memory > (1 << 20) + 16384 * max(length - 100, 0)
+    is_short = memory > (1 << 20) + (1 << 18) * max(length - 100, 0)
     require(not is_short or not count_blocks(header), "the frame is too short for the memory of its blocks")
 
 
