@@ -37,6 +37,7 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 LONGER_HEADER = 64
+MOST_BEYOND = 64  # that a frame is larger than its values
 LONG_DECIMAL = 10**6
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
 FAST_EFFORT = 1
@@ -547,14 +548,17 @@ class FrameMaker:
         return self._lossless_plain(target)
 
     def _lossless_difference(self, header: _native.Header, target: Target) -> list[Part]:
-        """With the reference, unless a sample, or else the frame itself, tells that it does not pay."""
+        """With the reference, unless a sample, or else the frame itself, tells that it does not pay; where it was asked
+        for, unless that is beyond what a frame may take at most."""
         forced = self.choices.predictor == "reference"
         tried = forced or self.values.size <= TRIED_WITH_REFERENCE or self.choices.effort >= TRIAL_EFFORT
         without, differences = self._reference_bits(header)
         if not tried and differences >= without * 0.99:
             return self._lossless_plain(target)
         made = self._encode(self._predicted(header, "reference"))
-        if forced or (not tried and made.bytes * 8 < without * self.values.size * 0.99):
+        if forced and made.bytes <= self.values.nbytes + MOST_BEYOND:
+            return made.parts
+        if not tried and made.bytes * 8 < without * self.values.size * 0.99:
             return made.parts
         return min(made.parts, self._lossless_plain(target), key=total)
 

@@ -192,6 +192,15 @@ def test_a_reference_never_costs_much(pair, bound):
     assert len(szdnn.compress(x, bound, reference=reference)) <= len(szdnn.compress(x, bound))
 
 
+def test_a_reference_that_is_asked_for_keeps_the_largest_size():
+    rng = np.random.default_rng(5)
+    before, after = (rng.integers(0, 1 << 32, 1 << 20, dtype=np.uint32).view(np.float32) for _ in range(2))
+    for coder in ("auto", "huffman"):
+        frame = szdnn.compress(after, szdnn.Lossless(), reference=before, predictor="reference", coder=coder)
+        assert len(frame) <= after.nbytes + 64
+        assert np.array_equal(bits(szdnn.decompress(frame, reference=before)), bits(after))
+
+
 def test_a_chain_does_not_drift():
     """Fifty links: each value within its bound of the original, as at the first."""
     x = RNG.normal(size=4000).astype(np.float32)
