@@ -36,6 +36,7 @@ SMALL = 1 << 12
 SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
+NEXT_TO_NOTHING = 1 / 16  # bits a value
 LONGER_HEADER = 64
 MOST_BEYOND = 64  # that a frame is larger than its values
 LONG_DECIMAL = 10**6
@@ -432,13 +433,19 @@ class FrameMaker:
             header.complete()
             plain, repeated = _native.Encoder(header, self.options, self.values).estimate_repeat()
             if repeated < min(bits, plain) * 0.99:
-                best, bits = "repeat", repeated
+                best, bits = self._smaller(lattice, ["repeat", best] if best != "none" else ["repeat"]), repeated
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
             return [best, "reference"]
         without, differences = self._reference_bits(lattice)
         return ["reference"] if differences < min(bits, without) * 0.99 else [best]
+
+    def _smaller(self, lattice: _native.Header, names: list[str]) -> str:
+        """The predictor whose frame is the smallest; where several leave next to nothing, samples do not tell."""
+        if len(names) == 1:
+            return names[0]
+        return min(names, key=lambda name: self._encode(self._predicted(lattice, name), Room(None)).bytes)
 
     def _cheapest_own(self, lattice: _native.Header, target: Target) -> tuple[str, float]:
         """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
@@ -459,6 +466,8 @@ class FrameMaker:
         if more and more[0] < cost * CLEARLY:
             cost = more[0]
             self.options = _native.options(self.choices.coder, backward=True)
+        if best != "none" and bits[best] < NEXT_TO_NOTHING:
+            return self._smaller(lattice, ["interpolation", best]), bits[best]
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
     def _ways(self, other: str) -> list[tuple[str, bool]]:
