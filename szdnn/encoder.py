@@ -445,7 +445,8 @@ class FrameMaker:
         """The predictor whose frame is the smallest; where several leave next to nothing, samples do not tell."""
         if len(names) == 1:
             return names[0]
-        return min(names, key=lambda name: self._encode(self._predicted(lattice, name), Room(None)).bytes)
+        rooms = {name: self._justified(lattice, name, self._predicted(lattice, name), Room(None)) for name in names}
+        return min(names, key=lambda name: rooms[name].bytes)
 
     def _cheapest_own(self, lattice: _native.Header, target: Target) -> tuple[str, float]:
         """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
@@ -458,16 +459,18 @@ class FrameMaker:
         bits = sampler.estimate()
         best = min(("lorenzo", "regression"), key=lambda name: bits[name])
         best = best if bits[best] < bits["none"] * 0.99 else "none"
-        if not self._interpolable(lattice):
-            return best, bits[best]
-        if best == "none" and not sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS):
+        interpolable = self._interpolable(lattice) and (
+            best != "none" or sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS)
+        )
+        if bits[best] < NEXT_TO_NOTHING:
+            names = dict.fromkeys([best, "lorenzo", *(["interpolation"] if interpolable else [])])
+            return self._smaller(lattice, list(names)), bits[best]
+        if not interpolable:
             return best, bits[best]
         cost, other, *more = self._sample_costs(target, self._ways(best))
         if more and more[0] < cost * CLEARLY:
             cost = more[0]
             self.options = _native.options(self.choices.coder, backward=True)
-        if best != "none" and bits[best] < NEXT_TO_NOTHING:
-            return self._smaller(lattice, ["interpolation", best]), bits[best]
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
     def _ways(self, other: str) -> list[tuple[str, bool]]:

@@ -86,11 +86,12 @@ def test_the_fast_effort_spares_classes_and_is_hardly_larger():
 
 
 @pytest.mark.parametrize("r", [1e-2, 1e-3, 1e-4])
-@pytest.mark.parametrize("name", ["line", "plane", "whole numbers", "volume", "parabola"])
+@pytest.mark.parametrize("name", ["line", "steps", "plane", "whole numbers", "volume", "parabola"])
 def test_what_a_few_numbers_describe_takes_a_few_hundred_bytes(name, r):
     i, j, k = (np.arange(n, dtype=np.float64) for n in (1024, 512, 64))
     values = {
         "line": np.linspace(0, 1000, 1 << 19),
+        "steps": np.repeat(np.sqrt(np.arange(64.0)), 8192),
         "plane": np.add.outer(0.37 * i, j) + 0.1,
         "whole numbers": np.add.outer(i, 2 * j),
         "volume": 0.11 * np.add.outer(np.add.outer(k, k), 3 * k),
