@@ -37,6 +37,7 @@ SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
 NEXT_TO_NOTHING = 1 / 16  # bits a value
+FEW, MOSTLY = 1024, 31 / 32
 LONGER_HEADER = 64
 MOST_BEYOND = 64  # that a frame is larger than its values
 LONG_DECIMAL = 10**6
@@ -462,7 +463,7 @@ class FrameMaker:
         interpolable = self._interpolable(lattice) and (
             best != "none" or sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS)
         )
-        if bits[best] < NEXT_TO_NOTHING:
+        if bits[best] < NEXT_TO_NOTHING and not (best == "none" and self._mostly_one_value()):
             names = dict.fromkeys([best, "lorenzo", *(["interpolation"] if interpolable else [])])
             return self._smaller(lattice, list(names)), bits[best]
         if not interpolable:
@@ -472,6 +473,12 @@ class FrameMaker:
             cost = more[0]
             self.options = _native.options(self.choices.coder, backward=True)
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
+
+    def _mostly_one_value(self) -> bool:
+        """Whether values far from each other are nearly all the same, as zeros are; runs and steps are not."""
+        with np.errstate(invalid="ignore"):
+            few = np.sort(self.values.reshape(-1)[:: max(1, self.values.size // FEW)])
+            return bool(np.count_nonzero(few == few[few.size // 2]) > MOSTLY * few.size)
 
     def _ways(self, other: str) -> list[tuple[str, bool]]:
         """Predictors to be tried on a sample, and whether the axes come in backward order: interpolation, the other
