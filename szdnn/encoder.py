@@ -331,14 +331,12 @@ class FrameMaker:
         """The frame of a header of that predictor; where it is too short for the memory that it takes to decode, one
         without context mixing, and with tiles as large as its length justifies."""
         made = self._encode(header, room)
-        if _native.is_justified(header, made.bytes):
-            return made
-        dims = folded_dims(self.values.shape)
-        volume = min(INTERPOLATED_TILE, math.prod(dims))
+        volume = min(INTERPOLATED_TILE, self.values.size)
         while not _native.is_justified(header, made.bytes):
             volume //= 2
             header = self._predicted(lattice, predictor if volume else "none")
             if predictor == "interpolation" and volume:
+                dims = folded_dims(self.values.shape)
                 set_tiles(header, dims, tile_for(dims, volume, INTERPOLATED_MULTIPLE if volume >> 12 else 1))
             made = self._encode(header, room)
         return made
@@ -434,7 +432,8 @@ class FrameMaker:
             header.complete()
             plain, repeated = _native.Encoder(header, self.options, self.values).estimate_repeat()
             if repeated < min(bits, plain) * 0.99:
-                best, bits = self._smaller(lattice, ["repeat", best] if best != "none" else ["repeat"]), repeated
+                best = "repeat" if best == "none" else self._smallest(lattice, "repeat", best)
+                bits = repeated
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
@@ -442,12 +441,11 @@ class FrameMaker:
         without, differences = self._reference_bits(lattice)
         return ["reference"] if differences < min(bits, without) * 0.99 else [best]
 
-    def _smaller(self, lattice: _native.Header, names: list[str]) -> str:
+    def _smallest(self, lattice: _native.Header, *names: str) -> str:
         """The predictor whose frame is the smallest; where several leave next to nothing, samples do not tell."""
-        if len(names) == 1:
-            return names[0]
-        rooms = {name: self._justified(lattice, name, self._predicted(lattice, name), Room(None)) for name in names}
-        return min(names, key=lambda name: rooms[name].bytes)
+        headers = {name: self._predicted(lattice, name) for name in names}  # each once, in the same order always
+        sizes = {name: self._justified(lattice, name, header, Room(None)).bytes for name, header in headers.items()}
+        return min(sizes, key=lambda name: sizes[name])
 
     def _cheapest_own(self, lattice: _native.Header, target: Target) -> tuple[str, float]:
         """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
@@ -464,8 +462,8 @@ class FrameMaker:
             best != "none" or sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS)
         )
         if bits[best] < NEXT_TO_NOTHING and not (best == "none" and self._mostly_one_value()):
-            names = dict.fromkeys([best, "lorenzo", *(["interpolation"] if interpolable else [])])
-            return self._smaller(lattice, list(names)), bits[best]
+            others = ("lorenzo", "interpolation") if interpolable else ("lorenzo",)
+            return self._smallest(lattice, best, *others), bits[best]
         if not interpolable:
             return best, bits[best]
         cost, other, *more = self._sample_costs(target, self._ways(best))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,9 +132,9 @@ class FrameReader(Mapping[str, Array]):
         """The bytes of the file."""
         return self.path.stat().st_size if self._data is None else self._data.size
 
+    @abstractmethod
     def frame(self, name: str) -> Array:
         """The bytes of the frame of `name`, mapped from the file."""
-        raise NotImplementedError
 
     def info(self, name: str) -> codec.FrameInfo:
         """What the frame of `name` says about itself."""

@@ -128,22 +128,26 @@ class Learner:
         rest = self.allocation.bounds(min(distance, START) * REST)
         self._put_rest(rest)
         if self.lattices:
-            starts = list(self._starts(distance))
-            found = [self._descend(start, distance) for start in starts]
-            self._last = min([*found, starts[-len(STARTS)]], key=lambda one: self._cost(one, distance))
+            allocated = self._allocated(distance)
+            found = [self._descend(start, distance) for start in self._starts(distance, allocated)]
+            self._last = min([*found, allocated], key=lambda one: self._cost(one, distance))
             self._set(self._last)
         self._aim = distance
         return rest | {name: lattice.bound for name, lattice in self.lattices.items()}
 
-    def _starts(self, distance: float) -> Iterator[dict[str, float]]:
+    def _allocated(self, distance: float) -> dict[str, float]:
+        """Logarithms of the allocation's bounds, which are measured where gradients do not tell."""
+        self.allocation.plan(distance)
+        bounds = self.allocation.bounds(distance)
+        return {name: math.log(_eps(bounds[name])) for name in self.lattices}
+
+    def _starts(self, distance: float, allocated: dict[str, float]) -> Iterator[dict[str, float]]:
         """Logarithms of bounds to learn from; the last result moved by the law of high rates, eps ~ sqrt(distance)."""
         if self._last:
             moved = math.log(distance / self._aim) / 2
             yield {name: value + moved for name, value in self._last.items()}
-        self.allocation.plan(distance)  # measures what gradients do not tell
-        allocated = self.allocation.bounds(distance)
         for coarser in STARTS:
-            yield {n: math.log(coarser * _eps(allocated[n])) for n in self.lattices}
+            yield {name: value + math.log(coarser) for name, value in allocated.items()}
 
     def _descend(self, start: dict[str, float], distance: float) -> dict[str, float]:
         """Learn from a start; the mean of the second half."""
