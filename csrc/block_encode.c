@@ -195,6 +195,7 @@ static void write_repeated(lattice_job *j, uint32_t coder, uint8_t *scratch, wri
     for (size_t from = 0, to = head; from < n; from = to, to = n) {
         size_t count = tokens_sample(j->q + from, to - from, sample);
         tokens_begin_encoding(&j->tokens, sample, count, to - from, false, scratch);
+        j->tokens.plain = true;
         for (size_t done = from; done < to; done += CHUNK)
             tokens_add(&j->tokens, j->q + done, to - done < CHUNK ? to - done : CHUNK, j->l->isa);
         tokens_finish(&j->tokens, 0, coder, j->l->isa, w);

@@ -132,10 +132,17 @@ bool huffman_decode(huffman_decoder *d, uint8_t *out, size_t n);
 bool huffman_finished(huffman_decoder *d);
 
 /* symbols_encode.c, symbols_decode.c: a stream of bytes by whichever coder is smallest (FORMAT.md, section 4) */
+typedef struct gap_reader {
+    const uint8_t *at, *end;
+    unsigned shift; /* so many low bits of a gap are raw */
+    bit_reader low;
+} gap_reader;
 typedef struct symbol_decoder {
     unsigned coder, from; /* as stored; what is drawn from: composite streams are decoded at once, then copied */
     uint8_t constant;
-    const uint8_t *raw;
+    const uint8_t *raw; /* of a sparse stream: the symbols that are not `constant` */
+    gap_reader gaps;
+    size_t ahead; /* of a sparse stream: so many symbols before the next of them */
     union {
         rans_decoder rans;
         huffman_decoder huffman;
@@ -151,6 +158,9 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
 /* A table, then a payload of one lane, which is all that is left of the reader. */
 int symbols_begin_short(symbol_decoder *d, reader *r);
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
+/* As it, without classes; with scratch of its own, which lies before others'. */
+size_t symbols_flags_scratch(size_t n);
+int symbols_begin_flags(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 const uint8_t *symbols_next(symbol_decoder *d, uint8_t *buffer, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);
@@ -272,7 +282,7 @@ typedef struct token_encoder {
     uint8_t *flags; /* 1: not the dominant value */
     size_t flagged;
     int32_t *others;
-    bool may_number;
+    bool may_number, plain; /* plain: streams of coders 0 to 3 only */
     unsigned k;
     int32_t base;
     size_t n, escapes;

@@ -8,10 +8,13 @@ enum {
     STREAM_RAW = 1,
     STREAM_HUFFMAN = SZD_CODER_HUFFMAN,
     STREAM_RANS = SZD_CODER_RANS,
-    STREAM_CLASSES = SZD_CODER_CLASSES
+    STREAM_CLASSES = SZD_CODER_CLASSES,
+    STREAM_SPARSE = SZD_CODER_SPARSE
 };
 enum {
-    MOST_COMPOSITE = SZD_DEFAULT_TILE,
+    MOST_COMPOSITE = SZD_LONG_TILE,
+    LONG_COMPOSITE = SZD_DEFAULT_TILE, /* of more symbols only streams of so many bytes: they take memory to decode */
+    LEAST_LONG_BYTES = 256,
     LEAST_WIDTH = 8,
     COUNT_ORDER = 7,    /* of the Exp-Golomb codes of how many rows or columns have a level */
     LEVELS_ROOM = 4096, /* beyond a byte a level: what their two streams have besides */
@@ -30,9 +33,23 @@ typedef struct symbol_counts {
     size_t sizes[MAX_CLASSES];
     uint32_t of[MAX_CLASSES][256];
     uint8_t *sorted, *rest;
+    bool may_be_sparse; /* where the decoder has scratch */
 } symbol_counts;
 void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
                    uint8_t *scratch);
+/* About what symbols_encode takes. */
+uint64_t symbols_plain_bytes(const uint32_t counts[256], size_t n);
 void symbols_narrow(symbol_counts *c, symbol_map map);
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
+
+/* symbols_sparse.c */
+enum { SPARSE_SHARE = 4, GAP_GOES_ON = 255, MOST_GAP_SHIFT = 12 }; /* at most n / SPARSE_SHARE gaps */
+size_t sparse_scratch(size_t n);
+size_t sparse_decode_scratch(size_t n);
+/* False where most symbols are not the same, or where it takes more than `limit` bytes. room: sparse_scratch(n) bytes;
+ * scratch: as for symbols_encode. */
+bool sparse_encode(const symbol_counts *c, uint64_t limit, uint32_t isa, uint8_t *room, uint8_t *scratch, writer *w);
+/* The lists are decoded at once and stay in `scratch`: sparse_decode_scratch(n) bytes. */
+int sparse_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
+void sparse_decode(symbol_decoder *d, uint8_t *out, size_t n);
 #endif

@@ -4,8 +4,11 @@
 size_t symbols_decode_scratch(size_t n)
 {
     size_t most = n < MOST_COMPOSITE ? n : MOST_COMPOSITE, lines = most / LEAST_WIDTH + MOST_WIDTH + 1;
-    return 2 * most + CLASS_GAPS + 2 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
+    return symbols_flags_scratch(n) + 2 * most + CLASS_GAPS + 2 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) +
+           6 * 64;
 }
+
+size_t symbols_flags_scratch(size_t n) { return sparse_decode_scratch(n < MOST_COMPOSITE ? n : MOST_COMPOSITE); }
 
 static const uint8_t *read_payload(reader *r)
 {
@@ -228,7 +231,14 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
         return SZD_BLOCK_SHORT;
     if (coder < STREAM_CLASSES)
         return begin_plain(d, coder, r, n);
-    if (coder > STREAM_CLASSES || !scratch || n > MOST_COMPOSITE)
+    if (!scratch || n > MOST_COMPOSITE)
+        return SZD_BLOCK_CODES;
+    if (coder == STREAM_SPARSE) {
+        int status = sparse_begin(d, r, n, isa, scratch);
+        d->coder = d->from = STREAM_SPARSE;
+        return status;
+    }
+    if (coder != STREAM_CLASSES || (n > LONG_COMPOSITE && reader_left(r) < LEAST_LONG_BYTES))
         return SZD_BLOCK_CODES;
     uint8_t *out = take(&scratch, n); /* first: the caller uses what follows for something else afterwards */
     int status = decode_classes(d, r, n, isa, scratch, out);
@@ -236,6 +246,12 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
     d->from = STREAM_RAW;
     d->raw = out;
     return status;
+}
+
+int symbols_begin_flags(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    bool sorted = n && r->at < r->end && *r->at == STREAM_CLASSES;
+    return sorted ? SZD_BLOCK_CODES : symbols_begin(d, r, n, isa, scratch);
 }
 
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
@@ -247,6 +263,7 @@ bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa)
         d->raw += n;
         return true;
     case STREAM_HUFFMAN: return huffman_decode(&d->u.huffman, out, n);
+    case STREAM_SPARSE: sparse_decode(d, out, n); return true;
     default: return rans_decode(&d->u.rans, out, n, isa);
     }
 }

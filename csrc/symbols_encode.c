@@ -4,7 +4,8 @@
 
 enum {
     SMALL_STREAM = 8192, /* below this many symbols, bytes count more than time: one lane, more kinds of tables tried */
-    LEAST_COMPOSITE = 512
+    LEAST_COMPOSITE = 512,
+    SHORT_SAVES = 8 /* what a short block of a plain stream takes less */
 };
 
 /* rANS writes its words backwards from the end of its part: at most 12 bits a symbol, and one word too many. */
@@ -14,7 +15,8 @@ static size_t rans_scratch(size_t n) { return 2 * n + 64; }
 size_t symbols_scratch(size_t n)
 {
     size_t lines = n / LEAST_WIDTH + MOST_WIDTH + 1;
-    return rans_scratch(n) + n + CLASS_GAPS + 6 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
+    return rans_scratch(n) + n + CLASS_GAPS + 6 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) +
+           sparse_scratch(n) + 8 * 64;
 }
 
 typedef struct plain_plan {
@@ -118,6 +120,15 @@ static void write_plain(const rans_segment *s, const plain_plan *p, uint32_t isa
     or_raw(s, start, w);
 }
 
+uint64_t symbols_plain_bytes(const uint32_t counts[256], size_t n)
+{
+    plain_plan plain;
+    if (n == 0)
+        return 0;
+    plan_plain(counts, n, SZD_CODER_AUTO, &plain);
+    return plain.bytes;
+}
+
 void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
                     uint8_t *scratch, writer *w)
 {
@@ -153,6 +164,7 @@ void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t wi
     c->symbols = symbols;
     c->coded = SYMBOLS_AS_THEY_ARE;
     c->classes = 0;
+    c->may_be_sparse = width > 0;
     if (n >= LEAST_COMPOSITE && n <= MOST_COMPOSITE && width >= LEAST_WIDTH && width <= MOST_WIDTH && n % width == 0) {
         size_t rows = n / width, lines = rows + width;
         c->sorted = take(&scratch, n + CLASS_GAPS);
@@ -254,7 +266,7 @@ static bool plan_classes(const symbol_counts *c, uint32_t isa, uint64_t limit, u
         return false;
     p->lanes_log2 = class_lanes(bits, p->levels_size);
     p->bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 18 + p->levels_size - carried_bytes(p);
-    return p->bytes < limit;
+    return p->bytes < limit && (c->n <= LONG_COMPOSITE || p->bytes > 2 * LEAST_LONG_BYTES);
 }
 
 /* How many rows and columns there are of each level but the last. */
@@ -308,9 +320,14 @@ void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa
     bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
     uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */
     writer start = *w;
-    if (composite && plan_classes(c, isa, limit, scratch, &classes))
+    bool by_classes = composite && plan_classes(c, isa, limit, scratch, &classes);
+    uint64_t best = by_classes ? classes.bytes : plain.bytes, saved = c->n <= MOST_SHORT ? SHORT_SAVES : 0;
+    uint8_t *room = c->rest + (by_classes ? classes.levels_size : 0); /* after the levels */
+    bool sparse =
+        c->may_be_sparse && composite && best > saved && sparse_encode(c, best - saved, isa, room, scratch, w);
+    if (!sparse && by_classes)
         write_classes(c, &classes, isa, scratch, w);
-    else
+    else if (!sparse)
         write_plain(&all, &plain, isa, scratch, w);
     or_raw(&all, start, w);
 }

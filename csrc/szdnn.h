@@ -53,6 +53,7 @@ enum szd_limits {
     SZD_MAX_LAG = 1 << 17,
     SZD_MOST_SNAP = 15,
     SZD_DEFAULT_TILE = 1 << 18,
+    SZD_LONG_TILE = 1 << 20,
     SZD_MAX_SINGLE = 1 << 16, /* bytes of a frame in the layout of small ones */
     SZD_INDEX_ENTRY = 8
 };
@@ -71,7 +72,8 @@ enum szd_coder {
     SZD_CODER_HUFFMAN = 2,
     SZD_CODER_RANS = 3,
     SZD_CODER_CLASSES = 4,
-    SZD_CODER_MIXING = 5
+    SZD_CODER_MIXING = 5,
+    SZD_CODER_SPARSE = 6
 };
 enum szd_isa { SZD_ISA_AUTO = 0, SZD_ISA_SCALAR = 1, SZD_ISA_AVX2 = 2, SZD_ISA_AVX512 = 3, SZD_ISA_NEON = 4 };
 

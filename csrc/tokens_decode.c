@@ -87,7 +87,7 @@ static int begin_palette(token_decoder *d, reader *r, size_t n, uint32_t isa, ui
     return symbols_begin(&d->symbols, r, n, isa, scratch);
 }
 
-static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa)
+static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     uint64_t value = read_varint(r), others = read_varint(r);
     if (r->failed)
@@ -96,7 +96,7 @@ static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa)
         return SZD_BLOCK_NUMBERS;
     d->dominant_value = (int32_t)unzigzag(value);
     d->others = (size_t)others;
-    return symbols_begin(&d->flags, r, n, isa, NULL);
+    return symbols_begin_flags(&d->flags, r, n, isa, scratch);
 }
 
 int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch)
@@ -107,9 +107,10 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_
     d->form = read_u8(r);
     d->dominant = d->form == FORM_DOMINANT;
     if (d->dominant) {
-        int status = begin_dominant(d, r, n, isa);
+        int status = begin_dominant(d, r, n, isa, scratch);
         if (status || d->others == 0)
             return status;
+        scratch = scratch ? scratch + symbols_flags_scratch(n) : NULL;
         n = d->others;
         d->form = read_u8(r);
     }

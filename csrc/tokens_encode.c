@@ -338,6 +338,7 @@ static void finish_direct(token_encoder *e, size_t width, uint32_t coder, uint32
 {
     symbol_counts counts;
     symbols_count(&counts, e->symbols, e->n, width, zero_symbol(e), isa, e->rest);
+    counts.may_be_sparse = !e->plain;
     trim(e, &counts, isa);
     place_base(e, &counts);
     write_u8(w, e->k);
@@ -374,6 +375,7 @@ static void finish_palette(token_encoder *e, size_t width, uint32_t coder, uint3
         write_exp_golomb_list(steps, p->count - 1, w);
     symbol_counts counts;
     symbols_count(&counts, e->symbols, e->n, width, zero, isa, e->rest);
+    counts.may_be_sparse = !e->plain;
     symbols_encode_counted(&counts, coder, isa, e->rest, w);
 }
 
@@ -451,14 +453,21 @@ static void finish_others(token_encoder *e, uint32_t isa)
     code_others(e, isa);
 }
 
+static void write_flags(const token_encoder *e, uint32_t coder, uint32_t isa, writer *w)
+{
+    symbol_counts counts;
+    symbols_count(&counts, e->flags, e->flagged, 0, 0, isa, e->rest);
+    counts.may_be_sparse = !e->plain;
+    symbols_encode_counted(&counts, coder, isa, e->rest, w);
+}
+
 void tokens_finish(token_encoder *e, size_t width, uint32_t coder, uint32_t isa, writer *w)
 {
     if (e->dominant) {
-        uint32_t counts[WINDOW] = {(uint32_t)(e->flagged - e->n), (uint32_t)e->n};
         write_u8(w, FORM_DOMINANT);
         write_varint(w, zigzag(e->dominant_value));
         write_varint(w, e->n);
-        symbols_encode(e->flags, e->flagged, counts, coder, isa, e->rest, w);
+        write_flags(e, coder, isa, w);
         width = 0;
         if (e->n)
             finish_others(e, isa);

@@ -22,6 +22,7 @@ REFERENCE = 3
 CODERS = {"auto": 0, "huffman": 2, "rans": 3}
 ISAS = {"auto": 0, "scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}
 DEFAULT_TILE: int = lib.SZD_DEFAULT_TILE
+LONG_TILE: int = lib.SZD_LONG_TILE
 BYTE = np.dtype(np.uint8)
 INDEX_ENTRY: int = lib.SZD_INDEX_ENTRY
 REPEAT_TILE: int = lib.SZD_MAX_REPEAT_TILE

@@ -24,7 +24,15 @@ from .stats import Statistics
 
 _KIND_NAMES = {0: "lossless", 1: "linear32", 2: "linear64", 3: "geometric"}
 _PREDICTOR_NAMES = {number: name for name, number in _native.PREDICTORS.items()} | {_native.REFERENCE: "reference"}
-_CODER_NAMES = {0: "constant", 1: "raw", 2: "huffman", 3: "rans", 4: "rans-classes", 5: "mixing"}
+_CODER_NAMES = {
+    0: "constant",
+    1: "raw",
+    2: "huffman",
+    3: "rans",
+    4: "rans-classes",
+    5: "mixing",
+    6: "sparse",
+}
 
 
 _BOUNDS: dict[int, Callable[[float], Bound]] = {number: kind for kind, number in KINDS.items()}

@@ -47,8 +47,8 @@ TRIAL_EFFORT = 7
 DOUBLE = 3  # the code of float64
 MIXING_EFFORT = 8
 UNMIXED = ("interpolation", "repeat")  # predictors that the mixing coder does not know
-# The mixing coder learns as it goes: blocks as long as this many default ones suit it.
-MIXED_TILES = 4
+# Of so few bits a value, default tiles hold too little code for many lanes of rANS.
+FEW_BITS = 1.0
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
 RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
 # Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
@@ -227,6 +227,7 @@ class FrameMaker:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
         self.grids = {} if grids is None else grids  # by eps; a sample's are those of the whole
+        self.bits = math.inf  # a value, of the predictor that was chosen, by a sample
         self.options = _native.options(choices.coder, fast=choices.effort == FAST_EFFORT)
 
     def make(self, target: Target) -> list[Part]:
@@ -413,11 +414,17 @@ class FrameMaker:
         header = self._predicted(lattice, predictor)
         if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor not in UNMIXED:
             header.c.mixed = 1
-            if header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
-                header.complete()  # with the default tiles, which hold whole rows
-                edge = min(self.values.size, MIXED_TILES * header.c.tile[0])
-                set_tiles(header, (self.values.size,), (edge,))
+        if (header.c.mixed or self.bits < FEW_BITS) and header.c.predictor in (0, _native.REFERENCE):
+            self._lengthen_tiles(header)
         return header
+
+    def _lengthen_tiles(self, header: _native.Header) -> None:
+        """Tiles of several default ones, which hold whole rows: the mixing coder learns as it goes, and rANS needs bits
+        for its lanes."""
+        header.complete()
+        if not header.c.has_axis:
+            edge = min(self.values.size, _native.LONG_TILE // _native.DEFAULT_TILE * header.c.tile[0])
+            set_tiles(header, (self.values.size,), (edge,))
 
     def _interpolable(self, lattice: _native.Header) -> bool:
         """Interpolation is for linear lattices, and has a rANS coder of its own."""
@@ -426,20 +433,23 @@ class FrameMaker:
     def _cheapest(self, lattice: _native.Header, allowed: list[str], target: Target) -> list[str]:
         """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
         hundredth. For short tensors both that and the reference."""
-        best, bits = self._cheapest_own(lattice, target) if "lorenzo" in allowed else ("none", math.inf)
+        best, self.bits = self._cheapest_own(lattice, target) if "lorenzo" in allowed else ("none", math.inf)
         if "repeat" in allowed:
             header = self._predicted(lattice, "repeat")
             header.complete()
             plain, repeated = _native.Encoder(header, self.options, self.values).estimate_repeat()
-            if repeated < min(bits, plain) * 0.99:
+            if repeated < min(self.bits, plain) * 0.99:
                 best = "repeat" if best == "none" else self._smallest(lattice, "repeat", best)
-                bits = repeated
+                self.bits = repeated
         if "reference" not in allowed:
             return [best]
         if self.values.size <= TRIED_WITH_REFERENCE:
             return [best, "reference"]
         without, differences = self._reference_bits(lattice)
-        return ["reference"] if differences < min(bits, without) * 0.99 else [best]
+        if differences >= min(self.bits, without) * 0.99:
+            return [best]
+        self.bits = differences
+        return ["reference"]
 
     def _smallest(self, lattice: _native.Header, *names: str) -> str:
         """The predictor whose frame is the smallest; where several leave next to nothing, samples do not tell."""
@@ -461,7 +471,7 @@ class FrameMaker:
         interpolable = self._interpolable(lattice) and (
             best != "none" or sampler.neighbours_alike(RELATED_VALUES, RELATED_AXIS)
         )
-        if bits[best] < NEXT_TO_NOTHING and not (best == "none" and self._mostly_one_value()):
+        if bits[best] < NEXT_TO_NOTHING and not (best == "none" and self._mostly_one_point(lattice)):
             others = ("lorenzo", "interpolation") if interpolable else ("lorenzo",)
             return self._smallest(lattice, best, *others), bits[best]
         if not interpolable:
@@ -472,11 +482,13 @@ class FrameMaker:
             self.options = _native.options(self.choices.coder, backward=True)
         return ("interpolation", bits[best] * cost / other) if cost < other else (best, bits[best])
 
-    def _mostly_one_value(self) -> bool:
-        """Whether values far from each other are nearly all the same, as zeros are; runs and steps are not."""
-        with np.errstate(invalid="ignore"):
+    def _mostly_one_point(self, lattice: _native.Header) -> bool:
+        """Whether values far from each other are nearly all the same lattice point, as zeros are; runs and steps are
+        not."""
+        within = 0.0 if lattice.c.kind == _native.GEOMETRIC else lattice.c.step / 2
+        with np.errstate(invalid="ignore", over="ignore"):
             few = np.sort(self.values.reshape(-1)[:: max(1, self.values.size // FEW)])
-            return bool(np.count_nonzero(few == few[few.size // 2]) > MOSTLY * few.size)
+            return bool(np.count_nonzero(np.abs(few - few[few.size // 2]) <= within) > MOSTLY * few.size)
 
     def _ways(self, other: str) -> list[tuple[str, bool]]:
         """Predictors to be tried on a sample, and whether the axes come in backward order: interpolation, the other
@@ -708,7 +720,7 @@ def encoded(
     header: _native.Header, parts: list[Part], blocks: list[tuple[int, int, int]], room: Room | None
 ) -> Encoded:
     """What came of a header: its frame's parts, which are in the room if there is one, and its blocks."""
-    same_tiles = not header.c.predictor and not header.c.mixed
+    same_tiles = not header.c.predictor and not header.c.mixed and header.c.tile[0] <= _native.DEFAULT_TILE
     size = room.size if room else total(parts)
     return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
 
