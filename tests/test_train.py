@@ -24,7 +24,7 @@ from szdnn.tune.learned import size_slope  # noqa: E402
 from szdnn.tune.prior import Prior  # noqa: E402
 from szdnn.tune.rates import RateCurve  # noqa: E402
 from szdnn.tune.size_model import EFFORT, SizeModel, frames_of  # noqa: E402
-from szdnn.tune.statistics import fold_statistics  # noqa: E402
+from szdnn.tune.statistics import batch_norms, folded  # noqa: E402
 from szdnn.tune.train import Recipe, Training  # noqa: E402
 
 
@@ -145,11 +145,42 @@ def test_folded_statistics_leave_the_function_as_it_was():
     net.eval()
     x = torch.randn(4, 3, 8, 8)
     before = net(x)
-    assert fold_statistics(net) == ["1", "4"]
+    assert list(batch_norms(net)) == ["1", "4"]
+    with torch.no_grad():
+        for norm in batch_norms(net).values():
+            weight, bias = folded(norm)
+            norm.weight.copy_(weight)
+            norm.bias.copy_(bias)
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1)
     assert torch.allclose(net(x), before, atol=1e-4)
-    for norm in (net[1], net[4]):
-        assert (norm.running_mean == 0).all()
-        assert (norm.running_var == 1).all()
+
+
+def test_networks_with_batch_norm_train_with_it_and_are_archived_without_statistics(digits, batches):
+    """The archive's network, in evaluation mode, is about the one that was trained."""
+    task, _ = digits
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2, bias=False),
+        nn.BatchNorm2d(24), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 9, 10),
+    )  # fmt: skip
+    original = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    training = Training(net, Recipe(epochs=15, every=2, rate=5e-3))
+    passes = list(training.run(batches, task.loss, training.raw / 16))
+    assert passes[-1].bytes <= 1.05 * training.raw / 16
+    back = szdnn.loads(szdnn.dumps(training.state(), training.plan(), effort=EFFORT))
+    assert list(back) == list(original)
+    assert all((back[f"{layer}.running_mean"] == 0).all() for layer in "14")
+    assert all((back[f"{layer}.running_var"] == 1).all() for layer in "14")
+    assert back["1.num_batches_tracked"] == original["1.num_batches_tracked"]
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in back.items()})
+    net.eval()
+    training.model.eval()
+    inputs, targets = next(task.batches("report", 500))
+    with torch.no_grad():
+        outputs, trained = net(inputs), training.model(inputs)
+    assert (outputs.argmax(-1) == targets).float().mean() > 0.9
+    assert (outputs.argmax(-1) == trained.argmax(-1)).float().mean() > 0.97
 
 
 def test_training_reaches_its_bytes_and_the_archive_is_what_was_scored(digits, batches, tmp_path):

@@ -44,10 +44,15 @@ class LatticeStep(nn.Module):
         return 2 * float32_below(eps)
 
 
+def on_lattice(values: Tensor, step: float) -> Tensor:
+    """The nearest lattice points of float32 values."""
+    return (values / step).round_().mul_(step)
+
+
 class _Round(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, log_eps: Tensor, step: float) -> Tensor:
-        rounded = (values / step).round_().mul_(step)
+        rounded = on_lattice(values, step)
         ctx.save_for_backward(values, rounded)
         return rounded
 

@@ -5,32 +5,52 @@ Then the statistics are 0 and 1 in every network and cost an archive nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """The batch-norm layers that have statistics, by name."""
-    kind = nn.modules.batchnorm._BatchNorm
-    return {n: m for n, m in model.named_modules() if isinstance(m, kind) and m.running_mean is not None}
+def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
+    """The batch-norm layers that have statistics, and a weight and bias in float32, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BatchNorm)
+        and module.running_mean is not None
+        and module.weight is not None
+        and module.weight.dtype == torch.float32
+    }
 
 
 @torch.no_grad()
-def fold_statistics(model: nn.Module) -> list[str]:
-    """Set the mean to 0 and the variance to 1 in place, and weight and bias so that in evaluation mode the network
-    computes the same, to rounding.
+def folded(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """The weight and bias with which the layer, in evaluation mode and with a mean of 0 and a variance of 1, computes
+    what it does with its own, to rounding."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = norm.bias.double() - scale * norm.running_mean.double()
+    return (scale * (1 + norm.eps) ** 0.5).float(), bias.float()
 
-    Returns the names of the layers that this was done to: those with weight and bias of their own.
-    """
-    folded = []
-    for name, norm in batch_norms(model).items():
-        mean, variance = norm.running_mean, norm.running_var
-        if norm.weight is None or norm.bias is None or mean is None or variance is None:
-            continue
-        ratio = ((1 + norm.eps) / (variance.double() + norm.eps)).sqrt()
-        norm.bias.copy_(norm.bias.double() - norm.weight * mean.double() * ratio / (1 + norm.eps) ** 0.5)
-        norm.weight.copy_(norm.weight.double() * ratio)
-        mean.zero_()
-        variance.fill_(1)
-        folded.append(name)
-    return folded
+
+@torch.no_grad()
+def measure_statistics(
+    model: nn.Module, norms: Mapping[str, BatchNorm], batches: Iterable[Any], forward: Callable[[Any], Any]
+) -> None:
+    """Set the layers' statistics to the means over batches that go `forward` through the model, which is otherwise in
+    evaluation mode; then all is in training mode."""
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    model.eval()
+    for norm in norms.values():
+        norm.train()
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    for inputs in batches:
+        forward(inputs)
+    for name, norm in norms.items():
+        norm.momentum = momenta[name]
+    model.train()

@@ -5,6 +5,10 @@ derivative of price x archive bytes (`size_model`). That derivative draws a weig
 pruning falls out of it: what the task does not hold goes to zero. The price is not given but found: it rises while the
 archive is larger than a path from its first size to the budget, and falls while it is smaller.
 
+Batch-norm layers normalise by the statistics of each batch, as networks are trained: without that, what rounding does
+to one layer's scale is what the next one has to learn. The archive holds them folded into weight and bias
+(`statistics`), on a fine lattice of their own.
+
 The trained weights are lattice points exactly, so an archive of them has no error at all, and its bounds refer to them,
 not to the original's. The archive's plan says so (`Plan.provenance`).
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,18 +34,23 @@ from ..plan import Plan, Rule
 from ..source import Array
 from .budget import MaxDrop
 from .candidate import Candidate
-from .layer import CompressionLayer, LatticeStep
+from .layer import CompressionLayer, LatticeStep, on_lattice
 from .problem import Problem
 from .size_model import EFFORT, SizeModel, frames_of
-from .statistics import batch_norms, fold_statistics
+from .statistics import batch_norms, folded, measure_statistics
 
 Loss = Callable[[Any, Any], Tensor]
 Batches = Any
 """Batches (input, target) that can be gone through again and again, with a length."""
 
 
+STATISTICS_BATCHES = 24
+"""From how many of the last batches the running means' batch-norm statistics come."""
 MEANS_SMALLER = 1.15
 """By how much at most the archive of running means is taken to be smaller than that of the last step's weights."""
+
+
+WHICH = ("weight", "bias")
 
 
 @dataclass(frozen=True)
@@ -137,31 +147,40 @@ class RunningMeans:
 class Training:
     """A private copy of a network while it is trained for size.
 
-    model: stays as it is. Batch-norm statistics are folded (`statistics`) and stay folded.
+    model: stays as it is.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.recipe = recipe
         self.model = copy.deepcopy(model).train()
-        fold_statistics(self.model)
-        for norm in batch_norms(self.model).values():
-            norm.eval()
+        self.norms = batch_norms(self.model)
+        self._kept = {n: v.clone() for n, v in self.model.state_dict().items() if n.endswith("num_batches_tracked")}
+        self._recent: deque[Any] = deque(maxlen=STATISTICS_BATCHES if self.norms else 0)
         if recipe.low_precision:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weights: dict[str, nn.Parameter] = {}
         self.lattices: dict[str, LatticeStep] = {}
         self._attach()
-        self.size = SizeModel(frames_of(self.weights, self.lattices))
+        sized = {name: weight for name, weight in self.weights.items() if self.lattices[name] is not self._fixed}
+        self.size = SizeModel(frames_of(sized, self.lattices))
         self.raw = sum(array.nbytes for array in self.state().values())
 
     def _attach(self) -> None:
-        """Give every float32 parameter a compression layer: a lattice of its own, vectors one together."""
+        """Give every float32 parameter a compression layer: a lattice of its own, vectors one together; with batch
+        norms, whose folded vectors nothing rounds while they are trained, that one is fixed."""
         named = {n: p for n, p in self.model.named_parameters() if p.dtype == torch.float32 and p.numel()}
         if not named:
             raise ArgumentError("the network has no float32 parameters to train")
-        vectors = [p.detach().reshape(-1) for p in named.values() if p.ndim < 2]
+        in_norms = {
+            f"{n}.{which}": v for n, norm in self.norms.items() for which, v in zip(WHICH, folded(norm), strict=True)
+        }
+        vectors = [in_norms.get(n, p.detach()).reshape(-1) for n, p in named.items() if p.ndim < 2]
         shared = LatticeStep(_eps(torch.cat(vectors), self.recipe.coarse / 8)) if vectors else None
+        self._fixed = shared if in_norms else None
+        self.lattices = {name: shared for name in in_norms if shared}
         for name, parameter in named.items():
+            if name in in_norms:
+                continue
             module_name, _, attribute = name.rpartition(".")
             module = self.model.get_submodule(module_name)
             alone = parameter.ndim >= 2 or shared is None
@@ -183,7 +202,13 @@ class Training:
             elif inner == "original":
                 module = self.model.get_submodule(plain.rstrip("."))
                 state[plain + attribute] = np.array(getattr(module, attribute).numpy(), order="C")
-        return state
+        for name, norm in self.norms.items():
+            assert self._fixed is not None
+            for which, vector in zip(WHICH, folded(norm), strict=True):
+                state[f"{name}.{which}"] = on_lattice(vector, self._fixed.step).numpy()
+            state[f"{name}.running_mean"] = np.zeros_like(state[f"{name}.running_mean"])
+            state[f"{name}.running_var"] = np.ones_like(state[f"{name}.running_var"])
+        return state | {name: value.numpy() for name, value in self._kept.items()}
 
     def plan(self) -> Plan:
         """The bounds of the lattices; all else is lossless."""
@@ -207,7 +232,8 @@ class Training:
         price = Price(
             self.size.calibrate(self.state(), self.plan()), target, self.raw, recipe.hold, steps // recipe.every
         )
-        weights, learned = list(self.weights.values()), list(dict.fromkeys(x.log_eps for x in self.lattices.values()))
+        weights = [*self.weights.values(), *(p for norm in self.norms.values() for p in norm.parameters())]
+        learned = list(dict.fromkeys(x.log_eps for x in self.lattices.values() if x is not self._fixed))
         optimizer = torch.optim.Adam(
             [{"params": weights, "lr": recipe.rate}, {"params": learned, "lr": recipe.step_rate}], fused=True
         )
@@ -235,6 +261,7 @@ class Training:
                     estimate = self.size.bytes
                     real = self.size.calibrate(self.state(), self.plan())
                     means.swap()
+                    self._measure_statistics()
                     made = len(api.dumps(self.state(), self.plan(), effort=EFFORT, verify=False))
                     off = estimate / real
                     if step >= (1 - recipe.hold) * steps:
@@ -248,11 +275,20 @@ class Training:
                     return
 
     def _task_loss(self, inputs: Any, targets: Any, loss: Loss) -> Tensor:
+        self._recent.append(inputs)
+        outputs = self._outputs(inputs)
+        return loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets)
+
+    def _outputs(self, inputs: Any) -> Any:
         if self.recipe.low_precision and isinstance(inputs, Tensor) and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.low_precision):
-            outputs = self.model(inputs)
-        return loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets)
+            return self.model(inputs)
+
+    def _measure_statistics(self) -> None:
+        """Batch-norm statistics of the weights that are in place now."""
+        if self._recent:
+            measure_statistics(self.model, self.norms, self._recent, self._outputs)
 
 
 def _eps(values: Tensor, coarse: float) -> float:
