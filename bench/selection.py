@@ -19,8 +19,7 @@ import szdnn
 from bench import machine, models, options, records
 from bench.exact import relative_eps
 from bench.fields import FIELDS
-from szdnn import _native
-from szdnn.encoder import FrameMaker
+from szdnn import _native, choose, encoder
 
 Arrays = dict[str, NDArray[Any]]
 MOST_PERCENT, MOST_SHARE = 3.0, 0.1
@@ -124,20 +123,20 @@ def measure(data: str, arrays: Arrays, rel: float, reps: int) -> Row:
 def timed_choice() -> Iterator[list[float]]:
     """The CPU seconds of each choice of predictor while it lasts."""
     seconds: list[float] = []
-    plain = FrameMaker._cheapest
+    plain = choose.cheapest
 
-    def timed(self: FrameMaker, *args: Any) -> list[str]:
+    def timed(*args: Any) -> list[str]:
         start = time.process_time()
         try:
-            return plain(self, *args)
+            return plain(*args)
         finally:
             seconds.append(time.process_time() - start)
 
-    FrameMaker._cheapest = timed  # type: ignore[method-assign,assignment]
+    vars(encoder)["cheapest"] = timed
     try:
         yield seconds
     finally:
-        FrameMaker._cheapest = plain  # type: ignore[method-assign]
+        vars(encoder)["cheapest"] = plain
 
 
 def choice_share(arrays: Arrays, rel: float) -> float:

@@ -15,8 +15,9 @@ from .arrays import FLOAT_CODES, as_array, dtype_code
 from .bounds import FINENESSES, PSNR, RMSE, Abs, Bits, Bound, Lossless, Rel
 from .buffers import Bytes, joined
 from .decoder import Frame, decode, read_part, usable_output
-from .encoder import Choices, FrameMaker, Part, fill
+from .encoder import Choices, FrameMaker
 from .errors import ArgumentError, BoundError, CorruptFrame
+from .frame_parts import Part, fill
 from .reference import Reference, as_reference
 from .resolve import FLAG_RANGE, FLAG_ROBUST, FLAG_WIDE, KINDS, check_dtype, power_of_two_near, resolve
 from .search import search

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import COMPLEX_CODES, DTYPES
 from .buffers import Bytes
-from .encoder import drain, run_threads, thread_count
 from .errors import ArgumentError, CorruptFrame, LimitError
 from .reference import Reference, Values, checked
+from .threads import drain, run_threads, thread_count
 
 MOST_LEVEL = 31
 POSITIONS = 1 << 18

@@ -11,8 +11,9 @@ from . import _native
 from .bounds import PSNR, RMSE, Bits, Bound
 from .buffers import joined
 from .decoder import Frame, decode
-from .encoder import FrameMaker, Part, total
+from .encoder import FrameMaker
 from .errors import BoundError
+from .frame_parts import Part, total
 from .reference import as_reference
 from .resolve import EPS_MAX, EPS_MIN, Target, float_below, power_of_two_near
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from .encoder import run_threads, thread_count
+from .threads import run_threads, thread_count
 
 PART = 1 << 20
 """Values that are worth a thread of their own."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import szdnn
 from szdnn import _native
-from szdnn.encoder import Choices, FrameMaker, set_predictor, set_tiles
+from szdnn.encoder import Choices, FrameMaker
+from szdnn.new_header import set_predictor, set_tiles
 from szdnn.resolve import resolve
 from szdnn.stats import stats_of
 
@@ -87,8 +88,8 @@ def test_a_frame_that_is_too_short_is_refused(predictor):
     values = shortest(predictor)
     stats = stats_of(2, values, 1)
     maker = FrameMaker(values, 2, stats, Choices(9, "auto", "auto", 1))
-    lattice = maker._lattice(resolve(szdnn.Abs(0.25), 2, values, stats))
-    frame = b"".join(bytes(part) for part in maker._encode(maker._final(lattice, predictor)).parts)
+    lattice = maker.lattice(resolve(szdnn.Abs(0.25), 2, values, stats))
+    frame = b"".join(bytes(part) for part in maker.encode(maker.final(lattice, predictor)).parts)
     assert 40 < len(frame) < 104
     for read in (szdnn.decompress, szdnn.info):
         with pytest.raises(szdnn.CorruptFrame, match="too short for the memory"):

@@ -1,0 +1,126 @@
+"""Headers of frames to be: dtype, shape, bound, tiles and predictor."""
+
+from __future__ import annotations
+
+import functools
+import math
+from decimal import Decimal
+
+from . import _native
+from .arrays import COMPLEX_CODES
+from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
+from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target
+
+# Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
+# stays in cache.
+PREDICTED_TILE = 1 << 17
+INTERPOLATED_TILE = 1 << 20
+INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
+REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
+REGRESSION_FRACTION_BITS = 4
+
+
+@functools.lru_cache(256)
+def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as 1 to 4 axes for prediction: axes of extent 1 dropped, leading ones folded together."""
+    dims = [extent for extent in shape if extent != 1]
+    while len(dims) > 4:
+        dims[:2] = [dims[0] * dims[1]]
+    return tuple(dims) or (1,)
+
+
+@functools.lru_cache(256)
+def tile_for(dims: tuple[int, ...], volume: int, multiple: int = 1) -> tuple[int, ...]:
+    """A tile of at most `volume` values, as near to a cube as the dims allow; along axes that are cut, its edges are
+    multiples of `multiple` where that is less than they could be, and its tiles about equal."""
+    tile = [1] * len(dims)
+    rest = volume
+    for done, axis in enumerate(sorted(range(len(dims)), key=lambda a: dims[a])):
+        left = len(dims) - done
+        edge = round(rest ** (1 / left))
+        while edge**left > rest:
+            edge -= 1
+        tile[axis] = max(1, min(dims[axis], edge))
+        if multiple <= tile[axis] < dims[axis]:
+            equal = -(-dims[axis] // -(-dims[axis] // tile[axis]))
+            tile[axis] = min(-(-equal // multiple) * multiple, tile[axis] // multiple * multiple)
+        rest //= tile[axis]
+    return tuple(tile)
+
+
+def _bound_value(target: Target) -> float:
+    bound = target.bound
+    match bound:
+        case Abs():
+            return max(bound.eps, default=1.0) if isinstance(bound.eps, tuple) else bound.eps
+        case Rel() | PointwiseRel():
+            return bound.r
+        case Std():
+            return bound.c
+        case PSNR():
+            return bound.db
+        case RMSE():
+            return bound.v
+        case Bits():
+            return bound.b
+    return 0.0
+
+
+@functools.lru_cache(256)
+def decimal_parts(value: float) -> tuple[int, int]:
+    """(digits, exponent) of the shortest decimal that is this double."""
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    number = int("".join(map(str, digits)))
+    return -number if sign else number, int(exponent)
+
+
+def shorten_bound(header: _native.Header) -> None:
+    """A lossless frame keeps its bound to six digits, rounded down, and no range: it shall not grow by more
+    than 8 bytes."""
+    c = header.c
+    while abs(c.bound_digits) >= 10**6:
+        c.bound_digits, c.bound_exponent = c.bound_digits // 10, c.bound_exponent + 1
+    c.bound_flags &= ~(FLAG_RANGE | FLAG_ROBUST)
+
+
+def new_header(code: int, shape: tuple[int, ...], target: Target) -> _native.Header:
+    """A header with dtype, shape and bound; kind lossless, default tiles."""
+    header = _native.Header()
+    c = header.c
+    c.dtype, c.rank = code, len(shape)
+    for axis, extent in enumerate(shape):
+        c.shape[axis] = extent
+    if not isinstance(target.bound, Lossless):
+        c.bound_kind, c.bound_flags = KINDS[type(target.bound)], target.flags
+        c.bound_digits, c.bound_exponent = decimal_parts(_bound_value(target))
+        if target.flags & FLAG_RANGE and target.span:
+            c.bound_lo, c.bound_hi = target.span
+    return header
+
+
+def set_tiles(header: _native.Header, dims: tuple[int, ...], tile: tuple[int, ...]) -> None:
+    """Tiles other than the default."""
+    c = header.c
+    c.tile_rank = len(dims)
+    for axis, (extent, edge) in enumerate(zip(dims, tile, strict=True)):
+        c.dims[axis], c.tile[axis] = extent, edge
+
+
+def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str) -> None:
+    """A predictor with the tiles that suit it."""
+    if predictor == "none":
+        return
+    c = header.c
+    c.predictor = _native.PREDICTORS[predictor]
+    if predictor == "repeat":
+        elements = math.prod(shape) * (2 if c.dtype in COMPLEX_CODES else 1)
+        set_tiles(header, (elements,), (min(elements, _native.REPEAT_TILE),))
+        return
+    dims = folded_dims(shape)
+    volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
+    multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
+    set_tiles(header, dims, tile_for(dims, volume, multiple))
+    if predictor == "interpolation":
+        c.wide_bits = 0  # residuals are small where lattice integers are not
+    if predictor == "regression":
+        c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
