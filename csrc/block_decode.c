@@ -26,11 +26,12 @@ static size_t coding_scratch(const szd_header *h, size_t n)
     return symbols > mixed ? symbols : mixed;
 }
 
-/* A predicted tile's integers may have the place of what sorted its symbols, which lie after flags in their scratch;
- * the mixing coder needs its own to the end. */
+/* A predicted tile's integers may have the place of what sorted its symbols, which lie first in their scratch, as do
+ * the lists of two sparse streams; the mixing coder needs its own to the end. */
 static size_t bytes_before_q(const szd_header *h, size_t n)
 {
-    return h->mixed ? coding_scratch(h, n) : symbols_flags_scratch(n) + n + 64;
+    size_t lists = 2 * symbols_unsorted_scratch(n);
+    return h->mixed ? coding_scratch(h, n) : n > lists ? n : lists;
 }
 
 size_t szd_decode_scratch(const szd_header *h)

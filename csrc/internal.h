@@ -158,9 +158,9 @@ void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256]
 /* A table, then a payload of one lane, which is all that is left of the reader. */
 int symbols_begin_short(symbol_decoder *d, reader *r);
 int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
-/* As it, without classes; with scratch of its own, which lies before others'. */
-size_t symbols_flags_scratch(size_t n);
-int symbols_begin_flags(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
+/* As it, without classes: two such streams have room in the scratch of one with them. */
+size_t symbols_unsorted_scratch(size_t n);
+int symbols_begin_unsorted(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch);
 bool symbols_decode(symbol_decoder *d, uint8_t *out, size_t n, uint32_t isa);
 const uint8_t *symbols_next(symbol_decoder *d, uint8_t *buffer, size_t n, uint32_t isa);
 bool symbols_finished(symbol_decoder *d);

@@ -4,11 +4,10 @@
 size_t symbols_decode_scratch(size_t n)
 {
     size_t most = n < MOST_COMPOSITE ? n : MOST_COMPOSITE, lines = most / LEAST_WIDTH + MOST_WIDTH + 1;
-    return symbols_flags_scratch(n) + 2 * most + CLASS_GAPS + 2 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) +
-           6 * 64;
+    return 2 * most + CLASS_GAPS + 2 * lines + LEVELS_ROOM + classes_scratch(MOST_WIDTH) + 6 * 64;
 }
 
-size_t symbols_flags_scratch(size_t n) { return sparse_decode_scratch(n < MOST_COMPOSITE ? n : MOST_COMPOSITE); }
+size_t symbols_unsorted_scratch(size_t n) { return sparse_decode_scratch(n < MOST_COMPOSITE ? n : MOST_COMPOSITE); }
 
 static const uint8_t *read_payload(reader *r)
 {
@@ -248,7 +247,7 @@ int symbols_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t 
     return status;
 }
 
-int symbols_begin_flags(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+int symbols_begin_unsorted(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     bool sorted = n && r->at < r->end && *r->at == STREAM_CLASSES;
     return sorted ? SZD_BLOCK_CODES : symbols_begin(d, r, n, isa, scratch);

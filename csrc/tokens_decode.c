@@ -28,6 +28,13 @@ static int begin_escapes(token_decoder *d, reader *r, size_t n)
     return d->escapes_left >= 1 && d->escapes_left <= n && d->escape_order <= 40 ? SZD_OK : SZD_BLOCK_ESCAPES;
 }
 
+/* Of others than a dominant value there are no rows. */
+static int begin_symbols(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
+{
+    return d->dominant ? symbols_begin_unsorted(&d->symbols, r, n, isa, scratch)
+                       : symbols_begin(&d->symbols, r, n, isa, scratch);
+}
+
 static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
 {
     d->k = read_u8(r);
@@ -43,7 +50,7 @@ static int begin_direct(token_decoder *d, reader *r, size_t n, uint32_t isa, uin
     int status = d->escapes ? begin_escapes(d, r, n) : SZD_OK;
     if (status == SZD_OK)
         status = numbers_begin(&d->low, r, n, d->k);
-    return status ? status : symbols_begin(&d->symbols, r, n, isa, scratch);
+    return status ? status : begin_symbols(d, r, n, isa, scratch);
 }
 
 int tokens_begin_short(token_decoder *d, reader *r, size_t n, unsigned k, bool has_base)
@@ -84,7 +91,7 @@ static int begin_palette(token_decoder *d, reader *r, size_t n, uint32_t isa, ui
         if (!list_finished(&b))
             return SZD_BLOCK_NUMBERS;
     }
-    return symbols_begin(&d->symbols, r, n, isa, scratch);
+    return begin_symbols(d, r, n, isa, scratch);
 }
 
 static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *scratch)
@@ -96,7 +103,7 @@ static int begin_dominant(token_decoder *d, reader *r, size_t n, uint32_t isa, u
         return SZD_BLOCK_NUMBERS;
     d->dominant_value = (int32_t)unzigzag(value);
     d->others = (size_t)others;
-    return symbols_begin_flags(&d->flags, r, n, isa, scratch);
+    return symbols_begin_unsorted(&d->flags, r, n, isa, scratch);
 }
 
 int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_t isa, uint8_t *scratch)
@@ -110,7 +117,7 @@ int tokens_begin(token_decoder *d, reader *r, size_t n, token_rows rows, uint32_
         int status = begin_dominant(d, r, n, isa, scratch);
         if (status || d->others == 0)
             return status;
-        scratch = scratch ? scratch + symbols_flags_scratch(n) : NULL;
+        scratch = scratch ? scratch + symbols_unsorted_scratch(n) : NULL;
         n = d->others;
         d->form = read_u8(r);
     }

@@ -652,7 +652,8 @@ def decode_block(
         elements = read_repeated_planes(header.dtype, reader, len(places), header.lag)
     elif mode == 1:
         differenced = header.kind == LOSSLESS and header.predictor == LORENZO
-        elements = decode_planes(header.dtype, reader, len(places), differenced, header.predictor != REPEAT)
+        composite = PLAIN if header.predictor == REPEAT else ANY
+        elements = decode_planes(header.dtype, reader, len(places), differenced, composite)
     elif mode == 2:
         elements = [reader.uint(header.dtype.size)] * len(places)
     elif mode == 3:
@@ -668,7 +669,13 @@ def decode_block(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_symbols(reader: Reader, n: int, may_have_classes: bool = False) -> list[int]:
+CLASSES, SPARSE = 4, 6  # §4, the coders with other streams inside
+Composite = tuple[int, ...]  # which of these may be used
+PLAIN: Composite = ()
+ANY: Composite = (CLASSES, SPARSE)
+
+
+def decode_symbols(reader: Reader, n: int, composite: Composite = PLAIN) -> list[int]:
     """§4: n symbols of 8 bits."""
     if n == 0:
         return []
@@ -683,8 +690,11 @@ def decode_symbols(reader: Reader, n: int, may_have_classes: bool = False) -> li
     if coder == 3:
         frequencies = read_table(reader, lambda bits: read_frequencies(bits, 128).frequencies)
         return decode_plain_rans(reader, frequencies, n)
-    require(may_have_classes and n <= 1 << 18, "coder 4 is not for this stream")
-    require(coder == 4, "unknown coder")
+    require(coder in composite, "a coder that is unknown or not for this stream")
+    require(n <= 1 << 20, "too many symbols for this coder")
+    if coder == SPARSE:
+        return decode_sparse(reader, n)
+    require(n <= 1 << 18 or reader.left() >= 256, "too few bytes for as many symbols")
     return decode_classes(reader, n)
 
 
@@ -1016,13 +1026,34 @@ def arrange(
     return [next(following[r + c]) for r in rows for c in columns]
 
 
+def decode_sparse(reader: Reader, n: int) -> list[int]:
+    """§4, coder 6: the commonest symbol but for the others, which come after gaps."""
+    commonest, shift, count = reader.u8(), reader.u8(), reader.varint()
+    require(shift <= 12, "the gaps have too many raw bits")
+    require(count <= n // 4, "there are too many gaps")
+    gaps = [0]  # each as its symbols say, the last one not ended yet
+    for symbol in decode_symbols(reader, count):
+        gaps[-1] += symbol
+        if symbol != 255:
+            gaps.append(0)
+    require(gaps.pop() == 0, "the last gap does not end")
+    low = Bits(reader.take(ceil_div(len(gaps) * shift, 8)))
+    places = [(gap << shift) + low.take(shift) for gap in gaps]
+    low.close()
+    require(sum(places) + len(places) <= n, "the gaps do not fit")
+    symbols = []
+    for gap, other in zip(places, decode_symbols(reader, len(places)), strict=True):
+        symbols += [commonest] * gap + [other]
+    return symbols + [commonest] * (n - len(symbols))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # §5 Planes
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def decode_planes(
-    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, may_have_classes: bool = True
+    dtype: ElementType, reader: Reader, m: int, differenced: bool = False, composite: Composite = ANY
 ) -> list[int]:
     """§5: m elements as unsigned numbers."""
     form = reader.u8()
@@ -1032,7 +1063,7 @@ def decode_planes(
         return decode_bytes(dtype, reader, m, differenced)
     if form == 2:
         require(dtype.is_float, "a split form of integers")
-        return decode_split(dtype.size, reader, m, may_have_classes)
+        return decode_split(dtype.size, reader, m, composite)
     require(form == 3, "unknown form of planes")
     entries = [reader.uint(dtype.size) for _ in range(reader.u8() + 1)]
     symbols = decode_symbols(reader, m)
@@ -1053,7 +1084,7 @@ def decode_bytes(dtype: ElementType, reader: Reader, m: int, differenced: bool) 
 SEGMENT = 512  # §5.2
 
 
-def decode_split(size: int, reader: Reader, m: int, may_have_classes: bool) -> list[int]:
+def decode_split(size: int, reader: Reader, m: int, composite: Composite) -> list[int]:
     """§5.2: symbols for the top bits of the magnitudes, the other bits raw."""
     flags = reader.u8()
     sparse, signs, k = bool(flags & 1), flags >> 1 & 1, flags >> 2
@@ -1069,7 +1100,7 @@ def decode_split(size: int, reader: Reader, m: int, may_have_classes: bool) -> l
     escapes = read_split_escapes(reader, m, top)
     last = decode_symbols(reader, m) if k else [0] * m
     require(max(last) < 1 << k, "a symbol for the last bits is too large")
-    symbols = decode_symbols(reader, m, may_have_classes)
+    symbols = decode_symbols(reader, m, composite)
     require(all(symbols[position] == sparse for position in escapes), "an escape has another symbol")
     elements = []
     for start in range(0, m, SEGMENT):
@@ -1187,7 +1218,7 @@ def read_outliers(dtype: ElementType, reader: Reader, n: int) -> dict[int, int]:
     if m == 0:
         return {}
     positions = read_positions(reader, m, n)
-    return dict(zip(positions, decode_planes(dtype, reader, m, may_have_classes=False), strict=True))
+    return dict(zip(positions, decode_planes(dtype, reader, m, composite=PLAIN), strict=True))
 
 
 def read_repeated(reader: Reader, n: int, lag: int) -> list[int]:
@@ -1196,7 +1227,7 @@ def read_repeated(reader: Reader, n: int, lag: int) -> list[int]:
     for count in (min(lag, n), n - min(lag, n)):
         if count:
             form = reader.u8()
-            part = read_dominant(reader, count, False) if form == 1 else read_simple(form, reader, count, False)
+            part = read_dominant(reader, count, PLAIN) if form == 1 else read_simple(form, reader, count, PLAIN)
             for r in part:
                 q.append(wrap32(r + q[-lag]) if len(q) >= lag else r)
     return q
@@ -1204,7 +1235,7 @@ def read_repeated(reader: Reader, n: int, lag: int) -> list[int]:
 
 def read_repeated_planes(dtype: ElementType, reader: Reader, n: int, lag: int) -> list[int]:
     """§12, kind 0: the elements, each predicted by the one `lag` before it."""
-    elements = decode_planes(dtype, reader, min(lag, n), may_have_classes=False)
+    elements = decode_planes(dtype, reader, min(lag, n), composite=PLAIN)
     if n > lag:
         for difference in decode_planes(integer_of(dtype), reader, n - lag):
             elements += add_patterns(dtype, [difference], [elements[-lag]])
@@ -1226,12 +1257,12 @@ def read_residuals(header: Header, reader: Reader, n: int, extent: tuple[int, ..
     return decode_mixed(stream, n, width if width > 1 else 0, first % width if flat else 0)
 
 
-def read_simple(form: int, reader: Reader, n: int, may_have_classes: bool = True) -> list[int]:
+def read_simple(form: int, reader: Reader, n: int, composite: Composite = ANY) -> list[int]:
     """§6.4, forms 0 and 2."""
     if form == 0:
-        return read_direct(reader, n, may_have_classes)
+        return read_direct(reader, n, composite)
     require(form == 2, "unknown form of residuals")
-    return read_numbered(reader, n, may_have_classes)
+    return read_numbered(reader, n, composite)
 
 
 def read_short(mode: int, reader: Reader, n: int) -> list[int]:
@@ -1243,7 +1274,7 @@ def read_short(mode: int, reader: Reader, n: int) -> list[int]:
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
-def read_direct(reader: Reader, n: int, may_have_classes: bool) -> list[int]:
+def read_direct(reader: Reader, n: int, composite: Composite) -> list[int]:
     """§6.4, form 0."""
     k = reader.u8()
     require(k <= 24, "too many low bits of residuals")
@@ -1252,29 +1283,30 @@ def read_direct(reader: Reader, n: int, may_have_classes: bool) -> list[int]:
     require(flags <= 1, "unknown flags of residuals")
     escapes = read_escapes(reader, n) if flags & 1 else None
     low = read_packed(reader, n, k)
-    high = high_parts(decode_symbols(reader, n, may_have_classes), base, escapes)
+    high = high_parts(decode_symbols(reader, n, composite), base, escapes)
     return [wrap32((h << k) + bits) for h, bits in zip(high, low, strict=True)]
 
 
-def read_dominant(reader: Reader, n: int, may_have_classes: bool = True) -> list[int]:
+def read_dominant(reader: Reader, n: int, composite: Composite = ANY) -> list[int]:
     """§6.4, form 1: flags tell where the residual is another than the dominant one."""
     dominant = reader.svarint32()
     m = reader.varint()
     require(m <= n, "there are more others than positions")
-    flags = decode_symbols(reader, n)
+    unsorted = tuple(coder for coder in composite if coder != CLASSES)
+    flags = decode_symbols(reader, n, unsorted)
     require(flags.count(1) == m and flags.count(0) == n - m, "the flags do not match the number of others")
-    following = iter(read_simple(reader.u8(), reader, m, may_have_classes) if m else [])
+    following = iter(read_simple(reader.u8(), reader, m, unsorted) if m else [])
     return [next(following) if flag else dominant for flag in flags]
 
 
-def read_numbered(reader: Reader, n: int, may_have_classes: bool) -> list[int]:
+def read_numbered(reader: Reader, n: int, composite: Composite) -> list[int]:
     """§6.4, form 2: each residual is an entry of a palette."""
     more = reader.u8()
     first = reader.svarint32()
     steps = reader.coded_numbers(more) if more else []
     entries = list(itertools.accumulate((step + 1 for step in steps), initial=first))
     require(entries[-1] < 1 << 31, "an entry of the palette is beyond 32 bits")
-    symbols = decode_symbols(reader, n, may_have_classes)
+    symbols = decode_symbols(reader, n, composite)
     require(max(symbols, default=0) < len(entries), "a symbol is beyond the palette")
     return [entries[symbol] for symbol in symbols]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 CONSTANT, RAW, HUFFMAN, RANS, CLASSES = range(5)
+SPARSE = 6
 STATE_MIN = 1 << 16
 
 
@@ -199,3 +200,55 @@ class ClassStream:
         ends = list(struct.unpack(f"<{room // 2}H", carried))
         ends[0] += self.beyond
         return out + rans(runs, self.lanes_log2, ends, self.extra) + levels[room:]
+
+
+def constant(symbol: int) -> bytes:
+    return bytes([CONSTANT, symbol])
+
+
+@dataclass
+class SparseStream:
+    """A stream of coder 6: `others` at `places`, all else `commonest`. What is None is worked out from the rest; a
+    forger sets it otherwise."""
+
+    commonest: int
+    places: Sequence[int]
+    others: Sequence[int]
+    shift: int = 0
+    gaps: Sequence[int] | None = None  # the gap symbols
+    count: int | None = None  # of gap symbols
+    gap_stream: bytes | None = None
+    low: bytes | None = None
+    other_stream: bytes | None = None
+
+    def symbols(self, n: int) -> list[int]:
+        """What the stream holds."""
+        made = [self.commonest] * n
+        for place, other in zip(self.places, self.others, strict=True):
+            made[place] = other
+        return made
+
+    def lengths(self) -> list[int]:
+        """How many commonest symbols there are before each other one."""
+        return [place - before - 1 for before, place in itertools.pairwise([-1, *self.places])]
+
+    def gap_symbols(self) -> list[int]:
+        made: list[int] = []
+        for length in self.lengths():
+            more, last = divmod(length >> self.shift, 255)
+            made += [255] * more + [last]
+        return made
+
+    def low_bits(self) -> bytes:
+        b = BitWriter()
+        for length in self.lengths():
+            b.put(length & ((1 << self.shift) - 1), self.shift)
+        return b.bytes()
+
+    def bytes(self) -> bytes:
+        gaps = self.gap_symbols() if self.gaps is None else self.gaps
+        listed = (raw(gaps) if gaps else b"") if self.gap_stream is None else self.gap_stream
+        low = self.low_bits() if self.low is None else self.low
+        others = (raw(self.others) if self.others else b"") if self.other_stream is None else self.other_stream
+        count = varint(len(gaps) if self.count is None else self.count)
+        return bytes([SPARSE, self.commonest, self.shift]) + count + listed + low + others

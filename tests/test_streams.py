@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream_writer import (
     BitWriter,
     ClassStream,
+    SparseStream,
     Table,
     explicit_table,
     interpolated_table,
@@ -281,6 +282,7 @@ def valid_classes(lanes_log2: int = 2) -> ClassStream:
 
 SHAPE = (16, 24)
 ROWS, COLUMNS = raw([0, 1, 2, 3] * 4), raw([0, 1, 2] * 8)
+SPARSE_ROWS = SparseStream(0, [1, 2, 3], [1, 2, 3]).bytes()
 
 
 @pytest.mark.parametrize("lanes_log2", range(7))
@@ -315,7 +317,8 @@ FORGED: dict[str, dict[str, Any]] = {
     "other levels than announced": {"levels": raw([3, 1, 2, 3] + [0, 1, 2, 3] * 3) + COLUMNS},
     "constant levels": {"levels": bytes([0, 0]) + COLUMNS},
     "classes within the levels": {"levels": bytes([4]) + ROWS[1:] + COLUMNS},
-    "an unknown coder of the levels": {"levels": bytes([6]) + ROWS[1:] + COLUMNS},
+    "an unknown coder of the levels": {"levels": bytes([5]) + ROWS[1:] + COLUMNS},
+    "a sparse stream of levels": {"levels": SPARSE_ROWS + COLUMNS},
     "a state beyond 2^17": {"beyond": 1 << 16},
     "a state far beyond": {"beyond": 1 << 28},
     "words after the last": {"extra": b"\0\0"},
@@ -481,15 +484,23 @@ def test_other_forms_of_residuals(form):
     assert_damaged_residuals(bytes([form]) + direct(raw([1] * 8))[1:], (8,))
 
 
-def test_composite_streams_have_at_most_two_to_the_18_symbols():
-    for n in (1 << 18, (1 << 18) + 8):
-        rows, columns = [0, 1] + [0] * (n // 8 - 2), [0] * 8
-        tables = {0: Table(constant=5), 1: Table(constant=9)}
-        stream = ClassStream([9 if 8 <= i < 16 else 5 for i in range(n)], rows, columns, 2, 1, tables, 0)
-        if n == 1 << 18:
-            assert_holds(stream.bytes(), stream.symbols, (n,))
+def long_classes(rows: int) -> ClassStream:
+    """Rows of 2048 symbols, the second unlike the others; each adds a byte to the stream."""
+    tables = {0: Table(constant=5), 1: Table(constant=9)}
+    levels = [0, 1] + [0] * (rows - 2)
+    symbols = np.repeat(np.where(levels, 9, 5), 2048).tolist()
+    return ClassStream(symbols, levels, [0] * 2048, 2, 1, tables, 0)
+
+
+def test_long_streams_of_classes_have_at_least_256_bytes_and_at_most_two_to_the_20_symbols():
+    rows = 200 + 257 - len(long_classes(200).bytes())  # with 256 bytes after the coder
+    assert len(long_classes(rows).bytes()) == 257
+    for count, valid in ((128, True), (129, False), (rows - 1, False), (rows, True), (512, True), (513, False)):
+        stream, shape = long_classes(count), (2048 * count,)
+        if valid:
+            assert_holds(stream.bytes(), stream.symbols, shape)
         else:
-            assert_damaged(stream.bytes(), (n,))
+            assert_damaged(stream.bytes(), shape)
 
 
 def test_composite_streams_are_for_residuals_only():
