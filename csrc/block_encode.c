@@ -3,7 +3,7 @@
 #include "interp_encode.h"
 #include "internal.h"
 
-enum { CLEAR_SAVING = 64, SAMPLED_SHARE = 32, SAMPLED_RUN = 128, SAMPLED_RUNS = 8 };
+enum { CLEAR_SHARE = 4, CLEAR_SAVING = 64, SAMPLED_SHARE = 32, SAMPLED_RUN = 128, SAMPLED_RUNS = 8 };
 
 size_t szd_block_bound(const szd_header *h)
 {
@@ -373,19 +373,19 @@ static bool is_constant(const uint8_t *values, size_t n, unsigned bytes)
 }
 
 /* Whether a sample of the elements, in runs spread over the block, takes losslessly so much that all of them would take
- * clearly more than `size`. Only a guess: for blocks whose saving nobody builds upon. */
+ * clearly more than `size`. Only a guess: for blocks that a lossless frame does not have. */
 static bool clearly_smaller(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                             size_t size, uint8_t *scratch, writer w)
 {
     size_t n = (size_t)t->count, bytes = h->element_bytes, count = n / SAMPLED_SHARE / SAMPLED_RUN;
-    if (!predicts_tiles(h) || count < SAMPLED_RUNS)
+    if ((!predicts_tiles(h) && n <= SZD_DEFAULT_TILE) || count < SAMPLED_RUNS)
         return false;
     uint8_t *sample = take(&scratch, count * SAMPLED_RUN * bytes), *from = w.at;
     for (size_t i = 0; i < count; i++)
         memcpy(sample + i * SAMPLED_RUN * bytes, values + i * (n / count) * bytes, SAMPLED_RUN * bytes);
     planes_encode(sample, count * SAMPLED_RUN, 0, h->element_bytes, true, false, options->coder,
                   isa_resolve(options->isa), scratch, &w);
-    return !w.failed && (size_t)(w.at - from) * SAMPLED_SHARE > size + size / 4;
+    return !w.failed && (size_t)(w.at - from) * SAMPLED_SHARE > size + size / CLEAR_SHARE;
 }
 
 /* The lattice block if it is the smaller; the lossless one is tried unless it is proven not to be by far. Returns how
@@ -411,7 +411,7 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     }
     if (ok && clearly_smaller(h, options, t, values, lossy_size, scratch, (writer){lossy.at, w->end, false})) {
         w->at = lossy.at;
-        return 0;
+        return (int64_t)(lossy_size / CLEAR_SHARE);
     }
     writer lossless = {ok ? lossy.at : w->at, w->end, false};
     uint8_t *from = lossless.at;

@@ -214,25 +214,39 @@ int tokens_decode_values(token_decoder *d, const lattice *l, size_t n, uint8_t *
     return symbols ? decode_direct_part(d, symbols, n, l->isa, NULL, l, values) : SZD_BLOCK_CODES;
 }
 
+/* Where flags are 1; SIZE_MAX where one is neither 0 nor 1, or where they are more than `most`. */
+static size_t places_of(const uint8_t *flags, size_t n, size_t most, uint16_t *places)
+{
+    size_t m = 0, i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t eight = load_u64(flags + i);
+        if (eight & ~(uint64_t)0x0101010101010101)
+            return SIZE_MAX;
+        for (; eight; eight &= eight - 1)
+            places[m++] = (uint16_t)(i + (unsigned)__builtin_ctzll(eight) / 8);
+    }
+    for (; i < n; i++) {
+        if (flags[i] > 1)
+            return SIZE_MAX;
+        places[m] = (uint16_t)i;
+        m += flags[i];
+    }
+    return m <= most ? m : SIZE_MAX;
+}
+
 /* The others first, which then find their places. */
 static int decode_dominant_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 {
-    size_t m = 0, used = 0;
-    unsigned all = 0;
-    if (!symbols_decode(&d->flags, d->flag_buffer, n, isa))
-        return SZD_BLOCK_CODES;
-    for (size_t i = 0; i < n; i++) {
-        all |= d->flag_buffer[i];
-        m += d->flag_buffer[i];
-    }
-    if (all > 1 || m > d->others)
+    const uint8_t *flags = symbols_next(&d->flags, d->flag_buffer, n, isa);
+    size_t m = flags ? places_of(flags, n, d->others, d->places) : SIZE_MAX;
+    if (m == SIZE_MAX)
         return SZD_BLOCK_CODES;
     d->others -= m;
     int status = m ? decode_plain_part(d, d->other_values, m, isa) : SZD_OK;
-    for (size_t i = 0; i < n && status == SZD_OK; i++) {
-        out[i] = d->flag_buffer[i] ? d->other_values[used] : d->dominant_value;
-        used += d->flag_buffer[i];
-    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = d->dominant_value;
+    for (size_t j = 0; j < m; j++)
+        out[d->places[j]] = d->other_values[j];
     return status;
 }
 

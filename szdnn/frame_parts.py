@@ -16,6 +16,7 @@ from .buffers import Room
 from .reference import Values
 
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
+LONG_TILES_SAVE = 16  # by at most one part in so many, lossless blocks of default tiles are smaller than longer ones
 
 Part = bytes | NDArray[np.uint8]
 """A header or a block."""
@@ -76,9 +77,11 @@ def encoded(
     header: _native.Header, parts: list[Part], blocks: list[tuple[int, int, int]], room: Room | None
 ) -> Encoded:
     """What came of a header: its frame's parts, which are in the room if there is one, and its blocks."""
-    same_tiles = not header.c.predictor and not header.c.mixed and header.c.tile[0] <= _native.DEFAULT_TILE
-    size = room.size if room else total(parts)
-    return Encoded([] if room else parts, size, sum(block[2] for block in blocks), same_tiles)
+    same_tiles = not header.c.predictor and not header.c.mixed
+    size, saving = room.size if room else total(parts), sum(block[2] for block in blocks)
+    if header.c.tile[0] > _native.DEFAULT_TILE:
+        saving -= size // LONG_TILES_SAVE
+    return Encoded([] if room else parts, size, saving, same_tiles)
 
 
 @dataclass(frozen=True)
