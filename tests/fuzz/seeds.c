@@ -1,5 +1,7 @@
 /* Writes the targets' seed corpora: ./seeds FOLDER [NUMBER]. What the encoders make of values of all kinds, in the form
  * that each target reads. The same on every machine. */
+#include "fuzz.h"
+#include "symbols.h"
 #include "values.h"
 #include <sys/stat.h>
 
