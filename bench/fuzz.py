@@ -24,7 +24,7 @@ TARGETS = {
     "roundtrip": "any values, bound, dtype, predictor and coder: encode, decode, portable C against vectors",
     "huffman": "Huffman streams",
     "rans": "rANS streams",
-    "symbols": "symbol streams, row and column classes too",
+    "symbols": "symbol streams, row and column classes and sparse ones too",
     "tokens": "residuals: direct, dominant, palette, mixed",
     "planes": "lossless elements: raw, bytes, split, dictionary",
     "mix": "the mixing coder",

@@ -29,7 +29,7 @@ typedef struct split_sample {
     size_t lowest, highest;    /* of the bins that hold any */
     uint32_t first;            /* the number that bins[0] counts */
     uint32_t tails[1 << TAIL]; /* by the lowest bits */
-    uint32_t bins[FINE];       /* by the `finest` highest bits of the magnitude */
+    uint32_t bins[FINE + 1];   /* by the `finest` highest bits of the magnitude; the last one: others */
 } split_sample;
 
 unsigned most_top_bits(unsigned bytes) { return bytes == 2 ? 12 : MAX_TOP; }
@@ -158,6 +158,7 @@ static uint64_t place_symbols(const split_sample *s, const uint32_t *bins, unsig
     size_t start;
     uint64_t inside = best_window(bins, s->lowest >> coarser, s->highest >> coarser, span, &start),
              first = (s->first >> coarser) + start;
+    first = first < (uint64_t)1 << top ? first : ((uint64_t)1 << top) - 1; /* a sample of zeros only says nothing */
     *base = (uint32_t)(first ? first - 1 : 0);
     if ((s->drawn - s->zeros - inside) * ESCAPE_SHARE > s->drawn)
         return IMPOSSIBLE;

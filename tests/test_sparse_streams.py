@@ -14,7 +14,7 @@ import reference_decoder
 from hypothesis import example, given
 from numpy.typing import NDArray
 from stream_writer import BitWriter, ClassStream, SparseStream, Table, constant, raw, varint, zigzag
-from tensors import assert_within
+from tensors import assert_within, dtype_of
 from test_corruption import forged_frame
 from test_determinism import LEVELS
 from test_frame_memory import MB, fill
@@ -112,6 +112,17 @@ def test_random_zeros_take_little_more_than_their_entropy(size, share):
     entropy = size * (-p * np.log2(p) - (1 - p) * np.log2(1 - p)) / 8
     assert len(frame) <= 1.03 * entropy + 60 * -(-size // _native.LONG_TILE)
     np.testing.assert_array_equal(szdnn.decompress(frame) > 0.5, there)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("size", [1 << 16, 1 << 18, (1 << 18) + 12_345])
+def test_lossless_zeros_of_which_a_sample_holds_nothing_else(dtype, size):
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = np.zeros(size, dtype_of(dtype))
+        places = rng.choice(size, 1 + seed, replace=False)
+        x[places] = rng.normal(0, 10.0 ** rng.integers(-3, 4), places.size).astype(x.dtype)
+        assert szdnn.decompress(szdnn.compress(x, szdnn.Lossless())).tobytes() == x.tobytes()
 
 
 def test_lossless_rows_that_are_mostly_zero():

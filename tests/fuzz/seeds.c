@@ -1,5 +1,7 @@
 /* Writes the targets' seed corpora: ./seeds FOLDER [NUMBER]. What the encoders make of values of all kinds, in the form
  * that each target reads. The same on every machine. */
+#include "fuzz.h"
+#include "symbols.h"
 #include "values.h"
 #include <sys/stat.h>
 
@@ -45,6 +47,13 @@ static size_t some_symbols(uint8_t *symbols, uint32_t counts[256])
             symbols[i] = symbols[i - 1];
         counts[symbols[i]]++;
     }
+    if (dice(4) == 0) /* nearly all the same */
+        for (size_t i = 0; i < n; i++)
+            if (dice(40)) {
+                counts[symbols[i]]--;
+                symbols[i] = 128;
+                counts[128]++;
+            }
     if (counts[symbols[0]] == n) { /* the coders by themselves are for two symbols and more */
         counts[symbols[0]--]--;
         counts[symbols[0]]++;
@@ -60,8 +69,16 @@ static void seed_symbols(void)
     size_t n = some_symbols(symbols, counts);
     writer w = seed_begin();
     write_u16(&w, (unsigned)n);
-    write_u8(&w, dice(2));
-    symbols_encode(symbols, n, counts, coders[dice(3)], SZD_ISA_SCALAR, scratch, &w);
+    if (dice(2)) {
+        write_u8(&w, 1);
+        symbol_counts counted;
+        symbols_count(&counted, symbols, n, 8, 128, SZD_ISA_SCALAR, scratch);
+        counted.may_be_sparse = true;
+        symbols_encode_counted(&counted, SZD_CODER_AUTO, SZD_ISA_SCALAR, scratch, &w);
+    } else {
+        write_u8(&w, dice(2));
+        symbols_encode(symbols, n, counts, coders[dice(3)], SZD_ISA_SCALAR, scratch, &w);
+    }
     seed_end("symbols", &w);
 
     uint8_t lengths[256];
@@ -99,11 +116,13 @@ static void seed_tokens(void)
 {
     static int32_t residuals[SEED_SYMBOLS + 1], sample[TOKEN_SAMPLE];
     size_t n = 1 + dice(SEED_SYMBOLS), width = 8 + dice(200);
-    unsigned shift = dice(31), wild = 1 + dice(500), common = dice(4);
+    unsigned shift = dice(31), wild = 1 + dice(500), common = dice(5);
     n = n > width ? n - n % width : n;
     for (size_t i = 0; i < n; i++) {
         int64_t z = (int32_t)noise(&state), magnitude = z >> (dice(wild) ? shift : 0);
         residuals[i] = common == 1 && dice(9) ? 5 : common == 2 ? (int32_t)dice(7) * 1000 : (int32_t)magnitude;
+        if (common == 4 && dice(50)) /* sparse */
+            residuals[i] = 5;
         if (common == 3)
             residuals[i] >>= i / width % 8 + i % width % 5;
     }

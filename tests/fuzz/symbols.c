@@ -1,4 +1,4 @@
-/* A symbol stream by whichever coder it says, row and column classes too (FORMAT.md, section 4). */
+/* A symbol stream by whichever coder it says, row and column classes and sparse ones too (FORMAT.md, section 4). */
 #include "fuzz.h"
 
 static bool decode(symbol_decoder *d, reader r, size_t n, uint32_t isa, bool composite, uint8_t *out)

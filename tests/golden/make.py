@@ -53,6 +53,11 @@ def streams() -> dict[str, bytes]:
     rng = np.random.default_rng(15)
     sparse = np.where(rng.random((100, 300)) < 0.03, rng.normal(0, 20, (100, 300)), 0).astype(np.float32)
     made["dominant"] = szdnn.compress(sparse, szdnn.Abs(0.5), predictor="none")
+    own = np.random.default_rng(23)
+    rare = np.where(own.random(200_000) < 2e-4, own.normal(0, 4, 200_000), 0).astype(np.float32)
+    made["sparse"] = szdnn.compress(rare, szdnn.Abs(1), predictor="none")
+    made["sparse-flags"] = szdnn.compress(rare, szdnn.Abs(1e-3), predictor="none")
+    assert szdnn.info(made["sparse"]).coder == "sparse"
     few = np.array([-7.1, -0.3, 0.01, 2.2, 6.5], np.float32)[rng.integers(0, 5, (40, 50))]
     few += rng.uniform(-4e-4, 4e-4, few.shape).astype(np.float32)
     made["palette"] = szdnn.compress(few, szdnn.Abs(1e-3), predictor="none")
