@@ -264,7 +264,6 @@ typedef struct token_decoder {
     size_t others; /* left that are not the dominant value */
     symbol_decoder flags;
     uint8_t flag_buffer[CHUNK];
-    uint16_t places[CHUNK]; /* of the others in a chunk */
     int32_t other_values[CHUNK + 1];
     unsigned entries;
     int32_t palette[256];

@@ -166,10 +166,13 @@ int split_begin(planes_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *s
         return SZD_BLOCK_SHORT;
     unsigned tail = flags / SPLIT_TAIL;
     if (d->bytes < 2 || (tail && (d->bytes < 4 || flags & SPLIT_SPARSE)) || tail > 7 || top == 0 || top > MAX_TOP ||
-        top >= 8 * d->bytes || tail > 8 * d->bytes - 1 - top || base >> top)
+        top >= 8 * d->bytes || tail > 8 * d->bytes - 1 - top || base > UINT32_MAX)
         return SZD_BLOCK_CODES;
-    d->split = (split_form){
-        .bytes = d->bytes, .top = top, .low = 8 * d->bytes - 1 - top, .tail = tail, .base = (uint32_t)base};
+    d->split = (split_form){.bytes = d->bytes,
+                            .top = top,
+                            .low = 8 * d->bytes - 1 - top,
+                            .tail = tail,
+                            .base = (uint32_t)base & ((1u << top) - 1)};
     d->split.is_sparse = flags & SPLIT_SPARSE;
     d->split.has_signs = flags & SPLIT_SIGNS;
     d->position = 0;

@@ -214,39 +214,43 @@ int tokens_decode_values(token_decoder *d, const lattice *l, size_t n, uint8_t *
     return symbols ? decode_direct_part(d, symbols, n, l->isa, NULL, l, values) : SZD_BLOCK_CODES;
 }
 
-/* Where flags are 1; SIZE_MAX where one is neither 0 nor 1, or where they are more than `most`. */
-static size_t places_of(const uint8_t *flags, size_t n, size_t most, uint16_t *places)
+/* How many flags are 1; SIZE_MAX where one is neither 0 nor 1. */
+static size_t count_flags(const uint8_t *flags, size_t n)
 {
-    size_t m = 0, i = 0;
-    for (; n - i >= 8; i += 8) {
-        uint64_t eight = load_u64(flags + i);
-        if (eight & ~(uint64_t)0x0101010101010101)
-            return SIZE_MAX;
-        for (; eight; eight &= eight - 1)
-            places[m++] = (uint16_t)(i + (unsigned)__builtin_ctzll(eight) / 8);
-    }
-    for (; i < n; i++) {
-        if (flags[i] > 1)
-            return SIZE_MAX;
-        places[m] = (uint16_t)i;
+    size_t m = 0;
+    unsigned all = 0;
+    for (size_t i = 0; i < n; i++) {
+        all |= flags[i];
         m += flags[i];
     }
-    return m <= most ? m : SIZE_MAX;
+    return all > 1 ? SIZE_MAX : m;
+}
+
+/* Values go where flags are 1, in their order. */
+static void scatter(const uint8_t *flags, size_t n, const int32_t *values, int32_t *out)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8)
+        for (uint64_t eight = load_u64(flags + i); eight; eight &= eight - 1)
+            out[i + (unsigned)__builtin_ctzll(eight) / 8] = *values++;
+    for (; i < n; i++)
+        if (flags[i])
+            out[i] = *values++;
 }
 
 /* The others first, which then find their places. */
 static int decode_dominant_part(token_decoder *d, int32_t *out, size_t n, uint32_t isa)
 {
     const uint8_t *flags = symbols_next(&d->flags, d->flag_buffer, n, isa);
-    size_t m = flags ? places_of(flags, n, d->others, d->places) : SIZE_MAX;
-    if (m == SIZE_MAX)
+    size_t m = flags ? count_flags(flags, n) : SIZE_MAX;
+    if (m > d->others)
         return SZD_BLOCK_CODES;
     d->others -= m;
     int status = m ? decode_plain_part(d, d->other_values, m, isa) : SZD_OK;
     for (size_t i = 0; i < n; i++)
         out[i] = d->dominant_value;
-    for (size_t j = 0; j < m; j++)
-        out[d->places[j]] = d->other_values[j];
+    if (status == SZD_OK)
+        scatter(flags, n, d->other_values, out);
     return status;
 }
 

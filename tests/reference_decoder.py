@@ -1093,7 +1093,7 @@ def decode_split(size: int, reader: Reader, m: int, composite: Composite) -> lis
     require(k <= 7 and (k == 0 or (size > 2 and not sparse)), "bad flags")
     require(1 <= top <= min(16, 8 * size - 1) and low >= k, "bad number of top bits")
     base = reader.varint()
-    require(base < 1 << top, "the base is too large")
+    require(base < 1 << 32, "the base is too large")
     zeros = decode_symbols(reader, ceil_div(m, SEGMENT))
     require(max(zeros) <= low - k, "too many zero bits")
     raw = Reader(reader.take(reader.varint()))

@@ -32,7 +32,7 @@ from test_streams import (
 
 import szdnn
 from szdnn import _native
-from szdnn.encoder import set_tiles
+from szdnn.new_header import set_tiles
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The encoder's
@@ -123,6 +123,17 @@ def test_lossless_zeros_of_which_a_sample_holds_nothing_else(dtype, size):
         places = rng.choice(size, 1 + seed, replace=False)
         x[places] = rng.normal(0, 10.0 ** rng.integers(-3, 4), places.size).astype(x.dtype)
         assert szdnn.decompress(szdnn.compress(x, szdnn.Lossless())).tobytes() == x.tobytes()
+
+
+def test_lossless_frames_of_the_encoder_that_took_the_base_too_far_can_be_read():
+    """Made before `test_lossless_zeros_of_which_a_sample_holds_nothing_else`: 2^16 values, all but one zero."""
+    frame = bytes.fromhex(
+        "f573003c00020180800401020110d085040360999308f9ff01000408a60b0604350c0000010c02a6435c7f03c081cc500007639d01ae540b"
+        "14897a3463"
+    )
+    expected = np.zeros(1 << 16, np.float32)
+    expected[8425] = float.fromhex("0x1.5c186ap+0")
+    np.testing.assert_array_equal(decoded_alike(frame), expected)
 
 
 def test_lossless_rows_that_are_mostly_zero():
