@@ -2,7 +2,8 @@
 
 Each network has a goal, a ratio and a score; it is trained for a few bytes less than the ratio allows and the decoded
 archive is scored on the data set's official test examples, once, at the end. Three seeds (shuffling, augmentation); the
-start is the task's own checkpoint. Runs are added to the CSV file, in place of older ones of the same network and seed.
+start is the task's own checkpoint. Runs are added to the CSV file, in place of older ones of the same network, ratio
+and seed.
 """
 
 from __future__ import annotations
@@ -162,10 +163,13 @@ def train(name: str, goal: Goal, seed: int, keep: Path | None) -> Run:
 
 
 def add(path: Path, one: Run) -> None:
-    """Add a run to the CSV file, in place of an older one of its network and seed."""
-    kept = [other for other in read(path) if (other.network, other.seed) != (one.network, one.seed)]
+    """Add a run to the CSV file, in place of an older one of its network, ratio and seed."""
+    key = (one.network, one.goal_ratio, one.seed)
+    kept = [other for other in read(path) if (other.network, other.goal_ratio, other.seed) != key]
     order = {name: i for i, name in enumerate(GOALS)}
-    records.write_csv(path, sorted([*kept, one], key=lambda r: (order.get(r.network, len(order)), r.seed)))
+    records.write_csv(
+        path, sorted([*kept, one], key=lambda r: (order.get(r.network, len(order)), r.goal_ratio, r.seed))
+    )
 
 
 def read(path: Path) -> list[Run]:

@@ -86,8 +86,8 @@ def train_table() -> str:
     """Runs that trained networks for size: ratio and error, every seed and the median."""
     records = records_of("train.csv")
     lines = []
-    for network in dict.fromkeys(r["network"] for r in records):
-        runs = [r for r in records if r["network"] == network]
+    for network, goal in dict.fromkeys((r["network"], r["goal_ratio"]) for r in records):
+        runs = [r for r in records if (r["network"], r["goal_ratio"]) == (network, goal)]
         errors = sorted(100 * float(r["error"]) for r in runs)
         low, middle, high = errors[0], median(errors), errors[-1]
         one = runs[0]
@@ -97,12 +97,13 @@ def train_table() -> str:
                 f"{float(one['goal_ratio']):g}x at {100 * float(one['goal_error']):.2f}%",
                 f"{median(float(r['ratio']) for r in runs):.1f}x",
                 f"{100 * float(one['original_error']):.2f}%",
-                f"{middle:.2f}% ({low:.2f} to {high:.2f}%)",
+                f"{middle:.2f}%" + (f" ({low:.2f} to {high:.2f}%)" if len(runs) > 1 else ""),
+                f"{median(float(r['epochs']) for r in runs):g}",
                 str(len(runs)),
                 f"{median(float(r['minutes']) for r in runs):.1f}",
             ]
         )
-    header = ["", "goal", "whole archive", "error before", "after", "seeds", "minutes"]
+    header = ["", "goal", "whole archive", "error before", "after", "passes", "seeds", "minutes"]
     return markdown(
         header, lines, f"Medians (range); CPU time of one thread (`python -m bench train`, {machine(records)})."
     )
