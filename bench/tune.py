@@ -182,8 +182,10 @@ class TaskBench:
         if method == "nncodec":
             return [float(qp) for qp in range(-36, -19, 4)]
         levels = LEVELS[self.distance.kind]
-        low, high = (levels[0] / 4, levels[-1] * 2) if method == "deepsz" else (levels[0] / 2, levels[-1] * 4)
-        return [float(k) for k in np.geomspace(low, high, 4)]
+        most = 4 * levels[-1]
+        if method == "deepsz":
+            return [*(float(k) for k in np.geomspace(levels[0] / 4, levels[-1] * 2, 4)), most]
+        return [float(k) for k in np.geomspace(levels[0] / 2, most, 4)]
 
     def point(self, method: str, knob: float) -> Point:
         """Measure one point."""
