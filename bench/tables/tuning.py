@@ -86,8 +86,8 @@ def train_table() -> str:
     """Runs that trained networks for size: ratio and error, every seed and the median."""
     records = records_of("train.csv")
     lines = []
-    for network, goal in dict.fromkeys((r["network"], r["goal_ratio"]) for r in records):
-        runs = [r for r in records if (r["network"], r["goal_ratio"]) == (network, goal)]
+    for network, goal in dict.fromkeys((r["network"], float(r["goal_ratio"])) for r in records):
+        runs = [r for r in records if r["network"] == network and float(r["goal_ratio"]) == goal]
         errors = sorted(100 * float(r["error"]) for r in runs)
         low, middle, high = errors[0], median(errors), errors[-1]
         one = runs[0]
