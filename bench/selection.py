@@ -125,7 +125,7 @@ def timed_choice() -> Iterator[list[float]]:
     seconds: list[float] = []
     plain = choose.cheapest
 
-    def timed(*args: Any) -> list[str]:
+    def timed(*args: Any) -> choose.Chosen:
         start = time.process_time()
         try:
             return plain(*args)

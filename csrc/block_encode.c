@@ -38,9 +38,7 @@ static void write_outliers(const outlier_list *o, unsigned bytes, const szd_opti
     write_varint(w, o->count);
     if (!o->count)
         return;
-    for (size_t i = o->count; i-- > 1;)
-        o->positions[i] -= o->positions[i - 1] + 1;
-    write_exp_golomb_list(o->positions, o->count, w);
+    write_exp_golomb_list(gaps_of_positions(o->positions, o->count), o->count, w);
     planes_encode(o->elements, o->count, 0, bytes, true, false, options->coder, isa_resolve(options->isa), scratch, w);
 }
 

@@ -310,6 +310,8 @@ bool tokens_are_direct(const token_decoder *d);
 int tokens_decode_values(token_decoder *d, const struct lattice *l, size_t n, uint8_t *values);
 bool tokens_finished(token_decoder *d);
 void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w);
+/* Rising positions, in place, to how many places are left out before each. */
+uint32_t *gaps_of_positions(uint32_t *positions, size_t n);
 int begin_list(reader *r, bit_reader *b, unsigned *order);
 bool list_finished(bit_reader *b);
 uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8_t *scratch);

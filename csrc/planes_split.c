@@ -75,9 +75,7 @@ static void write_escapes(escape_list *list, writer *w)
     write_varint(w, list->count);
     if (!list->count)
         return;
-    for (size_t i = list->count; i-- > 1;)
-        list->positions[i] -= list->positions[i - 1] + 1;
-    write_exp_golomb_list(list->positions, list->count, w);
+    write_exp_golomb_list(gaps_of_positions(list->positions, list->count), list->count, w);
     uint8_t *tops = write_room(w, 2 * (uint64_t)list->count);
     for (size_t i = 0; tops && i < list->count; i++)
         store_u16(tops + 2 * i, list->tops[i]);

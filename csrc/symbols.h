@@ -42,6 +42,9 @@ uint64_t symbols_plain_bytes(const uint32_t counts[256], size_t n);
 void symbols_narrow(symbol_counts *c, symbol_map map);
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 
+/* symbols_decode.c: a whole plain stream, which has to end well. */
+int symbols_decode_list(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *out);
+
 /* symbols_sparse.c */
 enum { SPARSE_SHARE = 4, GAP_GOES_ON = 255, MOST_GAP_SHIFT = 12 }; /* at most n / SPARSE_SHARE gaps */
 size_t sparse_scratch(size_t n);

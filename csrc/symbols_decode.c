@@ -82,10 +82,9 @@ static int begin_plain(symbol_decoder *d, unsigned coder, reader *r, size_t n)
     return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
 }
 
-/* A whole plain stream, which has to end well. */
-static int decode_plain(symbol_decoder *d, reader *r, size_t n, uint8_t *out, uint32_t isa)
+int symbols_decode_list(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *out)
 {
-    int status = begin_plain(d, read_u8(r), r, n);
+    int status = symbols_begin(d, r, n, isa, NULL);
     if (status)
         return status;
     return symbols_decode(d, out, n, isa) && symbols_finished(d) ? SZD_OK : SZD_BLOCK_CODES;
@@ -97,9 +96,9 @@ static int decode_levels(symbol_decoder *d, reader *r, class_map *m, uint32_t is
     memset(m->row_level, 0, m->rows);
     memset(m->column_level, 0, m->width);
     if (m->row_levels > 1)
-        status = decode_plain(d, r, m->rows, m->row_level, isa);
+        status = symbols_decode_list(d, r, m->rows, isa, m->row_level);
     if (status == SZD_OK && m->column_levels > 1)
-        status = decode_plain(d, r, m->width, m->column_level, isa);
+        status = symbols_decode_list(d, r, m->width, isa, m->column_level);
     return status ? status : classes_valid(m) ? SZD_OK : SZD_BLOCK_CODES;
 }
 

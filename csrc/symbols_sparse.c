@@ -42,12 +42,11 @@ typedef struct gap_list {
     uint64_t bytes; /* what they take */
 } gap_list;
 
-static void make_gaps(const uint32_t *positions, size_t count, uint32_t isa, gap_list *list)
+static void make_list(const uint32_t *gaps, size_t count, uint32_t isa, gap_list *list)
 {
-    uint32_t from = 0;
     list->count = 0;
-    for (size_t i = 0; i < count; from = positions[i++] + 1) {
-        uint32_t gap = (positions[i] - from) >> list->shift;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t gap = gaps[i] >> list->shift;
         for (; gap >= GAP_GOES_ON; gap -= GAP_GOES_ON)
             list->gaps[list->count++] = GAP_GOES_ON;
         list->gaps[list->count++] = (uint8_t)gap;
@@ -56,12 +55,11 @@ static void make_gaps(const uint32_t *positions, size_t count, uint32_t isa, gap
     list->bytes = symbols_plain_bytes(list->counts, list->count) + (count * list->shift + 7) / 8;
 }
 
-static void write_low_bits(const uint32_t *positions, size_t count, unsigned shift, writer *w)
+static void write_low_bits(const uint32_t *gaps, size_t count, unsigned shift, writer *w)
 {
     bit_writer b = {w, 0, 0};
-    uint32_t from = 0;
-    for (size_t i = 0; i < count; from = positions[i++] + 1)
-        put_bits(&b, (positions[i] - from) & ((1u << shift) - 1), shift);
+    for (size_t i = 0; i < count; i++)
+        put_bits(&b, gaps[i] & ((1u << shift) - 1), shift);
     flush_bits(&b);
 }
 
@@ -105,11 +103,12 @@ bool sparse_encode(const symbol_counts *c, uint64_t limit, uint32_t isa, uint8_t
     for (size_t i = 0; i < count; i++)
         others[i] = mapped(c->coded, c->symbols[positions[i]]);
     histogram_u8(others, count, isa, counts);
+    const uint32_t *gaps = gaps_of_positions(positions, count);
     gap_list fine = {.gaps = take(&room, n / SPARSE_SHARE)}, coarse = {.gaps = take(&room, n / SPARSE_SHARE)};
-    make_gaps(positions, count, isa, &fine);
+    make_list(gaps, count, isa, &fine);
     coarse.shift = choose_shift(n, count);
     if (coarse.shift)
-        make_gaps(positions, count, isa, &coarse);
+        make_list(gaps, count, isa, &coarse);
     const gap_list *list = coarse.shift && coarse.bytes < fine.bytes ? &coarse : &fine;
     if (3 + varint_size(list->count) + list->bytes + symbols_plain_bytes(counts, count) > limit)
         return false;
@@ -118,20 +117,12 @@ bool sparse_encode(const symbol_counts *c, uint64_t limit, uint32_t isa, uint8_t
     write_u8(w, list->shift);
     write_varint(w, list->count);
     symbols_encode(list->gaps, list->count, list->counts, SZD_CODER_AUTO, isa, scratch, w);
-    write_low_bits(positions, count, list->shift, w);
+    write_low_bits(gaps, count, list->shift, w);
     symbols_encode(others, count, counts, SZD_CODER_AUTO, isa, scratch, w);
     return true;
 }
 
 /* ---- decoding ---- */
-
-static int decode_list(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *out)
-{
-    int status = symbols_begin(d, r, n, isa, NULL);
-    if (status)
-        return status;
-    return symbols_decode(d, out, n, isa) && symbols_finished(d) ? SZD_OK : SZD_BLOCK_CODES;
-}
 
 static const size_t FOREVER = SIZE_MAX / 2;
 
@@ -174,7 +165,7 @@ int sparse_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *
         return SZD_BLOCK_SHORT;
     if (shift > MOST_GAP_SHIFT || count > n / SPARSE_SHARE)
         return SZD_BLOCK_CODES;
-    int status = decode_list(d, r, (size_t)count, isa, gaps);
+    int status = symbols_decode_list(d, r, (size_t)count, isa, gaps);
     if (status)
         return status;
     const size_t ends = count_ends(gaps, (size_t)count), low_bytes = (ends * shift + 7) / 8;
@@ -185,7 +176,7 @@ int sparse_begin(symbol_decoder *d, reader *r, size_t n, uint32_t isa, uint8_t *
     if (!gaps_fit(d->gaps, ends, n))
         return SZD_BLOCK_CODES;
     d->ahead = next_gap(&d->gaps);
-    status = decode_list(d, r, ends, isa, others);
+    status = symbols_decode_list(d, r, ends, isa, others);
     d->constant = commonest;
     d->raw = others;
     return status;

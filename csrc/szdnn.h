@@ -179,7 +179,7 @@ uint32_t szd_frame_justified(const szd_header *header, uint64_t frame_bytes);
 /* Blocks. Before a block is decoded, its bytes' szd_crc32c is to be compared with its index entry's. `data` and `out`
  * are the whole tensor's first element, C-contiguous, native byte order, any alignment. szd_encode_block never needs
  * more than szd_block_bound bytes of output. saving: by how many bytes at least the block is smaller than the same
- * elements stored losslessly in one block. */
+ * elements stored losslessly in one block; of blocks longer than the default ones a sample may tell. */
 size_t szd_block_bound(const szd_header *header);
 size_t szd_encode_scratch(const szd_header *header);
 size_t szd_decode_scratch(const szd_header *header);

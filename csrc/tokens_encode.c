@@ -297,6 +297,13 @@ static void write_escapes(const token_encoder *e, writer *w)
     flush_bits(&b);
 }
 
+uint32_t *gaps_of_positions(uint32_t *positions, size_t n)
+{
+    for (size_t i = n; i-- > 1;)
+        positions[i] -= positions[i - 1] + 1;
+    return positions;
+}
+
 void write_exp_golomb_list(const uint32_t *values, size_t n, writer *w)
 {
     uint64_t costs[EXP_GOLOMB_ORDERS] = {0};

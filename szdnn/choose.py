@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,26 +44,32 @@ def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
     ]
 
 
-def cheapest(maker: FrameMaker, lattice: _native.Header, allowed: list[str], target: Target) -> list[str]:
+class Chosen(NamedTuple):
+    """Predictors whose frames are worth making, and about the bits a value of the first."""
+
+    names: list[str]
+    bits: float
+
+
+def cheapest(maker: FrameMaker, lattice: _native.Header, allowed: list[str], target: Target) -> Chosen:
     """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
     hundredth. For short tensors both that and the reference."""
-    best, maker.bits = _cheapest_own(maker, lattice, target) if "lorenzo" in allowed else ("none", math.inf)
+    best, bits = _cheapest_own(maker, lattice, target) if "lorenzo" in allowed else ("none", math.inf)
     if "repeat" in allowed:
         header = maker.predicted(lattice, "repeat")
         header.complete()
         plain, repeated = _native.Encoder(header, maker.options, maker.values).estimate_repeat()
-        if repeated < min(maker.bits, plain) * 0.99:
+        if repeated < min(bits, plain) * 0.99:
             best = "repeat" if best == "none" else _smallest(maker, lattice, "repeat", best)
-            maker.bits = repeated
+            bits = repeated
     if "reference" not in allowed:
-        return [best]
+        return Chosen([best], bits)
     if maker.values.size <= TRIED_WITH_REFERENCE:
-        return [best, "reference"]
+        return Chosen([best, "reference"], bits)
     without, differences = reference_bits(maker, lattice)
-    if differences >= min(maker.bits, without) * 0.99:
-        return [best]
-    maker.bits = differences
-    return ["reference"]
+    if differences < min(bits, without) * 0.99:
+        return Chosen(["reference"], differences)
+    return Chosen([best], bits)
 
 
 def _smallest(maker: FrameMaker, lattice: _native.Header, *names: str) -> str:

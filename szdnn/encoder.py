@@ -80,7 +80,6 @@ class FrameMaker:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
         self.grids = {} if grids is None else grids  # by eps; a sample's are those of the whole
-        self.bits = math.inf  # a value, of the predictor that was chosen, by a sample
         self.options = _native.options(choices.coder, fast=choices.effort == FAST_EFFORT)
 
     def make(self, target: Target) -> list[Part]:
@@ -166,17 +165,17 @@ class FrameMaker:
         lattice = self.lattice(target)
         if lattice is None or self.values.size == 0 or self.stats.constant:
             return None
-        allowed = self._allowed(lattice)
+        allowed, bits = self._allowed(lattice), math.inf
         if len(allowed) > 1 and (self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT):
-            allowed = cheapest(self, lattice, allowed, target)
+            allowed, bits = cheapest(self, lattice, allowed, target)
         if len(allowed) == 1:
-            return self.justified(lattice, allowed[0], self.final(lattice, allowed[0]), room)
+            return self.justified(lattice, allowed[0], self.final(lattice, allowed[0], bits), room)
         tried = {name: self.justified(lattice, name, self.predicted(lattice, name)) for name in allowed}
         best = min(tried, key=lambda name: tried[name].bytes)
         if self.choices.effort < MIXING_EFFORT:
             return tried[best]
         mixed = min((name for name in tried if name not in UNMIXED), key=lambda name: tried[name].bytes)
-        final = self.justified(lattice, mixed, self.final(lattice, mixed))
+        final = self.justified(lattice, mixed, self.final(lattice, mixed, bits))
         return min(tried[best], final, key=lambda encoded: encoded.bytes)
 
     def justified(
@@ -268,12 +267,14 @@ class FrameMaker:
             header.c.lag = self.lag
         return header
 
-    def final(self, lattice: _native.Header, predictor: str) -> _native.Header:
-        """With context mixing where the effort asks for it (not with a coder that was named)."""
+    def final(self, lattice: _native.Header, predictor: str, bits: float = math.inf) -> _native.Header:
+        """With context mixing where the effort asks for it (not with a coder that was named), and with long tiles for
+        that, or of so few bits a value."""
         header = self.predicted(lattice, predictor)
         if self.choices.effort >= MIXING_EFFORT and self.choices.coder == "auto" and predictor not in UNMIXED:
             header.c.mixed = 1
-        if (header.c.mixed or self.bits < FEW_BITS) and header.c.predictor in (0, _native.REFERENCE):
+        long = header.c.mixed or bits < FEW_BITS
+        if long and header.c.predictor in (0, _native.REFERENCE) and not header.c.has_axis:
             self._lengthen_tiles(header)
         return header
 
@@ -281,9 +282,8 @@ class FrameMaker:
         """Tiles of several default ones, which hold whole rows: the mixing coder learns as it goes, and rANS needs bits
         for its lanes."""
         header.complete()
-        if not header.c.has_axis:
-            edge = min(self.values.size, _native.LONG_TILE // _native.DEFAULT_TILE * header.c.tile[0])
-            set_tiles(header, (self.values.size,), (edge,))
+        edge = min(self.values.size, _native.LONG_TILE // _native.DEFAULT_TILE * header.c.tile[0])
+        set_tiles(header, (self.values.size,), (edge,))
 
     def interpolable(self, lattice: _native.Header) -> bool:
         """Interpolation is for linear lattices, and has a rANS coder of its own."""

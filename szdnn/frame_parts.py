@@ -16,7 +16,7 @@ from .buffers import Room
 from .reference import Values
 
 SINGLE_START = 1024  # more than the start and the checksum of a frame of the layout for small ones
-LONG_TILES_SAVE = 16  # by at most one part in so many, lossless blocks of default tiles are smaller than longer ones
+LONG_TILES_SAVE = 16  # lossless blocks of default tiles are taken to be smaller than longer ones by a part in so many
 
 Part = bytes | NDArray[np.uint8]
 """A header or a block."""

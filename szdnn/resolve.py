@@ -254,10 +254,11 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], gri
         header.snap = grid.parts
     header.eps = eps
     limit = LINEAR32_LIMIT if code == 2 else LINEAR32_LIMIT * 256
-    # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-    lo, hi = target.span if isinstance(target.bound, Rel) and target.span else (0.0, math.inf)
-    reach = 2 * max(abs(lo), abs(hi)) if not target.flags & FLAG_RANGE else math.inf
+    reach = math.inf
+    if isinstance(target.bound, Rel) and target.span and not target.flags & FLAG_RANGE:
+        reach = 2 * max(map(abs, target.span))  # the values' own range
     if not reach <= limit * 4 * half32:
+        # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
         reach = 2 * _native.reach(code, values)
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and reach <= limit * 4 * half32:
         header.kind, header.step = _native.LINEAR32, 2 * half32
