@@ -10,6 +10,14 @@ size_t szd_block_bound(const szd_header *h)
     return (h->mixed ? 3 : 2) * (size_t)largest_tile(h) * h->element_bytes + 4096;
 }
 
+/* One after the other: the gathered values are behind both. */
+static size_t interpolated_scratch(const szd_header *h)
+{
+    size_t n = (size_t)largest_tile(h), b = h->element_bytes;
+    size_t lossy = interp_encode_scratch(h), lossless = n / SAMPLED_SHARE * b + planes_scratch(n) + 2 * 64;
+    return n * b + (lossy > lossless ? lossy : lossless) + 2 * 64;
+}
+
 size_t szd_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), b = h->element_bytes;
@@ -22,7 +30,7 @@ size_t szd_encode_scratch(const szd_header *h)
     if (h->predictor == SZD_PREDICT_REPEAT)
         sampling = repeat_estimate_scratch();
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
-        all += interp_encode_scratch(h);
+        all = interpolated_scratch(h);
     return all > sampling ? all : sampling;
 }
 
@@ -227,8 +235,8 @@ static bool encode_interpolated(const szd_header *h, const szd_options *options,
                                 uint8_t *scratch, writer *w)
 {
     size_t n = (size_t)t->count, bytes = h->element_bytes;
-    outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * bytes)};
     interp_job *job = interp_run(h, options, t, values, &scratch);
+    outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * bytes)};
     const uint8_t *refused = interp_refused(job);
     for (size_t i = 0; refused && i < n; i++)
         if (refused[i]) {

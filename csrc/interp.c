@@ -63,6 +63,7 @@ static void look_aside(interp_walk *w, interp_row *r)
     const interp_stage *s = &w->s;
     size_t row = (r->place[0] * s->known[1] + r->place[1]) * s->known[2] + r->place[2], bytes = w->k->bytes;
     const uint8_t **side = r->side;
+    r->inside = true;
     if (s->axis == INTERP_LAST) {
         const uint8_t *left = known_row(w, row);
         for (size_t i = 0; i < 4; i++)
@@ -74,6 +75,7 @@ static void look_aside(interp_walk *w, interp_row *r)
     side[2] = i + 1 < n ? known_row(w, row + between) : NULL;
     side[0] = i ? known_row(w, row - between) : NULL;
     side[3] = i + 2 < n ? known_row(w, row + 2 * between) : NULL;
+    r->inside = side[0] && side[2] && side[3];
     if (!side[2] && side[0]) {
         w->k->extend(side[1], side[0], s->width, w->spare[0]);
         side[2] = w->spare[0];
@@ -188,8 +190,26 @@ static void go_to(const interp_stage *s, size_t number, interp_row *r)
         r->place[a] = number % s->extent[a];
 }
 
+/* From a row to the next, where neither is near an end and all of its neighbours are rows of their own. */
+static bool go_on(const interp_walk *w, size_t number, interp_row *r)
+{
+    const interp_stage *s = &w->s;
+    size_t bytes = w->k->bytes, at = r->place[INTERP_LAST - 1];
+    if (number != r->row + 1 || !r->at_edges || !r->inside || at < 2 || at + 3 >= s->extent[INTERP_LAST - 1])
+        return false;
+    r->row = number;
+    r->place[INTERP_LAST - 1]++;
+    for (unsigned i = 0; i < 4; i++)
+        r->side[i] += (s->known[INTERP_LAST] + PAD) * bytes;
+    r->mean += (s->width + 2) * bytes;
+    r->coming += s->width * bytes;
+    return true;
+}
+
 void interp_row_at(interp_walk *w, size_t number, interp_row *r)
 {
+    if (go_on(w, number, r))
+        return;
     go_to(&w->s, number, r);
     look_aside(w, r);
     r->mean = mean_row(w, number);
@@ -248,37 +268,56 @@ uint8_t *interp_anchor(const interp_walk *w) { return w->known + PAD_BEFORE * w-
 
 void interp_begin_values(interp_walk *w) { w->k->pad(interp_anchor(w), 1); }
 
-/* A row of the merged array. */
-static void merge_row(const interp_walk *w, size_t row, size_t merged, size_t outer, uint8_t *to)
+/* Values of rows side by side. */
+static void merge_values(const interp_walk *w, uint8_t *to)
 {
     const interp_stage *s = &w->s;
-    size_t bytes = w->k->bytes;
-    if (s->axis == INTERP_LAST) {
-        w->k->weave(known_row(w, row), interp_coming(w, row), s->width, to);
+    size_t bytes = w->k->bytes, rows = s->known[0] * s->known[1] * s->known[2], n = s->known[INTERP_LAST] + s->width;
+    for (size_t r = 0; r < rows; r++, to += (n + PAD) * bytes) {
+        w->k->weave(known_row(w, r), interp_coming(w, r), s->width, to);
         if (s->known[INTERP_LAST] > s->width)
-            memcpy(to + 2 * s->width * bytes, known_row(w, row) + s->width * bytes, bytes);
-        return;
+            memcpy(to + 2 * s->width * bytes, known_row(w, r) + s->width * bytes, bytes);
+        w->k->pad(to, n);
     }
-    size_t inner = row % outer, at = row / outer % merged, above = row / outer / merged;
-    const uint8_t *from = at & 1 ? interp_coming(w, (above * s->extent[s->axis] + at / 2) * outer + inner)
-                                 : known_row(w, (above * s->known[s->axis] + at / 2) * outer + inner);
-    memcpy(to, from, s->width * bytes);
+}
+
+/* So many whole rows, `apart` bytes from each other. Returns where they end. */
+static uint8_t *merge_rows(const interp_walk *w, const uint8_t *from, size_t apart, size_t rows, uint8_t *to)
+{
+    size_t bytes = w->k->bytes;
+    for (size_t r = 0; r < rows; r++, from += apart, to += (w->s.width + PAD) * bytes) {
+        memcpy(to, from, w->s.width * bytes);
+        w->k->pad(to, w->s.width);
+    }
+    return to;
+}
+
+/* Whole rows by turns. */
+static void merge_along(const interp_walk *w, uint8_t *to)
+{
+    const interp_stage *s = &w->s;
+    size_t outer = 1, inner = interp_rows_between(s->known, s->axis), known = 0, coming = 0, bytes = w->k->bytes;
+    for (unsigned a = 0; a < s->axis; a++)
+        outer *= s->known[a];
+    for (size_t o = 0; o < outer; o++)
+        for (size_t at = 0; at < s->known[s->axis] + s->extent[s->axis]; at++)
+            if (at & 1) {
+                to = merge_rows(w, interp_coming(w, coming), s->width * bytes, inner, to);
+                coming += inner;
+            } else {
+                to = merge_rows(w, known_row(w, known), (s->width + PAD) * bytes, inner, to);
+                known += inner;
+            }
 }
 
 /* Known and coming values become the next stage's known ones. */
 void interp_end_stage(interp_walk *w)
 {
-    const interp_stage *s = &w->s;
-    size_t merged[INTERP_AXES], bytes = w->k->bytes;
-    memcpy(merged, s->known, sizeof merged);
-    merged[s->axis] += s->extent[s->axis];
-    size_t rows = merged[0] * merged[1] * merged[2], n = merged[INTERP_LAST];
-    size_t outer = interp_rows_between(merged, s->axis);
-    for (size_t r = 0; r < rows; r++) {
-        uint8_t *to = w->next + (r * (n + PAD) + PAD_BEFORE) * bytes;
-        merge_row(w, r, merged[s->axis], outer, to);
-        w->k->pad(to, n);
-    }
+    uint8_t *to = w->next + PAD_BEFORE * w->k->bytes;
+    if (w->s.axis == INTERP_LAST)
+        merge_values(w, to);
+    else
+        merge_along(w, to);
     uint8_t *spare = w->known;
     w->known = w->next;
     w->next = spare;

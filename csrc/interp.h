@@ -2,8 +2,8 @@
  *
  * interp_plan.c lays a tile out in stages; interp.c walks through them and says what is known around each row;
  * interp_rows.c has the loops over rows; interp_order.c sorts a tile by stages; interp_fit.c chooses the weights;
- * interp_encode.c makes residuals, interp_symbols.c codes them with the tables of interp_tables.c; interp_read.c and
- * interp_decode.c go all the way back. */
+ * interp_encode.c makes residuals, interp_symbols.c codes them with the tables of interp_tables.c, interp_low.c parts
+ * them from raw low bits; interp_read.c and interp_decode.c go all the way back. */
 #ifndef SZD_INTERP_H
 #define SZD_INTERP_H
 #include "internal.h"
@@ -84,7 +84,8 @@ typedef struct interp_row {
     size_t row, place[INTERP_LAST];
     const uint8_t *side[4]; /* next but one before, before, behind, next but one behind */
     const uint8_t *mean, *coming;
-    bool curve; /* the first tap is chosen */
+    bool inside; /* all of `side` are known rows */
+    bool curve;  /* the first tap is chosen */
     float curve_single;
     double curve_double;
     unsigned chosen_count;

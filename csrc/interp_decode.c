@@ -1,5 +1,6 @@
 /* A tile back from what the block's part holds (FORMAT.md, section 11). */
 #include "interp_decode.h"
+#include "interp_low.h"
 #include "interp_reader.h"
 
 /* Rows of nothing but zeros. */
@@ -75,18 +76,6 @@ static int use_escapes(interp_reader *d, const uint8_t *symbols, size_t n, int32
     return SZD_OK;
 }
 
-static int add_low_bits(interp_reader *d, const stage_head *head, const uint8_t *groups, size_t n, int32_t *q)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned k = groups[i] == INTERP_NO_GROUP ? 0 : head->group[groups[i]].k;
-        if (k) {
-            uint32_t v = (uint32_t)q[i] << k | (uint32_t)get_bits(&d->low, k);
-            q[i] = (int32_t)(v - (1u << (k - 1)));
-        }
-    }
-    return d->low.failed ? SZD_BLOCK_NUMBERS : SZD_OK;
-}
-
 /* The next residuals, as many as the buffer takes; those that are left move to its front. */
 static int make_residuals(interp_reader *d, const stage_head *head, const int32_t *left)
 {
@@ -101,7 +90,10 @@ static int make_residuals(interp_reader *d, const stage_head *head, const int32_
     d->made += n;
     d->have += n;
     int status = use_escapes(d, symbols, n, q);
-    return status == SZD_OK && head->low_bits ? add_low_bits(d, head, groups, n, q) : status;
+    if (status || !head->low_bits)
+        return status;
+    interp_low_join(groups, n, head->k, d->isa, &d->low, q);
+    return d->low.failed ? SZD_BLOCK_NUMBERS : SZD_OK;
 }
 
 /* At most a segment of a row. */

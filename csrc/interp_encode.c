@@ -12,9 +12,12 @@ static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 size_t interp_encode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
-    size_t work = interp_fit_scratch() + n, coding = interp_symbols_scratch(n);
-    return sizeof(interp_job) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) +
-           n * (2 * bytes + 1 + 4 + 1 + 1) + INTERP_GAP + n / 8 + 1 + 64 + (work > coding ? work : coding) + 20 * 64;
+    size_t walking = interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + n * bytes + interp_fit_scratch();
+    size_t outliers = n * (4 + (size_t)h->element_bytes) + planes_scratch(n / 2 + 16),
+           coding = interp_symbols_scratch(n);
+    size_t most = walking > coding ? walking : coding;
+    return sizeof(interp_job) + n * (1 + 4 + 1 + 1) + INTERP_GAP + n / 8 + 1 + (most > outliers ? most : outliers) +
+           20 * 64;
 }
 
 /* Values that are not finite are those before them as far as prediction goes. Returns how many zeros there are. */
@@ -100,9 +103,9 @@ static void code_stage(interp_job *j, stage_plan *plan)
     const uint8_t *x = j->coming + s->before * j->walk.k->bytes;
     interp_pass pass;
     interp_default_weights(s, plan->weights[0]);
-    plan->fitted[0] = interp_fit(&j->walk, x, j->z.step, false, plan->weights[0], j->rest);
+    plan->fitted[0] = interp_fit(&j->walk, x, j->z.step, false, plan->weights[0], j->work);
     memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
-    plan->fitted[1] = interp_has_border(s) && interp_fit(&j->walk, x, j->z.step, true, plan->weights[1], j->rest);
+    plan->fitted[1] = interp_has_border(s) && interp_fit(&j->walk, x, j->z.step, true, plan->weights[1], j->work);
     const uint8_t *empty = find_empty_rows(j, x);
     interp_classes(&j->walk, j->z.step, empty, j->classes + s->before);
     interp_pass_begin(&pass, &j->walk, plan->weights, plan->fitted[1]);
@@ -122,7 +125,8 @@ static void code_anchor(interp_job *j)
     uint8_t *known = interp_anchor(&j->walk), class = 0;
     uint64_t zero = 0;
     j->anchor = 0;
-    if (k->quantize(&j->z, j->x, (const uint8_t *)&zero, 1, &j->anchor, known, &class) && class != INTERP_SKIPPED)
+    if (k->quantize(&j->z, (const uint8_t *)&j->first, (const uint8_t *)&zero, 1, &j->anchor, known, &class) &&
+        class != INTERP_SKIPPED)
         settle(j, 0, (const uint8_t *)&zero, &j->anchor, known);
     interp_begin_values(&j->walk);
 }
@@ -188,17 +192,20 @@ static void code_stages(interp_job *j)
     }
 }
 
-static void take_buffers(interp_job *j, uint8_t **scratch)
+/* The tile's values share memory with what is known: they are sorted before any is. */
+static void take_buffers(interp_job *j, uint8_t *scratch)
 {
-    size_t n = (size_t)j->t->count, bytes = j->walk.k->bytes;
-    j->x = take(scratch, n * bytes);
-    j->coming = take(scratch, n * bytes);
-    j->refused = take(scratch, n);
-    j->q = take(scratch, n * 4);
-    j->classes = take(scratch, n + INTERP_GAP);
-    j->bits = take(scratch, (n + 7) / 8);
-    j->empty = take(scratch, n);
-    j->rest = *scratch;
+    size_t n = (size_t)j->t->count;
+    j->refused = take(&scratch, n);
+    j->q = take(&scratch, n * 4);
+    j->classes = take(&scratch, n + INTERP_GAP);
+    j->bits = take(&scratch, (n + 7) / 8);
+    j->empty = take(&scratch, n);
+    j->rest = scratch;
+    interp_walk_begin(&j->walk, j->t, is_double(j->h), j->isa, &scratch);
+    j->coming = take(&scratch, n * j->walk.k->bytes);
+    j->work = scratch;
+    j->x = j->walk.known;
 }
 
 interp_job *interp_run(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
@@ -210,21 +217,22 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
     j->values = values;
     j->isa = isa_resolve(options->isa);
     j->coder = options->coder;
-    interp_walk_begin(&j->walk, t, is_double(h), j->isa, scratch);
-    take_buffers(j, scratch);
+    take_buffers(j, *scratch);
     j->factored = false;
     j->refusals = 0;
     j->unit = interp_unit(h, j->walk.k->bytes);
     j->z = (interp_quantizer){.dtype = h->dtype, .eps = is_double(h) ? h->eps : (double)float_below(h->eps)};
     j->z.zeros = load_tile(j) >= MANY_ZEROS;
     if (j->z.zeros) {
-        j->walk.k->find_zeros(j->x, (size_t)t->count, j->rest);
-        interp_zeros_pack(t, j->rest, j->bits);
+        j->walk.k->find_zeros(j->x, (size_t)t->count, j->coming);
+        interp_zeros_pack(t, j->coming, j->bits);
     }
     j->order = options->backward ? INTERP_BACKWARD : INTERP_FORWARD;
     interp_plan_make(t, j->order, &j->plan);
     interp_sort(&j->plan, j->walk.k->unweave, j->walk.k->bytes, j->x, j->coming);
+    memcpy(&j->first, j->x, j->walk.k->bytes);
     code_stages(j);
+    *scratch = j->rest;
     return j;
 }
 

@@ -5,7 +5,9 @@
 #include "internal.h"
 
 typedef struct interp_job interp_job;
+/* Outliers are written in it, too, before interp_write. */
 size_t interp_encode_scratch(const szd_header *h);
+/* Moves `scratch` on to where outliers may be gathered. */
 interp_job *interp_run(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                        uint8_t **scratch);
 /* Of each element of the tile whether it is to be stored; NULL if none is. */

@@ -20,7 +20,8 @@ typedef struct interp_job {
     interp_walk walk;
     interp_plan plan;
     stage_plan stages[INTERP_STAGES];
-    uint8_t *x;       /* the tile in the work type, finite; in the end its first value alone */
+    uint8_t *x;       /* the tile in the work type, finite; until it is sorted, then its memory is what is known */
+    uint64_t first;   /* its first value, in the work type */
     uint8_t *coming;  /* the others in the order of the stages */
     uint8_t *bits;    /* of zeros, where there are many */
     uint8_t *refused; /* of each element: why its value is to be stored */
@@ -29,7 +30,8 @@ typedef struct interp_job {
     uint8_t *classes;
     uint8_t *empty; /* of the rows of a stage */
     int32_t anchor;
-    uint8_t *rest; /* of the scratch memory */
+    uint8_t *work; /* for fitting */
+    uint8_t *rest; /* of the scratch memory, once there are residuals */
 } interp_job;
 
 size_t interp_symbols_scratch(size_t n);

@@ -1,8 +1,7 @@
 /* The block's part of the interpolation predictor up to its symbols (FORMAT.md, section 11). Nothing is trusted. */
 #include "interp_decode.h"
+#include "interp_low.h"
 #include "interp_reader.h"
-
-enum { MOST_K = 24 };
 
 static bool is_double(const szd_header *h) { return h->kind == SZD_LINEAR64; }
 
@@ -24,27 +23,27 @@ static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
     return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
 }
 
-static int read_group(interp_reader *d, reader *r, stage_group *g)
+static int read_group(interp_reader *d, reader *r, stage_group *g, uint8_t *k)
 {
     unsigned tag = read_u8(r);
     g->table = NULL;
-    g->k = 0;
+    *k = 0;
     g->constant = INTERP_CENTRE;
     if (tag == GROUP_CONSTANT)
         g->constant = read_u8(r);
     if (tag == GROUP_CONSTANT || tag == GROUP_NEW_TABLE)
-        g->k = read_u8(r);
-    if (g->k > MOST_K)
+        *k = read_u8(r);
+    if (*k > INTERP_MOST_LOW)
         return SZD_BLOCK_TABLE;
     if (tag == GROUP_NEW_TABLE) {
         if (d->table_count == INTERP_TABLES || !freqs_read(r, INTERP_CENTRE, d->tables + d->table_count))
             return SZD_BLOCK_TABLE;
-        d->table_k[d->table_count] = g->k;
+        d->table_k[d->table_count] = *k;
         g->table = d->tables + d->table_count++;
     } else if (tag >= GROUP_TABLES) {
         if (tag - GROUP_TABLES >= d->table_count)
             return SZD_BLOCK_TABLE;
-        g->k = d->table_k[tag - GROUP_TABLES];
+        *k = d->table_k[tag - GROUP_TABLES];
         g->table = d->tables + (tag - GROUP_TABLES);
     }
     return r->failed ? SZD_BLOCK_SHORT : SZD_OK;
@@ -69,9 +68,10 @@ static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_h
             return r->failed ? SZD_BLOCK_SHORT : SZD_BLOCK_NUMBERS;
     }
     head->low_bits = false;
+    memset(head->k, 0, sizeof head->k);
     for (unsigned g = 0; status == SZD_OK && g < head->groups; g++) {
-        status = read_group(d, r, head->group + g);
-        head->low_bits = head->low_bits || head->group[g].k;
+        status = read_group(d, r, head->group + g, head->k + g);
+        head->low_bits = head->low_bits || head->k[g];
     }
     return status;
 }

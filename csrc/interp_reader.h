@@ -6,15 +6,16 @@
 enum { INTERP_BATCH = 4096 }; /* residuals at a time */
 
 typedef struct stage_group {
-    uint8_t first, k, constant;
+    uint8_t first, constant;
     const freq_table *table; /* NULL: constant */
 } stage_group;
 
 typedef struct stage_head {
     int16_t weights[2][INTERP_TAPS]; /* the border's last */
     unsigned groups;
-    bool apart;    /* the border has weights of its own */
-    bool low_bits; /* of any group */
+    bool apart;               /* the border has weights of its own */
+    bool low_bits;            /* of any group */
+    uint8_t k[INTERP_GROUPS]; /* how many */
     stage_group group[INTERP_GROUPS];
 } stage_head;
 

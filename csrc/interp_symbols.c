@@ -23,34 +23,14 @@ size_t interp_symbols_scratch(size_t n)
            INTERP_STAGES * INTERP_GROUPS * sizeof(rans_segment) + 2 * n + 1024 + symbols_scratch(n / 8 + 1) + 10 * 64;
 }
 
-static unsigned group_of_class(const interp_class_group *groups, unsigned count, uint8_t of[INTERP_CLASSES])
+static void group_of_class(const interp_class_group *groups, unsigned count, uint8_t of[INTERP_CLASSES],
+                           uint8_t k[INTERP_GROUPS])
 {
-    unsigned most_k = 0;
     memset(of, 0, INTERP_CLASSES);
+    memset(k, 0, INTERP_GROUPS);
     for (unsigned g = 0; g < count; g++) {
         memset(of + groups[g].first, (int)g, INTERP_CLASSES - groups[g].first);
-        most_k = groups[g].k > most_k ? groups[g].k : most_k;
-    }
-    return most_k;
-}
-
-static void narrow_symbols(const int32_t *q, size_t n, uint8_t *symbols)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
-        symbols[i] = (uint8_t)(s < 256 ? s : 0);
-    }
-}
-
-static void wide_symbols(const int32_t *q, const uint8_t *of, size_t n, const interp_class_group *groups,
-                         bit_writer *low, uint8_t *symbols)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned k = of[i] == INTERP_NO_GROUP ? 0 : groups[of[i]].k;
-        if (!k)
-            continue;
-        symbols[i] = (uint8_t)interp_symbol(q[i], k);
-        put_bits(low, (uint32_t)interp_centred(q[i], k) & ((1u << k) - 1), k);
+        k[g] = (uint8_t)groups[g].k;
     }
 }
 
@@ -94,17 +74,15 @@ static bool place_groups(symbol_writer *s, const interp_class_group *groups, uns
 static void emit_stage(symbol_writer *s, const int32_t *q, uint8_t *classes, size_t n, const interp_class_group *groups,
                        unsigned count)
 {
-    uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES], symbols[INTERP_SEGMENT];
+    uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES], k[INTERP_GROUPS], symbols[INTERP_SEGMENT];
     bool escapes = place_groups(s, groups, count, to);
-    unsigned most_k = group_of_class(groups, count, of);
+    group_of_class(groups, count, of, k);
     if (escapes)
         list_places(groups, count, s->place);
     interp_groups_map(classes, n, of, s->j->isa, classes);
     for (size_t i = 0; i < n; i += INTERP_SEGMENT) {
         size_t part = n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT;
-        narrow_symbols(q + i, part, symbols);
-        if (most_k)
-            wide_symbols(q + i, classes + i, part, groups, &s->low, symbols);
+        interp_low_split(q + i, classes + i, part, k, s->j->isa, symbols, &s->low);
         if (escapes)
             list_escapes(s, q + i, classes + i, part, groups, symbols);
         interp_groups_split(classes + i, symbols, part, count, s->j->isa, to);
@@ -160,7 +138,7 @@ static void take_buffers(symbol_writer *s, uint8_t *scratch)
     s->symbols = take(&scratch, n + (INTERP_STAGES * INTERP_GROUPS + 1) * INTERP_GAP);
     s->escaped = take(&scratch, 4 * n);
     s->low_bytes = take(&scratch, 4 * n + 16);
-    interp_tables_begin(&s->tables, &scratch);
+    interp_tables_begin(&s->tables, s->j->isa, &scratch);
     s->segment = take(&scratch, INTERP_STAGES * INTERP_GROUPS * sizeof *s->segment);
     s->rest = scratch;
     s->low_to = (writer){s->low_bytes, s->low_bytes + 4 * n + 16, false};

@@ -1,13 +1,13 @@
 /* Which neighbouring classes of a stage share a table, and which table. */
 #include "interp_tables.h"
 
-enum { LEAST_GROUPED = 512, MOST_K = 24, WIDE_MEAN = 16, LOOKED_AT = 64, MANY = 4096 };
+enum { LEAST_GROUPED = 512, WIDE_MEAN = 16, LOOKED_AT = 64, MANY = 4096, MOST_APART = 32, BATCH = 512 };
 
 /* Raw low bits of a class: so many that the mean magnitude above them is small. */
 static unsigned low_bits_for(uint64_t sum, uint64_t n)
 {
     unsigned k = 0;
-    while (k < MOST_K && sum >> k >= WIDE_MEAN * n)
+    while (k < INTERP_MOST_LOW && sum >> k >= WIDE_MEAN * n)
         k++;
     return k;
 }
@@ -26,40 +26,45 @@ static uint64_t group_cost(const uint32_t counts[256], uint64_t n)
 }
 
 /* Low bits for each class, by the mean magnitude of some of its residuals. */
-static unsigned choose_low_bits(const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                                uint8_t k[INTERP_CLASSES + 1])
+static void choose_low_bits(const int32_t *q, const uint8_t *classes, size_t n, bool single,
+                            uint8_t k[INTERP_CLASSES + 1])
 {
     uint64_t sums[INTERP_CLASSES + 1] = {0}, sizes[INTERP_CLASSES + 1] = {0};
-    size_t stride = n > MANY ? 8 * LOOKED_AT : LOOKED_AT;
-    unsigned most = 0;
+    size_t apart = n / MANY < MOST_APART ? n / MANY : MOST_APART, stride = (apart ? apart : 1) * LOOKED_AT;
     for (size_t start = 0; start < n; start += stride)
         for (size_t i = start; i < n && i < start + LOOKED_AT; i++) {
             unsigned c = single ? classes[i] & INTERP_SKIPPED : classes[i];
             sums[c] += q[i] < 0 ? -(uint32_t)q[i] : (uint32_t)q[i];
             sizes[c]++;
         }
-    for (unsigned c = 0; c <= INTERP_CLASSES; c++) {
+    for (unsigned c = 0; c <= INTERP_CLASSES; c++)
         k[c] = c < INTERP_CLASSES && sizes[c] ? (uint8_t)low_bits_for(sums[c], sizes[c]) : 0;
-        most = k[c] > most ? k[c] : most;
-    }
-    return most;
 }
 
+/* Neighbours are often alike, and counting the same twice in a row is slow: every other one is counted apart. */
 static void count_symbols(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                          const uint8_t k[INTERP_CLASSES + 1], unsigned most_k)
+                          const uint8_t k[INTERP_CLASSES + 1])
 {
-    memset(t->counts, 0, (INTERP_CLASSES + 1) * sizeof *t->counts);
     const uint8_t mask = single ? INTERP_SKIPPED : 255;
-    if (most_k == 0)
-        for (size_t i = 0; i < n; i++) {
-            uint32_t s = (uint32_t)q[i] + INTERP_CENTRE;
-            t->counts[classes[i] & mask][s < 256 ? s : 0]++;
+    const size_t all = (INTERP_CLASSES + 1) * 256;
+    uint16_t cells[BATCH];
+    uint32_t *even = *t->counts, *odd = n > MANY ? even + all : even;
+    memset(even, 0, (single ? 256 : all) * sizeof *even);
+    memset(even + all - 256, 0, 256 * sizeof *even);
+    if (odd != even)
+        memset(odd, 0, all * sizeof *odd);
+    for (size_t i = 0, part; i < n; i += part) {
+        part = n - i < BATCH ? n - i : BATCH;
+        interp_low_cells(q + i, classes + i, part, mask, k, t->isa, cells);
+        for (size_t j = 0; j + 2 <= part; j += 2) {
+            even[cells[j]]++;
+            odd[cells[j + 1]]++;
         }
-    else
-        for (size_t i = 0; i < n; i++) {
-            unsigned c = classes[i] & mask;
-            t->counts[c][interp_symbol(q[i], k[c])]++;
-        }
+        if (part & 1)
+            even[cells[part - 1]]++;
+    }
+    for (size_t i = 0; odd != even && i < all; i++)
+        even[i] += odd[i];
 }
 
 /* Every class that occurs, or all as one group, and what occurs in it. */
@@ -68,8 +73,9 @@ static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *c
 {
     uint8_t k[INTERP_CLASSES + 1];
     unsigned count = 0;
-    count_symbols(t, q, classes, n, single, k, choose_low_bits(q, classes, n, single, k));
-    for (unsigned c = 0; c < INTERP_CLASSES; c++) {
+    choose_low_bits(q, classes, n, single, k);
+    count_symbols(t, q, classes, n, single, k);
+    for (unsigned c = 0; c < (single ? 1 : INTERP_CLASSES); c++) {
         uint64_t all = 0;
         for (unsigned s = 0; s < 256; s++)
             all += t->counts[c][s];
@@ -207,12 +213,13 @@ unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t 
 
 size_t interp_tables_scratch(void)
 {
-    return (INTERP_CLASSES + 1) * 256 * 4 + (INTERP_TABLES + 1) * sizeof(freq_table) + 2 * 64;
+    return 2 * (INTERP_CLASSES + 1) * 256 * 4 + (INTERP_TABLES + 1) * sizeof(freq_table) + 2 * 64;
 }
 
-void interp_tables_begin(interp_tables *t, uint8_t **scratch)
+void interp_tables_begin(interp_tables *t, uint32_t isa, uint8_t **scratch)
 {
-    t->counts = take(scratch, (INTERP_CLASSES + 1) * sizeof *t->counts);
+    t->isa = isa;
+    t->counts = take(scratch, 2 * (INTERP_CLASSES + 1) * sizeof *t->counts);
     t->table = take(scratch, (INTERP_TABLES + 1) * sizeof *t->table);
     t->count = 0;
     t->payload_bits = 0;

@@ -1,7 +1,7 @@
 /* Coding a stage's residuals: what interp_tables.c decides and interp_symbols.c writes. */
 #ifndef SZD_INTERP_TABLES_H
 #define SZD_INTERP_TABLES_H
-#include "interp.h"
+#include "interp_low.h"
 
 /* Neighbouring classes with one table. */
 typedef struct interp_class_group {
@@ -15,7 +15,8 @@ typedef struct interp_class_group {
 } interp_class_group;
 
 typedef struct interp_tables {
-    uint32_t (*counts)[256]; /* of the groups of a stage, or more of classes */
+    uint32_t isa;
+    uint32_t (*counts)[256]; /* of the groups of a stage, or more of classes; then room for as many */
     unsigned count;
     freq_table *table;
     unsigned k[INTERP_TABLES];
@@ -23,16 +24,8 @@ typedef struct interp_tables {
 } interp_tables;
 
 size_t interp_tables_scratch(void);
-void interp_tables_begin(interp_tables *t, uint8_t **scratch);
+void interp_tables_begin(interp_tables *t, uint32_t isa, uint8_t **scratch);
 /* The groups of a stage of n residuals and how each is coded, at most INTERP_GROUPS; returns how many. */
 unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n,
                               interp_class_group *groups);
-
-static inline int32_t interp_centred(int32_t q, unsigned k) { return (int32_t)((uint32_t)q + ((1u << k) >> 1)); }
-
-static inline unsigned interp_symbol(int32_t q, unsigned k)
-{
-    uint32_t s = (uint32_t)(interp_centred(q, k) >> k) + INTERP_CENTRE;
-    return s < 256 ? s : 0;
-}
 #endif

@@ -17,7 +17,7 @@ Bytes = NDArray[np.uint8]
 
 LARGE = 4 << 20
 """Bytes of a result for which large pages are asked for. NumPy does so for its own arrays of that size."""
-KEPT = 16 << 20
+KEPT = 32 << 20
 """Bytes of scratch memory that a thread keeps for each use."""
 
 NOTHING: Bytes = np.empty(0, dtype=np.uint8)

@@ -20,7 +20,7 @@ MOST_STEPS = 3
 MOST_NUMBER = 2.0**20
 # By how much wider than 2 eps the lattice must be; how many values at least; one in so many may be off the grid.
 WORTH_IT, LEAST_VALUES, FEW = 1.02, 256, 4096
-PART = 1 << 16
+PART = 1 << 13  # so that temporaries stay in cache
 FIT_ROUNDS = (64.0, 4096.0, MOST_NUMBER)
 
 
@@ -66,9 +66,14 @@ def _fitted(magnitudes: NDArray[np.float64], step: float) -> float:
     for most in FIT_ROUNDS:
         near = magnitudes[magnitudes <= most * step]
         numbers = np.rint(near / step)
-        square = math.fsum((numbers * numbers).tolist())  # exact, so the same on every machine
-        step = math.fsum((near * numbers).tolist()) / square if square else step
+        square = _sum(numbers * numbers)
+        step = _sum(near * numbers) / square if square else step
     return step
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """In their order, so the same on every machine; 0 of none."""
+    return float(np.add.accumulate(values)[-1]) if values.size else 0.0
 
 
 def _found(magnitudes: NDArray[np.float64], eps: float, single: bool) -> Grid | None:

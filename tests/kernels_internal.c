@@ -1,8 +1,9 @@
-/* The kernels of raw low bits and of rANS by themselves, at every instruction set against the scalar one and against
- * what they stand for. Exits with 1, and says where, if they differ. */
+/* The kernels of raw low bits, of interpolated residuals and of rANS by themselves, at every instruction set against
+ * the scalar one and against what they stand for. Exits with 1, and says where, if they differ. */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "interp_low.h"
 #include "rans.h"
 
 enum { MOST = 3 * SEGMENT + 77, SYMBOLS = 40000 };
@@ -97,6 +98,97 @@ static int check_low_bits(uint32_t isa, lattice *l)
     return bad;
 }
 
+/* ---- interpolated residuals ---- */
+
+typedef struct residual_case {
+    int32_t q[MOST];
+    uint8_t groups[MOST + INTERP_GAP], classes[MOST + INTERP_GAP], k[INTERP_GROUPS], class_k[INTERP_CLASSES + 1];
+} residual_case;
+
+/* Groups of up to most_k low bits; some values have none, some residuals do not fit their group's symbols. */
+static void make_residuals(residual_case *c, size_t n, unsigned most_k)
+{
+    uint64_t seed = 1000 * n + most_k;
+    for (unsigned g = 0; g < INTERP_GROUPS; g++)
+        c->k[g] = (uint8_t)(draw(&seed) % (most_k + 1));
+    for (unsigned i = 0; i < INTERP_CLASSES; i++)
+        c->class_k[i] = c->k[i % INTERP_GROUPS];
+    c->class_k[INTERP_CLASSES] = 0;
+    for (size_t i = 0; i < n; i++) {
+        c->classes[i] = (uint8_t)(draw(&seed) % (INTERP_CLASSES + 1));
+        c->groups[i] = c->classes[i] == INTERP_SKIPPED ? INTERP_NO_GROUP : c->classes[i] % INTERP_GROUPS;
+        unsigned k = c->class_k[c->classes[i]], wide = draw(&seed) % 50 ? 8 : 20;
+        int64_t range = (int64_t)1 << (k + wide < 31 ? k + wide : 31);
+        c->q[i] = (int32_t)((int64_t)(draw(&seed) % (uint64_t)range) - range / 2);
+    }
+    c->q[n / 2] = INT32_MIN;
+    c->q[n - 1] = INT32_MAX;
+}
+
+/* From a string of `size` bytes, of which the first `skip` bits are not theirs. */
+static bool join(const residual_case *c, size_t n, const uint8_t *string, size_t size, unsigned skip, uint32_t isa,
+                 int32_t *q)
+{
+    bit_reader low = {string, string + size, 0, 0, false};
+    get_bits(&low, skip);
+    for (size_t i = 0; i < n; i++) {
+        unsigned k = c->groups[i] < INTERP_GROUPS ? c->k[c->groups[i]] : 0;
+        q[i] = interp_centred(c->q[i], k) >> k;
+    }
+    for (size_t at = 0, part; at < n; at += part) {
+        part = n - at < 301 ? n - at : 301;
+        interp_low_join(c->groups + at, part, c->k, isa, &low, q + at);
+    }
+    end_bits(&low);
+    return !low.failed;
+}
+
+static int check_residuals(uint32_t isa, size_t n, unsigned most_k, unsigned skip)
+{
+    static residual_case c;
+    static uint8_t symbols[2][MOST], strings[2][4 * MOST + 64];
+    static uint16_t cells[2][2][MOST];
+    static int32_t back[2][MOST];
+    size_t size[2];
+    int bad = 0;
+    make_residuals(&c, n, most_k);
+    memset(strings, 1, sizeof strings);
+    for (unsigned j = 0; j < 2; j++) {
+        writer w = {strings[j], strings[j] + sizeof strings[j], false};
+        bit_writer low = {&w, 0, 0};
+        put_bits(&low, 0, skip);
+        interp_low_split(c.q, c.groups, n, c.k, j ? isa : SZD_ISA_SCALAR, symbols[j], &low);
+        flush_bits(&low);
+        size[j] = (size_t)(w.at - strings[j]);
+        interp_low_cells(c.q, c.classes, n, 255, c.class_k, j ? isa : SZD_ISA_SCALAR, cells[0][j]);
+        interp_low_cells(c.q, c.classes, n, INTERP_SKIPPED, c.class_k, j ? isa : SZD_ISA_SCALAR, cells[1][j]);
+    }
+    for (unsigned j = 0; j < 2; j++)
+        bad |= differs(memcmp(cells[j][0], cells[j][1], 2 * n) != 0, "cells", isa, most_k, n);
+    bad |= differs(memcmp(symbols[0], symbols[1], n) != 0, "symbols", isa, most_k, n);
+    bad |= differs(size[0] != size[1] || memcmp(strings[0], strings[1], size[0]) != 0, "low bits", isa, most_k, n);
+    bad |= differs(!join(&c, n, strings[0], size[0], skip, isa, back[0]), "joining", isa, most_k, n);
+    bad |= differs(memcmp(back[0], c.q, 4 * n) != 0, "joined", isa, most_k, n);
+    for (size_t less = 1; less < 9 && less < size[0]; less++) {
+        bool good = join(&c, n, strings[0], size[0] - less, skip, isa, back[0]);
+        bool same = good == join(&c, n, strings[0], size[0] - less, skip, SZD_ISA_SCALAR, back[1]);
+        bad |= differs(good || !same, "cut short", isa, most_k, n);
+    }
+    return bad;
+}
+
+static int check_all_residuals(uint32_t isa)
+{
+    static const size_t lengths[] = {1, 15, 16, 17, 500, MOST};
+    static const unsigned most[] = {0, 1, 7, 8, 14, 15, INTERP_MOST_LOW};
+    int bad = 0;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (size_t j = 0; j < sizeof most / sizeof *most; j++)
+            for (unsigned skip = 0; skip < 8; skip += 7)
+                bad |= check_residuals(isa, lengths[i], most[j], skip);
+    return bad;
+}
+
 /* ---- rANS ---- */
 
 /* 0: all 256 as often; 1: a hump; 2: two symbols, one of them rare; 3: nearly all one of a hundred; 4: rising */
@@ -155,7 +247,7 @@ int main(void)
     int bad = !l;
     for (uint32_t isa = SZD_ISA_SCALAR; isa <= SZD_ISA_NEON && l; isa++) {
         uint32_t there = isa_resolve(isa);
-        bad |= check_low_bits(there, l);
+        bad |= check_low_bits(there, l) | check_all_residuals(there);
         for (unsigned shape = 0; shape < 5; shape++)
             bad |= check_rans(there, shape, SYMBOLS) | check_rans(there, shape, 1000 + shape);
     }

@@ -1,0 +1,28 @@
+/* Residuals whose lowest bits are stored as they are; the others' symbols say what is above them. */
+#ifndef SZD_INTERP_LOW_H
+#define SZD_INTERP_LOW_H
+#include "interp.h"
+
+/* Raw low bits of a group at most. */
+enum { INTERP_MOST_LOW = 24 };
+
+static inline int32_t interp_centred(int32_t q, unsigned k) { return (int32_t)((uint32_t)q + ((1u << k) >> 1)); }
+
+/* 0 for those beyond the symbols. */
+static inline unsigned interp_symbol(int32_t q, unsigned k)
+{
+    uint32_t s = (uint32_t)(interp_centred(q, k) >> k) + INTERP_CENTRE;
+    return s < 256 ? s : 0;
+}
+
+/* k: of each group, at most INTERP_MOST_LOW; values of INTERP_NO_GROUP have no low bits. */
+void interp_low_split(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa,
+                      uint8_t *symbols, bit_writer *low);
+/* Of each value its symbol and 256 x its class, of whose bits only those in `mask` count. k: of each class, those of
+ * INTERP_SKIPPED 0. */
+void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
+                      const uint8_t k[INTERP_CLASSES + 1], uint32_t isa, uint16_t *cells);
+/* q: what is above the low bits; then residuals. low->failed where the bits end too early. */
+void interp_low_join(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa, bit_reader *low,
+                     int32_t *q);
+#endif
