@@ -48,11 +48,12 @@ class Goal:
     warp: float = 0.0
 
 
+RESNETS = Recipe(epochs=20, rate=0.05, optimizer="sgd", decay=5e-4, low_precision=True)
 GOALS = {
     "LeNet-300-100": Goal("mnist/lenet-300-100", 150, 0.0164, Recipe(epochs=40), 256, warp=1.0),
     "LeNet-5": Goal("mnist/lenet-5", 300, 0.0080, Recipe(epochs=60, low_precision=True), 256, warp=0.7),
-    "ResNet-20": Goal("cifar10/resnet-20", 47.1, 0.005, Recipe(epochs=24, low_precision=True), 128, drop=True),
-    "ResNet-32": Goal("cifar10/resnet-32", 47.1, 0.005, Recipe(epochs=20, low_precision=True), 128, drop=True),
+    "ResNet-20": Goal("cifar10/resnet-20", 47.1, 0.005, replace(RESNETS, epochs=30), 128, drop=True),
+    "ResNet-32": Goal("cifar10/resnet-32", 47.1, 0.005, RESNETS, 128, drop=True),
 }
 
 

@@ -156,7 +156,12 @@ def test_folded_statistics_leave_the_function_as_it_was():
     assert torch.allclose(net(x), before, atol=1e-4)
 
 
-def test_networks_with_batch_norm_train_with_it_and_are_archived_without_statistics(digits, batches):
+ADAM = Recipe(epochs=15, every=2, rate=5e-3)
+SGD = Recipe(epochs=15, every=2, rate=0.1, optimizer="sgd", decay=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [ADAM, SGD], ids=["adam", "sgd"])
+def test_networks_with_batch_norm_train_with_it_and_are_archived_without_statistics(recipe, digits, batches):
     """The archive's network, in evaluation mode, is about the one that was trained."""
     task, _ = digits
     torch.manual_seed(1)
@@ -165,7 +170,7 @@ def test_networks_with_batch_norm_train_with_it_and_are_archived_without_statist
         nn.BatchNorm2d(24), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 9, 10),
     )  # fmt: skip
     original = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    training = Training(net, Recipe(epochs=15, every=2, rate=5e-3))
+    training = Training(net, recipe)
     passes = list(training.run(batches, task.loss, training.raw / 16))
     assert passes[-1].bytes <= 1.05 * training.raw / 16
     back = szdnn.loads(szdnn.dumps(training.state(), training.plan(), effort=EFFORT))
@@ -249,6 +254,8 @@ def test_training_asks_for_what_it_needs(digits):
         tune(model, _score(digits), budget=MaxBytes(9000), method="train", train=iter([]), loss=F.cross_entropy)
     with pytest.raises(ArgumentError, match="no float32"):
         Training(nn.Flatten(), Recipe())
+    with pytest.raises(ArgumentError, match="not 'rprop'"):
+        list(Training(model, Recipe(optimizer="rprop")).run([], F.cross_entropy, 9000))
 
 
 def test_bytes_of_learned_bounds_are_estimated_within_two_percent():
