@@ -213,6 +213,9 @@ void interp_pass_predict(interp_pass *pass, const interp_row *row, size_t from, 
  * beyond a group's last symbol. */
 void interp_groups_map(const uint8_t *classes, size_t n, const uint8_t table[INTERP_CLASSES], uint32_t isa,
                        uint8_t *groups);
+/* Values that are given zeros become INTERP_SKIPPED. */
+void interp_groups_skip(const uint8_t *zeros, size_t n, uint32_t isa, uint8_t *classes);
+void interp_groups_count(const uint8_t *groups, size_t n, unsigned count, uint32_t isa, uint32_t counts[INTERP_GROUPS]);
 void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,
                          uint8_t *to[INTERP_GROUPS]);
 void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,

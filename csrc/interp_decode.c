@@ -18,24 +18,16 @@ static const uint8_t *find_empty_rows(interp_reader *d)
     return d->empty;
 }
 
-/* Zeros are no part of the stage's symbols. */
-static void skip_zeros(interp_reader *d)
-{
-    const uint8_t *mask = d->mask + d->walk.s.before;
-    for (size_t i = 0; i < d->walk.s.count; i++)
-        d->classes[i] = mask[i] ? INTERP_SKIPPED : d->classes[i];
-}
-
 /* Classes become groups; each group's symbols are drawn. */
 static bool draw_symbols(interp_reader *d, const stage_head *head)
 {
     uint8_t group_of[INTERP_CLASSES];
-    uint32_t counts[256];
+    uint32_t counts[INTERP_GROUPS];
     size_t n = d->walk.s.count, at = 0;
     for (unsigned g = 0; g < head->groups; g++)
         memset(group_of + head->group[g].first, (int)g, INTERP_CLASSES - head->group[g].first);
     interp_groups_map(d->classes, n, group_of, d->isa, d->classes);
-    histogram_u8(d->classes, n, d->isa, counts);
+    interp_groups_count(d->classes, n, head->groups, d->isa, counts);
     for (unsigned g = 0; g < head->groups; g++) {
         const stage_group *group = head->group + g;
         d->from[g] = d->symbols + at;
@@ -85,8 +77,7 @@ static int make_residuals(interp_reader *d, const stage_head *head, const int32_
     memmove(d->q, left, d->have * sizeof *left);
     int32_t *q = d->q + d->have;
     interp_groups_merge(groups, n, head->groups, d->isa, d->from, symbols);
-    for (size_t i = 0; i < n; i++)
-        q[i] = (int32_t)symbols[i] - INTERP_CENTRE;
+    interp_low_widen(symbols, n, d->isa, q);
     d->made += n;
     d->have += n;
     int status = use_escapes(d, symbols, n, q);
@@ -122,7 +113,7 @@ static int decode_stage(interp_reader *d, stage_head *head)
     const uint8_t *empty = find_empty_rows(d);
     interp_classes(&d->walk, d->step, empty, d->classes);
     if (d->masked)
-        skip_zeros(d);
+        interp_groups_skip(d->mask + s->before, s->count, d->isa, d->classes); /* no part of the stage's symbols */
     if (!draw_symbols(d, head))
         return SZD_BLOCK_CODES;
     interp_pass_begin(&pass, &d->walk, head->weights, head->apart);

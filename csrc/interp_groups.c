@@ -10,6 +10,12 @@ static void map_scalar(const uint8_t *classes, size_t n, const uint8_t table[INT
         groups[i] = classes[i] < INTERP_CLASSES ? table[classes[i]] : INTERP_NO_GROUP;
 }
 
+static void skip_scalar(const uint8_t *zeros, size_t n, uint8_t *classes)
+{
+    for (size_t i = 0; i < n; i++)
+        classes[i] = zeros[i] ? INTERP_SKIPPED : classes[i];
+}
+
 static void split_scalar(const uint8_t *groups, const uint8_t *symbols, size_t n, uint8_t *to[INTERP_GROUPS])
 {
     for (size_t i = 0; i < n; i++)
@@ -36,6 +42,25 @@ TARGET_AVX512 static void map_avx512(const uint8_t *classes, size_t n, const uin
         __mmask64 none = _mm512_cmpge_epu8_mask(c, _mm512_set1_epi8(INTERP_CLASSES));
         g = _mm512_mask_mov_epi8(g, none, _mm512_set1_epi8((char)INTERP_NO_GROUP));
         _mm512_mask_storeu_epi8(groups + i, there, g);
+    }
+}
+
+TARGET_AVX512 static void skip_avx512(const uint8_t *zeros, size_t n, uint8_t *classes)
+{
+    for (size_t i = 0; i < n; i += 64) {
+        __mmask64 there = lanes(n - i);
+        __m512i z = _mm512_maskz_loadu_epi8(there, zeros + i);
+        _mm512_mask_storeu_epi8(classes + i, _mm512_test_epi8_mask(z, z), _mm512_set1_epi8(INTERP_SKIPPED));
+    }
+}
+
+TARGET_AVX512 static void count_avx512(const uint8_t *groups, size_t n, unsigned count, uint32_t counts[INTERP_GROUPS])
+{
+    for (size_t i = 0; i < n; i += 64) {
+        __mmask64 there = lanes(n - i);
+        __m512i g = _mm512_maskz_loadu_epi8(there, groups + i);
+        for (unsigned k = 0; k < count; k++)
+            counts[k] += (uint32_t)_mm_popcnt_u64(_mm512_mask_cmpeq_epi8_mask(there, g, _mm512_set1_epi8((char)k)));
     }
 }
 
@@ -82,6 +107,33 @@ void interp_groups_map(const uint8_t *classes, size_t n, const uint8_t table[INT
 #endif
     (void)isa;
     map_scalar(classes, n, table, groups);
+}
+
+void interp_groups_skip(const uint8_t *zeros, size_t n, uint32_t isa, uint8_t *classes)
+{
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512) {
+        skip_avx512(zeros, n, classes);
+        return;
+    }
+#endif
+    (void)isa;
+    skip_scalar(zeros, n, classes);
+}
+
+void interp_groups_count(const uint8_t *groups, size_t n, unsigned count, uint32_t isa, uint32_t counts[INTERP_GROUPS])
+{
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512) {
+        memset(counts, 0, INTERP_GROUPS * sizeof *counts);
+        count_avx512(groups, n, count, counts);
+        return;
+    }
+#endif
+    uint32_t all[256];
+    (void)count;
+    histogram_u8(groups, n, isa, all);
+    memcpy(counts, all, INTERP_GROUPS * sizeof *counts);
 }
 
 void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,

@@ -4,16 +4,26 @@
 #include <immintrin.h>
 #endif
 
+enum { MOST_AT_ONCE = 56 }; /* bits that put_bits takes */
+
 static unsigned bits_of(const uint8_t k[INTERP_GROUPS], uint8_t group) { return group < INTERP_GROUPS ? k[group] : 0; }
 
 static void split_scalar(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS],
                          uint8_t *symbols, bit_writer *low)
 {
+    uint64_t string = 0;
+    unsigned have = 0;
     for (size_t i = 0; i < n; i++) {
         unsigned bits = bits_of(k, groups[i]);
         symbols[i] = (uint8_t)interp_symbol(q[i], bits);
-        put_bits(low, (uint32_t)interp_centred(q[i], bits) & ((1u << bits) - 1), bits);
+        string |= (uint64_t)((uint32_t)interp_centred(q[i], bits) & ((1u << bits) - 1)) << have;
+        have += bits;
+        if (have > MOST_AT_ONCE - INTERP_MOST_LOW) {
+            put_bits(low, string, have);
+            string = have = 0;
+        }
     }
+    put_bits(low, string, have);
 }
 
 static void cells_scalar(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
@@ -23,6 +33,12 @@ static void cells_scalar(const int32_t *q, const uint8_t *classes, size_t n, uin
         unsigned c = classes[i] & mask;
         cells[i] = (uint16_t)(c << 8 | interp_symbol(q[i], k[c]));
     }
+}
+
+static void widen_scalar(const uint8_t *symbols, size_t n, int32_t *q)
+{
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int32_t)symbols[i] - INTERP_CENTRE;
 }
 
 /* Where a reader of bits is: so many bits into a byte. */
@@ -151,6 +167,16 @@ TARGET_AVX512 static void cells_avx512(const int32_t *q, const uint8_t *classes,
     cells_scalar(q + i, classes + i, n - i, mask, k, cells + i);
 }
 
+TARGET_AVX512 static void widen_avx512(const uint8_t *symbols, size_t n, int32_t *q)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(symbols + i)));
+        _mm512_storeu_si512(q + i, _mm512_sub_epi32(s, _mm512_set1_epi32(INTERP_CENTRE)));
+    }
+    widen_scalar(symbols + i, n - i, q + i);
+}
+
 /* Lanes' sums with all lanes before them. */
 TARGET_AVX512 static inline __m512i sums_avx512(__m512i x)
 {
@@ -211,6 +237,18 @@ void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_
 #endif
     (void)isa;
     cells_scalar(q, classes, n, mask, k, cells);
+}
+
+void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q)
+{
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512) {
+        widen_avx512(symbols, n, q);
+        return;
+    }
+#endif
+    (void)isa;
+    widen_scalar(symbols, n, q);
 }
 
 void interp_low_join(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa, bit_reader *low,

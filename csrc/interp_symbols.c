@@ -4,6 +4,8 @@
 #include "interp_job.h"
 #include "interp_tables.h"
 
+enum { NEXT_TO_NONE = 4, LANE_SHARE = 2000 };
+
 typedef struct symbol_writer {
     const interp_job *j;
     interp_tables tables;
@@ -145,6 +147,15 @@ static void take_buffers(symbol_writer *s, uint8_t *scratch)
     s->low = (bit_writer){&s->low_to, 0, 0};
 }
 
+/* Where most symbols take next to no bits the decoder's time is in their number: there lanes may take a hundredth. */
+static unsigned choose_lanes(size_t n, uint64_t bits)
+{
+    unsigned log2 = rans_lanes_log2(bits);
+    while (bits * NEXT_TO_NONE < n && log2 < RANS_LANES_LOG2 && bits >= (uint64_t)LANE_SHARE << (log2 + 1))
+        log2++;
+    return log2;
+}
+
 static void write_payloads(symbol_writer *s, writer *w)
 {
     size_t n = (size_t)s->j->t->count;
@@ -154,7 +165,7 @@ static void write_payloads(symbol_writer *s, writer *w)
         write_exp_golomb_list(s->escaped, s->escapes, w);
     write_varint(w, (uint64_t)(s->low_to.at - s->low_bytes));
     write_bytes(w, s->low_bytes, (size_t)(s->low_to.at - s->low_bytes));
-    unsigned lanes_log2 = rans_lanes_log2(s->tables.payload_bits);
+    unsigned lanes_log2 = choose_lanes(n, s->tables.payload_bits);
     write_u8(w, lanes_log2);
     rans_encode(s->segment, s->segments, lanes_log2, NULL, s->j->isa, s->rest, 2 * n + 1024, w);
 }

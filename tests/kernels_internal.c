@@ -177,11 +177,57 @@ static int check_residuals(uint32_t isa, size_t n, unsigned most_k, unsigned ski
     return bad;
 }
 
+/* By groups and back; zeros, counts and symbols without low bits on the way. */
+static int check_groups(uint32_t isa, size_t n, unsigned count)
+{
+    static residual_case c;
+    static uint8_t groups[2][MOST], classes[2][MOST], sorted[2][INTERP_GROUPS][MOST + INTERP_GAP], back[MOST];
+    static int32_t wide[2][MOST];
+    uint32_t counts[2][INTERP_GROUPS];
+    uint8_t table[INTERP_CLASSES];
+    uint64_t seed = n + count;
+    int bad = 0;
+    make_residuals(&c, n, 0);
+    for (unsigned i = 0; i < INTERP_CLASSES; i++)
+        table[i] = (uint8_t)(i % count);
+    for (size_t i = 0; i < n; i++)
+        back[i] = (uint8_t)draw(&seed);
+    for (unsigned j = 0; j < 2; j++) {
+        uint32_t with = j ? isa : SZD_ISA_SCALAR;
+        uint8_t *to[INTERP_GROUPS], zeros[MOST], merged[MOST];
+        const uint8_t *from[INTERP_GROUPS];
+        for (size_t i = 0; i < n; i++)
+            zeros[i] = i % 7 == 3;
+        memcpy(classes[j], c.classes, n);
+        interp_groups_skip(zeros, n, with, classes[j]);
+        interp_groups_map(classes[j], n, table, with, groups[j]);
+        interp_groups_count(groups[j], n, count, with, counts[j]);
+        interp_low_widen(back, n, with, wide[j]);
+        for (unsigned g = 0; g < count; g++)
+            from[g] = to[g] = sorted[j][g];
+        interp_groups_split(groups[j], back, n, count, with, to);
+        for (unsigned g = 0; g < count; g++)
+            bad |= differs((size_t)(to[g] - from[g]) != counts[j][g], "counts of groups", isa, count, n);
+        interp_groups_merge(groups[j], n, count, with, from, merged);
+        for (size_t i = 0; i < n; i++)
+            bad |= differs(merged[i] != (groups[j][i] < count ? back[i] : INTERP_CENTRE), "merged", isa, count, n);
+    }
+    bad |= differs(memcmp(classes[0], classes[1], n) != 0, "skipped", isa, count, n);
+    bad |= differs(memcmp(groups[0], groups[1], n) != 0, "groups", isa, count, n);
+    bad |= differs(memcmp(wide[0], wide[1], 4 * n) != 0, "widened", isa, count, n);
+    for (unsigned g = 0; g < count; g++)
+        bad |= differs(memcmp(sorted[0][g], sorted[1][g], counts[0][g]) != 0, "sorted", isa, count, n);
+    return bad;
+}
+
 static int check_all_residuals(uint32_t isa)
 {
     static const size_t lengths[] = {1, 15, 16, 17, 500, MOST};
     static const unsigned most[] = {0, 1, 7, 8, 14, 15, INTERP_MOST_LOW};
     int bad = 0;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (unsigned count = 1; count <= INTERP_GROUPS; count += 5)
+            bad |= check_groups(isa, lengths[i], count);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (size_t j = 0; j < sizeof most / sizeof *most; j++)
             for (unsigned skip = 0; skip < 8; skip += 7)
