@@ -35,6 +35,15 @@ static void cells_scalar(const int32_t *q, const uint8_t *classes, size_t n, uin
     }
 }
 
+static void outside_scalar(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
+                           const uint8_t most[INTERP_GROUPS], uint64_t *outside)
+{
+    memset(outside, 0, (n + 63) / 64 * sizeof *outside);
+    for (size_t i = 0; i < n; i++)
+        if (groups[i] < INTERP_GROUPS && (symbols[i] < least[groups[i]] || symbols[i] > most[groups[i]]))
+            outside[i / 64] |= (uint64_t)1 << i % 64;
+}
+
 static void widen_scalar(const uint8_t *symbols, size_t n, int32_t *q)
 {
     for (size_t i = 0; i < n; i++)
@@ -167,6 +176,21 @@ TARGET_AVX512 static void cells_avx512(const int32_t *q, const uint8_t *classes,
     cells_scalar(q + i, classes + i, n - i, mask, k, cells + i);
 }
 
+TARGET_AVX512 static void outside_avx512(const uint8_t *symbols, const uint8_t *groups, size_t n,
+                                         const uint8_t least[INTERP_GROUPS], const uint8_t most[INTERP_GROUPS],
+                                         uint64_t *outside)
+{
+    const __m512i from = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)least));
+    const __m512i to = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)most));
+    for (size_t i = 0; i < n; i += 64) {
+        __mmask64 there = n - i < 64 ? ((uint64_t)1 << (n - i)) - 1 : ~(uint64_t)0;
+        __m512i s = _mm512_maskz_loadu_epi8(there, symbols + i), g = _mm512_maskz_loadu_epi8(there, groups + i);
+        there = _mm512_mask_cmplt_epu8_mask(there, g, _mm512_set1_epi8(INTERP_GROUPS));
+        outside[i / 64] = _mm512_mask_cmplt_epu8_mask(there, s, _mm512_shuffle_epi8(from, g)) |
+                          _mm512_mask_cmpgt_epu8_mask(there, s, _mm512_shuffle_epi8(to, g));
+    }
+}
+
 TARGET_AVX512 static void widen_avx512(const uint8_t *symbols, size_t n, int32_t *q)
 {
     size_t i = 0;
@@ -237,6 +261,19 @@ void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_
 #endif
     (void)isa;
     cells_scalar(q, classes, n, mask, k, cells);
+}
+
+void interp_low_outside(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
+                        const uint8_t most[INTERP_GROUPS], uint32_t isa, uint64_t *outside)
+{
+#if defined(__x86_64__)
+    if (isa >= SZD_ISA_AVX512) {
+        outside_avx512(symbols, groups, n, least, most, outside);
+        return;
+    }
+#endif
+    (void)isa;
+    outside_scalar(symbols, groups, n, least, most, outside);
 }
 
 void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q)

@@ -22,6 +22,9 @@ void interp_low_split(const int32_t *q, const uint8_t *groups, size_t n, const u
  * INTERP_SKIPPED 0. */
 void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
                       const uint8_t k[INTERP_CLASSES + 1], uint32_t isa, uint16_t *cells);
+/* A bit for each value whose symbol is not from its group's least to its most; not for those of INTERP_NO_GROUP. */
+void interp_low_outside(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
+                        const uint8_t most[INTERP_GROUPS], uint32_t isa, uint64_t *outside);
 /* What symbols stand for without low bits. */
 void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q);
 /* q: what is above the low bits; then residuals. low->failed where the bits end too early. */

@@ -15,7 +15,7 @@ typedef struct symbol_writer {
     rans_segment *segment;
     writer low_to;
     bit_writer low;
-    uint8_t place[INTERP_GROUPS + 1][256];
+    uint8_t least[INTERP_GROUPS], most[INTERP_GROUPS]; /* none of a group's symbols between these escapes */
     uint8_t *rest;
 } symbol_writer;
 
@@ -36,26 +36,39 @@ static void group_of_class(const interp_class_group *groups, unsigned count, uin
     }
 }
 
-/* Symbols that each group has a place for keep all their bits. */
-static void list_places(const interp_class_group *groups, unsigned count, uint8_t place[INTERP_GROUPS + 1][256])
+static bool has_place(const interp_class_group *g, unsigned symbol)
 {
-    for (unsigned g = 0; g < count; g++)
-        for (unsigned s = 0; s < 256; s++)
-            place[g][s] = (groups[g].table ? groups[g].table->f[s] > 0 : s == groups[g].constant) ? 255 : 0;
-    memset(place[INTERP_GROUPS], 255, 256);
+    return symbol && (g->table ? g->table->f[symbol] > 0 : symbol == g->constant);
 }
 
-/* Symbols without a place in what codes their group. */
+/* From where to where around the middle all symbols have a place in what codes their group; nowhere: 255 to 0. */
+static void find_places(const interp_class_group *g, uint8_t *least, uint8_t *most)
+{
+    unsigned from = INTERP_CENTRE, to = INTERP_CENTRE;
+    while (has_place(g, from - 1))
+        from--;
+    while (to < 255 && has_place(g, to + 1))
+        to++;
+    bool any = has_place(g, INTERP_CENTRE);
+    *least = any ? (uint8_t)from : 255;
+    *most = any ? (uint8_t)to : 0;
+}
+
+/* Symbols without a place. */
 static void list_escapes(symbol_writer *s, const int32_t *q, const uint8_t *of, size_t n,
                          const interp_class_group *groups, uint8_t *symbols)
 {
-    for (size_t i = 0; i < n; i++)
-        symbols[i] &= s->place[of[i] < INTERP_GROUPS ? of[i] : INTERP_GROUPS][symbols[i]];
-    for (const uint8_t *at = symbols; (at = memchr(at, 0, (size_t)(symbols + n - at))); at++) {
-        size_t i = (size_t)(at - symbols);
-        unsigned k = groups[of[i]].k;
-        s->escaped[s->escapes++] = (uint32_t)zigzag(interp_centred(q[i], k) >> k);
-    }
+    uint64_t outside[INTERP_SEGMENT / 64];
+    interp_low_outside(symbols, of, n, s->least, s->most, s->j->isa, outside);
+    for (size_t part = 0; part < (n + 63) / 64; part++)
+        for (uint64_t left = outside[part]; left; left &= left - 1) {
+            size_t i = 64 * part + (size_t)__builtin_ctzll(left);
+            const interp_class_group *g = groups + of[i];
+            if (has_place(g, symbols[i]))
+                continue;
+            symbols[i] = 0;
+            s->escaped[s->escapes++] = (uint32_t)zigzag(interp_centred(q[i], g->k) >> g->k);
+        }
 }
 
 /* Where each group's symbols go. Returns whether any escape. */
@@ -79,8 +92,8 @@ static void emit_stage(symbol_writer *s, const int32_t *q, uint8_t *classes, siz
     uint8_t *to[INTERP_GROUPS], of[INTERP_CLASSES], k[INTERP_GROUPS], symbols[INTERP_SEGMENT];
     bool escapes = place_groups(s, groups, count, to);
     group_of_class(groups, count, of, k);
-    if (escapes)
-        list_places(groups, count, s->place);
+    for (unsigned g = 0; escapes && g < count; g++)
+        find_places(groups + g, s->least + g, s->most + g);
     interp_groups_map(classes, n, of, s->j->isa, classes);
     for (size_t i = 0; i < n; i += INTERP_SEGMENT) {
         size_t part = n - i < INTERP_SEGMENT ? n - i : INTERP_SEGMENT;

@@ -1,9 +1,18 @@
 /* Looks at a few evenly spaced values of a tensor that spare most of them a closer one. */
+#include "convert.h"
 #include "fpenv.h"
 #include "internal.h"
 #include <math.h>
 
-enum { ENDS = 5, SPREAD_LOOK = 256, GRID_LOOK = 64, LEAST_LOOK = 9, REACH_LOOK = 4096, BEYOND_REACH = 256 };
+enum {
+    ENDS = 5,
+    SPREAD_LOOK = 256,
+    GRID_LOOK = 64,
+    GRID_PART = 512,
+    LEAST_LOOK = 9,
+    REACH_LOOK = 4096,
+    BEYOND_REACH = 256
+};
 
 /* The distance of about `looks` evenly spaced values, fewer than twice as many. */
 static uint64_t spacing(uint64_t count, uint64_t looks) { return count / looks ? count / looks : 1; }
@@ -102,4 +111,41 @@ uint32_t szd_has_no_grid(uint32_t dtype, const uint8_t *data, uint64_t count, do
         none = is_dense(magnitudes, near, least);
     fp_leave(saved);
     return none;
+}
+
+/* Integers by the sum with 1.5 2^52, to even; farther out than 2^51 they are multiples of more. NaN are on the grid. */
+INLINE uint32_t off_grid_body(const double *x, size_t n, double unit, double room)
+{
+    const double inverse = 1 / unit;
+    uint32_t off = 0;
+    for (size_t i = 0; i < n; i++) {
+        double distance = ((x[i] * inverse + 0x1.8p52) - 0x1.8p52) * unit - x[i];
+        off += (distance < 0 ? -distance : distance) > room;
+    }
+    return off;
+}
+#define OFF_GRID(isa, target)                                                                  \
+    target static uint32_t off_grid_##isa(const double *x, size_t n, double unit, double room) \
+    {                                                                                          \
+        return off_grid_body(x, n, unit, room);                                                \
+    }
+OFF_GRID(scalar, )
+OFF_GRID(avx2, TARGET_AVX2)
+OFF_GRID(avx512, TARGET_AVX512)
+
+uint64_t szd_off_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double room)
+{
+    double x[CHUNK];
+    uint64_t off = 0;
+    if (dtype > DT_F64)
+        return count;
+    fp_environment saved = fp_enter();
+    uint32_t isa = isa_resolve(SZD_ISA_AUTO);
+    for (uint64_t from = 0; from < count; from += CHUNK) {
+        size_t n = count - from < CHUNK ? (size_t)(count - from) : CHUNK;
+        load_wide(dtype, data + from * dtype_of(dtype).element_bytes, n, x);
+        off += PICK(isa, off_grid)(x, n, unit, room);
+    }
+    fp_leave(saved);
+    return off;
 }

@@ -293,6 +293,11 @@ def has_no_grid(dtype_code: int, data: NDArray[Any], eps: float, least: float, m
     return bool(lib.szd_has_no_grid(dtype_code, pointer(data), data.size, eps, least, most))
 
 
+def off_grid(dtype_code: int, data: NDArray[Any], unit: float, room: float) -> int:
+    """How many values are farther than `room` from the nearest multiple of `unit`."""
+    return int(lib.szd_off_grid(dtype_code, pointer(data), data.size, unit, room))
+
+
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
     """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`."""
     found, part, left = 0, ffi.new("uint64_t *"), header.c.elements

@@ -20,7 +20,6 @@ MOST_STEPS = 3
 MOST_NUMBER = 2.0**20
 # By how much wider than 2 eps the lattice must be; how many values at least; one in so many may be off the grid.
 WORTH_IT, LEAST_VALUES, FEW = 1.02, 256, 4096
-PART = 1 << 13  # so that temporaries stay in cache
 FIT_ROUNDS = (64.0, 4096.0, MOST_NUMBER)
 
 
@@ -91,18 +90,9 @@ def _found(magnitudes: NDArray[np.float64], eps: float, single: bool) -> Grid | 
 
 def _fits(values: NDArray[Any], grid: Grid, eps: float) -> bool:
     """Whether all values but one in FEW are near enough to multiples of the grid's step for its lattice."""
-    flat, unit, off = values.reshape(-1), grid.step / grid.parts, 0
-    room = eps - unit * (grid.parts // 2)
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, flat.size, PART):
-            part = flat[start : start + PART].astype(np.float64)
-            numbers = np.rint(part * (1 / unit))
-            numbers *= unit
-            numbers -= part
-            off += int(np.count_nonzero(np.abs(numbers, out=numbers) > room))
-            if off > flat.size // FEW:
-                return False
-    return True
+    unit = grid.step / grid.parts
+    off = _native.off_grid(CODES[values.dtype], values, unit, eps - unit * (grid.parts // 2))
+    return off <= values.size // FEW
 
 
 def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:

@@ -183,6 +183,8 @@ static int check_groups(uint32_t isa, size_t n, unsigned count)
     static residual_case c;
     static uint8_t groups[2][MOST], classes[2][MOST], sorted[2][INTERP_GROUPS][MOST + INTERP_GAP], back[MOST];
     static int32_t wide[2][MOST];
+    static uint64_t outside[2][MOST / 64 + 1];
+    uint8_t least[INTERP_GROUPS], most[INTERP_GROUPS];
     uint32_t counts[2][INTERP_GROUPS];
     uint8_t table[INTERP_CLASSES];
     uint64_t seed = n + count;
@@ -192,6 +194,10 @@ static int check_groups(uint32_t isa, size_t n, unsigned count)
         table[i] = (uint8_t)(i % count);
     for (size_t i = 0; i < n; i++)
         back[i] = (uint8_t)draw(&seed);
+    for (unsigned g = 0; g < INTERP_GROUPS; g++) {
+        least[g] = (uint8_t)(g % 5 ? draw(&seed) : 255);
+        most[g] = (uint8_t)(g % 5 ? draw(&seed) : 0);
+    }
     for (unsigned j = 0; j < 2; j++) {
         uint32_t with = j ? isa : SZD_ISA_SCALAR;
         uint8_t *to[INTERP_GROUPS], zeros[MOST], merged[MOST];
@@ -203,6 +209,7 @@ static int check_groups(uint32_t isa, size_t n, unsigned count)
         interp_groups_map(classes[j], n, table, with, groups[j]);
         interp_groups_count(groups[j], n, count, with, counts[j]);
         interp_low_widen(back, n, with, wide[j]);
+        interp_low_outside(back, groups[j], n, least, most, with, outside[j]);
         for (unsigned g = 0; g < count; g++)
             from[g] = to[g] = sorted[j][g];
         interp_groups_split(groups[j], back, n, count, with, to);
@@ -215,6 +222,7 @@ static int check_groups(uint32_t isa, size_t n, unsigned count)
     bad |= differs(memcmp(classes[0], classes[1], n) != 0, "skipped", isa, count, n);
     bad |= differs(memcmp(groups[0], groups[1], n) != 0, "groups", isa, count, n);
     bad |= differs(memcmp(wide[0], wide[1], 4 * n) != 0, "widened", isa, count, n);
+    bad |= differs(memcmp(outside[0], outside[1], (n + 63) / 64 * 8) != 0, "outside", isa, count, n);
     for (unsigned g = 0; g < count; g++)
         bad |= differs(memcmp(sorted[0][g], sorted[1][g], counts[0][g]) != 0, "sorted", isa, count, n);
     return bad;

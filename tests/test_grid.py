@@ -11,6 +11,7 @@ from tensors import bits, dtype_of
 
 import szdnn
 from szdnn import _native
+from szdnn.arrays import CODES
 from szdnn.grid import find_grid
 
 RNG = np.random.default_rng(31)
@@ -72,6 +73,17 @@ def test_gaussian_weights_and_half_a_grid_have_none():
     assert find_grid(weights, 0.01, single=True) is None
     half = np.concatenate([PIXELS.reshape(-1), PIXELS.reshape(-1) + 0.3])
     assert find_grid(half, 0.1, single=True) is None
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+def test_values_off_a_grid_are_counted(name):
+    x = PIXELS.reshape(-1)[:4001] + np.where(RNG.random(4001) < 0.2, RNG.normal(size=4001), 0)
+    x[:3] = np.nan, np.inf, 0.3
+    stored = x.astype(dtype_of(name))
+    wide = stored.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = int(np.count_nonzero(np.abs(np.rint(wide / 0.25) * 0.25 - wide) > 0.05))
+    assert 0 < off == _native.off_grid(CODES[stored.dtype], stored, 0.25, 0.05)
 
 
 def test_all_instruction_sets_make_the_same_bytes(monkeypatch):
