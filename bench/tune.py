@@ -63,7 +63,7 @@ class Setting:
 
 SETTINGS = {
     "efficientnet": Setting("imagenet-sample/efficientnet-lite0", 144, 240, 8, 16),
-    "minilm": Setting("stsb/minilm", 384, 200, 16, 16),
+    "minilm": Setting("stsb/minilm", 1024, 200, 16, 16),
     "resnet-20": Setting("cifar10/resnet-20", 256, 500, 100, 128),
 }
 LEVELS = {"kl": (0.01, 0.03), "cosine": (0.005, 0.015)}

@@ -10,6 +10,7 @@ import fnmatch
 import json
 import math
 import re
+import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -33,6 +34,8 @@ SECOND_MOMENTS = frozenset(
 """Last parts of names of optimizer state that steps are divided by: PointwiseRel(1e-2), so none becomes zero."""
 SECOND_MOMENT_BOUND = PointwiseRel(1e-2)
 PLAN_VERSION = 1
+DIGITS = string.digits + string.ascii_letters
+"""What stands for the distinct bounds of a vector, in a plan's JSON."""
 _LOSSY_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 _GLOB = re.compile(r"[*?\[]")
 _KINDS: dict[str, type[Bound]] = {
@@ -272,10 +275,37 @@ def _rule_from_dict(data: Any) -> Rule:
 
 
 def bound_to_dict(bound: Bound) -> dict[str, Any]:
-    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields at their defaults are left out."""
+    """A bound as JSON's own types: `{"bound": "Rel", "r": 0.001}`; fields at their defaults are left out.
+
+    Of a vector of few distinct bounds these, ascending, and a string with a character for each of its elements, the
+    n-th of DIGITS for the n-th of them: `{"bound": "Abs", "eps": [0.01, 0.02], "index": "0110", "axis": 0}`."""
     values = {f.name: getattr(bound, f.name) for f in fields(bound) if getattr(bound, f.name) != f.default}  # type: ignore[arg-type]
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    if isinstance(plain.get("eps"), list):
+        plain |= _by_index(plain["eps"])
     return {"bound": type(bound).__name__, **plain}
+
+
+def _by_index(vector: list[float]) -> dict[str, Any]:
+    distinct = sorted(set(vector))
+    if len(distinct) > min(len(DIGITS), len(vector) // 2):
+        return {}
+    digit = dict(zip(distinct, DIGITS, strict=False))
+    return {"eps": distinct, "index": "".join(digit[eps] for eps in vector)}
+
+
+def _without_index(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a bound, a vector as a list of all its elements."""
+    if "index" not in data:
+        return data
+    distinct, index = data.get("eps"), data["index"]
+    numbers = {digit: n for n, digit in enumerate(DIGITS[: len(distinct)])} if isinstance(distinct, list) else {}
+    if not isinstance(distinct, list) or not isinstance(index, str) or not numbers.keys() >= set(index):
+        raise ArgumentError(
+            f'{where}: "index" is a string of digits ({DIGITS[:12]}...), one for each of the list "eps"'
+        )
+    vector = [distinct[numbers[digit]] for digit in index]
+    return {name: value for name, value in data.items() if name != "index"} | {"eps": vector}
 
 
 def bound_from_dict(data: Any, where: str) -> Bound:
@@ -283,7 +313,7 @@ def bound_from_dict(data: Any, where: str) -> Bound:
     kind = _KINDS.get(str(data.get("bound"))) if isinstance(data, dict) else None
     if kind is None:
         raise ArgumentError(f'{where}: needs a "bound", one of {", ".join(_KINDS)}')
-    values = {name: value for name, value in data.items() if name != "bound"}
+    values = {name: value for name, value in _without_index(data, where).items() if name != "bound"}
     allowed = [item.name for item in fields(kind)]  # type: ignore[arg-type]
     unknown = values.keys() - set(allowed)
     if unknown:

@@ -136,6 +136,11 @@ positive = st.floats(1e-300, 1e300)
 some_bound = st.one_of(
     st.builds(Abs, positive),
     st.builds(lambda eps, axis: Abs(eps, axis=axis), st.lists(positive, min_size=1, max_size=3), st.integers(-3, 3)),
+    st.builds(
+        lambda eps, index: Abs([eps[i % len(eps)] for i in index], axis=0),
+        st.lists(positive, min_size=1, max_size=70, unique=True),
+        st.lists(st.integers(0, 69), min_size=1, max_size=200),
+    ),
     st.builds(Rel, positive, st.sampled_from([None, "robust", (-1.5, 2.0)])),
     st.builds(Std, positive),
     st.builds(PointwiseRel, st.floats(1e-12, 0.5)),
@@ -161,6 +166,14 @@ def test_json_there_and_back(plan):
     assert Plan.from_json(plan.to_json()).to_json() == plan.to_json()
 
 
+def test_a_vector_of_few_bounds_takes_a_character_an_element():
+    bound = Abs([0.25, 0.125] * 500, axis=1)
+    plan = Plan(bound)
+    written = {"bound": "Abs", "eps": [0.125, 0.25], "index": "10" * 500, "axis": 1}
+    assert plan.to_dict()["default"] == written
+    assert Plan.from_dict({"szdnn_plan": 1, "default": {"bound": "Abs", "eps": [0.25, 0.125] * 500, "axis": 1}}) == plan
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -177,6 +190,10 @@ def test_json_there_and_back(plan):
         ('{"szdnn_plan": 1, "default": {"bound": "Lossless"}, "rules": [3]}', "a rule is an object"),
         ('{"szdnn_plan": 1, "default": {"bound": "Lossless"}, "rules": [{"name": "a"}]}', "the rule for 'a': needs"),
         ('{"szdnn_plan": 1, "default": {"bound": "Lossless"}, "more": 1}', "a plan is an object"),
+        ('{"szdnn_plan": 1, "default": {"bound": "Abs", "eps": [1], "index": "01", "axis": 0}}', '"index" is a string'),
+        ('{"szdnn_plan": 1, "default": {"bound": "Abs", "eps": [1], "index": [0], "axis": 0}}', '"index" is a string'),
+        ('{"szdnn_plan": 1, "default": {"bound": "Abs", "eps": 1, "index": "0", "axis": 0}}', '"index" is a string'),
+        ('{"szdnn_plan": 1, "default": {"bound": "Rel", "r": 1, "index": "0"}}', '"index" is a string'),
         (
             '{"szdnn_plan": 1, "default": {"bound": "Lossless"}, '
             '"rules": [{"name": "a", "bound": "Lossless", "override": 3}]}',
