@@ -16,15 +16,19 @@ static void skip_scalar(const uint8_t *zeros, size_t n, uint8_t *classes)
         classes[i] = zeros[i] ? INTERP_SKIPPED : classes[i];
 }
 
-static void split_scalar(const uint8_t *groups, const uint8_t *symbols, size_t n, uint8_t *to[INTERP_GROUPS])
+static void split_scalar(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count,
+                         uint8_t *to[INTERP_GROUPS])
 {
+    (void)count;
     for (size_t i = 0; i < n; i++)
         if (groups[i] != INTERP_NO_GROUP)
             *to[groups[i]]++ = symbols[i];
 }
 
-static void merge_scalar(const uint8_t *groups, size_t n, const uint8_t *from[INTERP_GROUPS], uint8_t *symbols)
+static void merge_scalar(const uint8_t *groups, size_t n, unsigned count, const uint8_t *from[INTERP_GROUPS],
+                         uint8_t *symbols)
 {
+    (void)count;
     for (size_t i = 0; i < n; i++)
         symbols[i] = groups[i] != INTERP_NO_GROUP ? *from[groups[i]]++ : INTERP_CENTRE;
 }
@@ -99,26 +103,12 @@ TARGET_AVX512 static void merge_avx512(const uint8_t *groups, size_t n, unsigned
 void interp_groups_map(const uint8_t *classes, size_t n, const uint8_t table[INTERP_CLASSES], uint32_t isa,
                        uint8_t *groups)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        map_avx512(classes, n, table, groups);
-        return;
-    }
-#endif
-    (void)isa;
-    map_scalar(classes, n, table, groups);
+    PICK_WIDE(isa, map)(classes, n, table, groups);
 }
 
 void interp_groups_skip(const uint8_t *zeros, size_t n, uint32_t isa, uint8_t *classes)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        skip_avx512(zeros, n, classes);
-        return;
-    }
-#endif
-    (void)isa;
-    skip_scalar(zeros, n, classes);
+    PICK_WIDE(isa, skip)(zeros, n, classes);
 }
 
 void interp_groups_count(const uint8_t *groups, size_t n, unsigned count, uint32_t isa, uint32_t counts[INTERP_GROUPS])
@@ -139,25 +129,11 @@ void interp_groups_count(const uint8_t *groups, size_t n, unsigned count, uint32
 void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,
                          uint8_t *to[INTERP_GROUPS])
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        split_avx512(groups, symbols, n, count, to);
-        return;
-    }
-#endif
-    (void)isa, (void)count;
-    split_scalar(groups, symbols, n, to);
+    PICK_WIDE(isa, split)(groups, symbols, n, count, to);
 }
 
 void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,
                          const uint8_t *from[INTERP_GROUPS], uint8_t *symbols)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        merge_avx512(groups, n, count, from, symbols);
-        return;
-    }
-#endif
-    (void)isa, (void)count;
-    merge_scalar(groups, n, from, symbols);
+    PICK_WIDE(isa, merge)(groups, n, count, from, symbols);
 }

@@ -240,63 +240,28 @@ TARGET_AVX512 static void join_avx512(const uint8_t *groups, size_t n, const uin
 void interp_low_split(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa,
                       uint8_t *symbols, bit_writer *low)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        split_avx512(q, groups, n, k, symbols, low);
-        return;
-    }
-#endif
-    (void)isa;
-    split_scalar(q, groups, n, k, symbols, low);
+    PICK_WIDE(isa, split)(q, groups, n, k, symbols, low);
 }
 
 void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
                       const uint8_t k[INTERP_CLASSES + 1], uint32_t isa, uint16_t *cells)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        cells_avx512(q, classes, n, mask, k, cells);
-        return;
-    }
-#endif
-    (void)isa;
-    cells_scalar(q, classes, n, mask, k, cells);
+    PICK_WIDE(isa, cells)(q, classes, n, mask, k, cells);
 }
 
 void interp_low_outside(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
                         const uint8_t most[INTERP_GROUPS], uint32_t isa, uint64_t *outside)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        outside_avx512(symbols, groups, n, least, most, outside);
-        return;
-    }
-#endif
-    (void)isa;
-    outside_scalar(symbols, groups, n, least, most, outside);
+    PICK_WIDE(isa, outside)(symbols, groups, n, least, most, outside);
 }
 
 void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        widen_avx512(symbols, n, q);
-        return;
-    }
-#endif
-    (void)isa;
-    widen_scalar(symbols, n, q);
+    PICK_WIDE(isa, widen)(symbols, n, q);
 }
 
 void interp_low_join(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa, bit_reader *low,
                      int32_t *q)
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        join_avx512(groups, n, k, low, q);
-        return;
-    }
-#endif
-    (void)isa;
-    join_scalar(groups, n, k, low, q);
+    PICK_WIDE(isa, join)(groups, n, k, low, q);
 }

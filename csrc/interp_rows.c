@@ -52,44 +52,31 @@ ENDS(double, double)
 #define PASTE_AS_IS(a, b) a##_##b
 #define PASTE(a, b) PASTE_AS_IS(a, b)
 
+#define FOR_scalar
+#define FOR_avx2 TARGET_AVX2
+#define FOR_avx512 TARGET_AVX512
+#define BYTES_scalar 16
+#define BYTES_avx2 32
+#define BYTES_avx512 64
+
 #define ISA scalar
-#define TARGET
-#define VECTOR 16
 #define DOUBLE 0
 #include "interp_loops.inc"
-#undef DOUBLE
+#define ISA scalar
 #define DOUBLE 1
 #include "interp_loops.inc"
-#undef DOUBLE
-#undef VECTOR
-#undef TARGET
-#undef ISA
-
 #define ISA avx2
-#define TARGET TARGET_AVX2
-#define VECTOR 32
 #define DOUBLE 0
 #include "interp_loops.inc"
-#undef DOUBLE
+#define ISA avx2
 #define DOUBLE 1
 #include "interp_loops.inc"
-#undef DOUBLE
-#undef VECTOR
-#undef TARGET
-#undef ISA
-
 #define ISA avx512
-#define TARGET TARGET_AVX512
-#define VECTOR 64
 #define DOUBLE 0
 #include "interp_loops.inc"
-#undef DOUBLE
+#define ISA avx512
 #define DOUBLE 1
 #include "interp_loops.inc"
-#undef DOUBLE
-#undef VECTOR
-#undef TARGET
-#undef ISA
 
 #define ENTRY(T, name, isa)                     \
     {.bytes = sizeof(T),                        \

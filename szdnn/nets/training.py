@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError
+from ..optimizers import make_optimizer
 from .task import Task
 
 Hook = Callable[[nn.Module], object]
@@ -62,7 +63,8 @@ def train(
         raise ArgumentError("distillation needs a teacher")
     split = split or task.training_split
     steps = max(1, round(recipe.epochs * math.ceil(len(task.examples(split)) / recipe.batch)))
-    optimizer = _optimizer(model, recipe)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(trained, recipe.optimizer, recipe.rate, recipe.decay)
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         model.train()
@@ -98,19 +100,6 @@ def _loss(
     if recipe.distill == 1:
         return distance
     return recipe.distill * distance + (1 - recipe.distill) * task.loss(outputs, targets)
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.rate)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
-    raise ArgumentError(f"no optimizer {recipe.optimizer!r}; there are sgd and adam")
 
 
 def _rate(recipe: Recipe, done: float) -> float:

@@ -30,6 +30,7 @@ from torch.nn.utils import parametrize
 from .. import api
 from ..bounds import Lossless
 from ..errors import ArgumentError
+from ..optimizers import make_optimizer
 from ..plan import Plan, Rule
 from ..source import Array
 from .budget import MaxDrop
@@ -60,9 +61,9 @@ class Recipe:
     epochs: passes over the batches; may be a fraction. rate: the learning rate of weights, at its highest.
     optimizer: of weights, "adam" or "sgd" (Nesterov momentum 0.9), which networks with batch norm that were trained by
     it generalise better with. decay: L2, on weights of two dimensions or more alone. step_rate: Adam's learning rate
-    of the logarithms of lattice steps. hold: the last part of training, in which the size stays at the
-    budget. coarse: lattice steps at first, in standard deviations of their tensor. every: training steps between
-    measurements of the code length. low_precision: run the network in bfloat16 and with channels
+    of the logarithms of lattice steps. hold: the last part of training, in which the size stays at the budget. coarse:
+    lattice steps at first, in standard deviations of their tensor. every: training steps between measurements of the
+    code length. low_precision: run the network in bfloat16 and with channels
     last; weights, gradients of the size and what is scored stay float32. average: the part of training that the running
     means of weights and bounds reach back, of which archives are made; 0: they are made of the last step's. floor: the
     last learning rate, as a part of the highest.
@@ -238,7 +239,10 @@ class Training:
         )
         weights = [*self.weights.values(), *(p for norm in self.norms.values() for p in norm.parameters())]
         learned = list(dict.fromkeys(x.log_eps for x in self.lattices.values() if x is not self._fixed))
-        optimizers = [_optimizer(weights, recipe), torch.optim.Adam(learned, recipe.step_rate, fused=True)]
+        optimizers = [
+            make_optimizer(weights, recipe.optimizer, recipe.rate, recipe.decay, fused=True),
+            torch.optim.Adam(learned, recipe.step_rate, fused=True),
+        ]
         means = RunningMeans([*weights, *learned], recipe.average * steps)
         schedules = [
             torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, steps, recipe.floor)) for one in optimizers
@@ -302,19 +306,6 @@ def _eps(values: Tensor, coarse: float) -> float:
     """Half a step of so many standard deviations; of constant values, as if that were their magnitude or 1e-3."""
     spread = float(values.std(correction=0)) or float(values.abs().max()) or 1e-3
     return coarse * spread / 2
-
-
-def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer not in ("adam", "sgd"):
-        raise ArgumentError(f'the optimizer is "adam" or "sgd", not {recipe.optimizer!r}')
-    groups = [
-        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": recipe.decay},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.Adam(groups, recipe.rate, fused=True)
 
 
 def _rate(step: int, steps: int, floor: float) -> float:
