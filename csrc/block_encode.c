@@ -408,16 +408,16 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
         w->at = lossy.at;
         return 0;
     }
+    if (ok && clearly_smaller(h, options, t, values, lossy_size, scratch, (writer){lossy.at, w->end, false})) {
+        w->at = lossy.at;
+        return (int64_t)(lossy_size / CLEAR_SHARE);
+    }
     if (ok) {
         uint64_t floor = planes_floor(values, n, h->element_bytes, true, lossy_size + CLEAR_SAVING);
         if (floor >= lossy_size + CLEAR_SAVING) {
             w->at = lossy.at;
             return (int64_t)(floor - lossy_size);
         }
-    }
-    if (ok && clearly_smaller(h, options, t, values, lossy_size, scratch, (writer){lossy.at, w->end, false})) {
-        w->at = lossy.at;
-        return (int64_t)(lossy_size / CLEAR_SHARE);
     }
     writer lossless = {ok ? lossy.at : w->at, w->end, false};
     uint8_t *from = lossless.at;

@@ -6,18 +6,9 @@
 enum { MOST_MODELLED = 1 << 14, MODEL_GAIN = 32 };
 enum { PLACE_ORDER = 2 }; /* of the Exp-Golomb codes of a table's top and ends */
 
-/* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
- * choices made with it are the same on every machine. v > 0. */
-uint32_t log2_q16(uint32_t v)
-{
-    static const uint32_t logs[257] = {
+const uint32_t LOG2_TABLE[257] = {
 #include "log2.inc"
-    };
-    unsigned whole = bit_length(v) - 1;
-    uint32_t m = (uint32_t)((uint64_t)v << (31 - whole)) << 1; /* the fraction of v / 2^whole, in 2^-32 */
-    uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
-    return (whole << 16) + logs[i] + ((logs[i + 1] - logs[i]) * rest >> 16);
-}
+};
 
 /* Keeps the `mantissa` bits below the leading one, rounded. */
 static uint32_t round_mantissa(uint32_t f, unsigned mantissa)

@@ -63,7 +63,17 @@ typedef struct freq_table {
     smooth_table knots; /* for writing an interpolated one */
     model_table model;  /* for a modelled one */
 } freq_table;
-uint32_t log2_q16(uint32_t v);
+/* floor(65536 log2(1 + i / 256)) */
+extern const uint32_t LOG2_TABLE[257];
+/* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
+ * choices made with it are the same on every machine. v > 0. */
+static inline uint32_t log2_q16(uint32_t v)
+{
+    unsigned whole = bit_length(v) - 1;
+    uint32_t m = (uint32_t)((uint64_t)v << (31 - whole)) << 1; /* the fraction of v / 2^whole, in 2^-32 */
+    uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
+    return (whole << 16) + LOG2_TABLE[i] + ((LOG2_TABLE[i + 1] - LOG2_TABLE[i]) * rest >> 16);
+}
 /* may_model: whether a modelled table, which takes time, may pay: where few symbols have it. */
 void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);
 uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t);

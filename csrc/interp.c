@@ -181,11 +181,11 @@ void interp_choose(const interp_walk *w, enum interp_choice choice, const int16_
 
 static void go_to(const interp_stage *s, size_t number, interp_row *r)
 {
-    if (number == r->row + 1 && ++r->place[2] < s->extent[2]) {
-        r->row = number;
-        return;
-    }
+    bool next = number == r->row + 1;
     r->row = number;
+    for (unsigned a = INTERP_LAST; next && a-- > 0; r->place[a] = 0)
+        if (++r->place[a] < s->extent[a])
+            return;
     for (unsigned a = INTERP_LAST; a-- > 0; number /= s->extent[a])
         r->place[a] = number % s->extent[a];
 }

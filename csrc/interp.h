@@ -221,8 +221,9 @@ void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n
 void interp_groups_merge(const uint8_t *groups, size_t n, unsigned count, uint32_t isa,
                          const uint8_t *from[INTERP_GROUPS], uint8_t *symbols);
 
-/* interp_fit.c: x: the stage's original values in the work type. */
+/* interp_fit.c: x: the stage's original values in the work type. zeros: zeros are given. */
 /* False, and the weights as they were, where there is too little to fit or to win. */
-bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch);
+bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, bool zeros, int16_t *weights,
+                uint8_t *scratch);
 size_t interp_fit_scratch(void);
 #endif

@@ -2,7 +2,9 @@
 #include "interp_encode.h"
 #include "interp_job.h"
 
-enum { MANY_ZEROS = 16, FEW_OTHERS = 8, LEAST_TOLD = 512 };
+/* So many zeros are given by a mask; fewer, and fewer than one in so many values, are stored where they are missed. */
+enum { MANY_ZEROS = 16, RARE_ZEROS = 1 << 14 };
+enum { FEW = 64, FEW_OTHERS = 8, LEAST_TOLD = 512 };
 
 /* Why a value is stored. */
 enum { NOT_FINITE = 1, TOO_FAR = 2 };
@@ -58,6 +60,23 @@ static void settle(interp_job *j, size_t element, const uint8_t *p, int32_t *q, 
     j->walk.k->reconstruct(p, q, 1, j->z.step, v);
 }
 
+/* Values of a row some of which the quick test refused, the first of them element number `first`, side by side
+ * `spacing` apart. They are looked at again a few at a time: refusals are rare. */
+static void settle_some(interp_job *j, size_t first, size_t spacing, const uint8_t *x, const uint8_t *p, size_t n,
+                        int32_t *q, uint8_t *v, uint8_t *classes)
+{
+    const interp_kernels *k = j->walk.k;
+    for (size_t from = 0, part; from < n; from += part) {
+        size_t at = from * k->bytes;
+        part = n - from < FEW ? n - from : FEW;
+        if (!k->quantize(&j->z, x + at, p + at, part, q + from, v + at, classes + from))
+            continue;
+        for (size_t i = from; i < from + part; i++)
+            if (!j->z.zeros || classes[i] != INTERP_SKIPPED)
+                settle(j, first + i * spacing, p + i * k->bytes, q + i, v + i * k->bytes);
+    }
+}
+
 /* Up to INTERP_SEGMENT values of a row, the first of them number `at` of the stage. */
 static void code_segment(interp_job *j, interp_pass *pass, const interp_row *row, size_t from, size_t n)
 {
@@ -66,16 +85,14 @@ static void code_segment(interp_job *j, interp_pass *pass, const interp_row *row
     const interp_kernels *k = j->walk.k;
     size_t at = s->before + row->row * s->width + from, spacing = s->spacing[INTERP_LAST];
     uint8_t *p = (uint8_t *)predicted, *v = interp_coming(&j->walk, row->row) + from * k->bytes;
+    const uint8_t *x = j->coming + at * k->bytes;
     uint8_t *classes = j->classes + at;
     int32_t *q = j->q + at;
     interp_pass_predict(pass, row, from, n, p);
     if (j->unit > 0)
         k->snap(p, n, j->unit);
-    bool any = k->quantize(&j->z, j->coming + at * k->bytes, p, n, q, v, classes);
-    size_t first = any ? interp_first_of_row(s, row) + from * spacing : 0;
-    for (size_t i = 0; any && i < n; i++)
-        if (!j->z.zeros || classes[i] != INTERP_SKIPPED)
-            settle(j, first + i * spacing, p + i * k->bytes, q + i, v + i * k->bytes);
+    if (k->quantize(&j->z, x, p, n, q, v, classes))
+        settle_some(j, interp_first_of_row(s, row) + from * spacing, spacing, x, p, n, q, v, classes);
 }
 
 static bool all_zero(const uint8_t *row, size_t bytes) { return row[0] == 0 && memcmp(row, row + 1, bytes - 1) == 0; }
@@ -103,9 +120,10 @@ static void code_stage(interp_job *j, stage_plan *plan)
     const uint8_t *x = j->coming + s->before * j->walk.k->bytes;
     interp_pass pass;
     interp_default_weights(s, plan->weights[0]);
-    plan->fitted[0] = interp_fit(&j->walk, x, j->z.step, false, plan->weights[0], j->work);
+    plan->fitted[0] = interp_fit(&j->walk, x, j->z.step, false, j->z.zeros, plan->weights[0], j->work);
     memcpy(plan->weights[1], plan->weights[0], sizeof plan->weights[1]);
-    plan->fitted[1] = interp_has_border(s) && interp_fit(&j->walk, x, j->z.step, true, plan->weights[1], j->work);
+    plan->fitted[1] =
+        interp_has_border(s) && interp_fit(&j->walk, x, j->z.step, true, j->z.zeros, plan->weights[1], j->work);
     const uint8_t *empty = find_empty_rows(j, x);
     interp_classes(&j->walk, j->z.step, empty, j->classes + s->before);
     interp_pass_begin(&pass, &j->walk, plan->weights, plan->fitted[1]);
@@ -222,7 +240,7 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
     j->refusals = 0;
     j->unit = interp_unit(h, j->walk.k->bytes);
     j->z = (interp_quantizer){.dtype = h->dtype, .eps = is_double(h) ? h->eps : (double)float_below(h->eps)};
-    j->z.zeros = load_tile(j) >= MANY_ZEROS;
+    j->z.zeros = load_tile(j) >= MANY_ZEROS + (size_t)t->count / RARE_ZEROS;
     if (j->z.zeros) {
         j->walk.k->find_zeros(j->x, (size_t)t->count, j->coming);
         interp_zeros_pack(t, j->coming, j->bits);

@@ -3,6 +3,8 @@
 
 enum { FIT_PER_TAP = 1024, FIT_PRODUCTS = 3 << 19, FIT_PIECE = 128, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
+#define NEXT_TO_NOTHING 0x1p-9
+
 typedef struct normal_equations {
     double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
     size_t seen;
@@ -12,6 +14,7 @@ typedef struct normal_equations {
 typedef struct fit_work {
     normal_equations e;
     unsigned taps;
+    bool zeros; /* those are given */
     size_t filled;
     double terms[INTERP_TAPS][FIT_PIECE], target[FIT_PIECE];
 } fit_work;
@@ -39,6 +42,21 @@ static void sum_up(const interp_kernels *k, fit_work *f)
     f->filled = 0;
 }
 
+/* Of the last n values and their terms only those that are not zeros; returns how many. */
+static size_t leave_out_zeros(const interp_kernels *k, const uint8_t *x, size_t n, fit_work *f)
+{
+    size_t kept = f->filled;
+    for (size_t i = 0; i < n; i++) {
+        if (k->at(x, i) == 0)
+            continue;
+        f->target[kept] = f->target[f->filled + i];
+        for (unsigned t = 0; t < f->taps; t++)
+            f->terms[t][kept] = f->terms[t][f->filled + i];
+        kept++;
+    }
+    return kept - f->filled;
+}
+
 /* A piece of a row. Taps that are not there are 0. */
 static void add_piece(interp_walk *w, const uint8_t *x, double inverse, interp_row *r, size_t from, size_t n,
                       fit_work *f)
@@ -57,11 +75,11 @@ static void add_piece(interp_walk *w, const uint8_t *x, double inverse, interp_r
         else
             memset(f->terms[i] + f->filled, 0, n * sizeof(double));
     }
-    f->filled += n;
+    f->filled += f->zeros ? leave_out_zeros(k, r->coming + from * k->bytes, n, f) : n;
 }
 
 /* A = L D L', in place; false where it is not positive. */
-static bool solve(double a[INTERP_TAPS][INTERP_TAPS], const double *b, unsigned n, double *x)
+static bool factor(double a[INTERP_TAPS][INTERP_TAPS], unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         for (unsigned j = 0; j < i; j++) {
@@ -77,16 +95,63 @@ static bool solve(double a[INTERP_TAPS][INTERP_TAPS], const double *b, unsigned 
             return false;
         a[i][i] = d;
     }
-    for (unsigned i = 0; i < n; i++) {
-        x[i] = b[i];
+    return true;
+}
+
+/* L D L' x = b, in place. */
+static void solve(double factors[INTERP_TAPS][INTERP_TAPS], unsigned n, double *x)
+{
+    for (unsigned i = 0; i < n; i++)
         for (unsigned k = 0; k < i; k++)
-            x[i] -= a[i][k] * x[k];
-    }
+            x[i] -= factors[i][k] * x[k];
     for (unsigned i = n; i-- > 0;) {
-        x[i] /= a[i][i];
+        x[i] /= factors[i][i];
         for (unsigned k = i + 1; k < n; k++)
-            x[i] -= a[k][i] * x[k];
+            x[i] -= factors[k][i] * x[k];
     }
+}
+
+/* Without the taps that save next to nothing, each of which would cost time at every value; x is what is best for those
+ * that are left. Without tap i the energy grows by x[i]^2 / inverse[i][i]; the others move along its column. */
+static void drop_taps(double factors[INTERP_TAPS][INTERP_TAPS], unsigned n, double limit, double *x)
+{
+    double inverse[INTERP_TAPS][INTERP_TAPS] = {{0}};
+    for (unsigned i = 0; i < n; i++) {
+        inverse[i][i] = 1;
+        solve(factors, n, inverse[i]);
+    }
+    for (unsigned left = n; left > 1; left--) {
+        unsigned least = n;
+        double growth = limit;
+        for (unsigned i = 1; i < n; i++)
+            if (x[i] != 0 && x[i] * x[i] < growth * inverse[i][i]) {
+                growth = x[i] * x[i] / inverse[i][i];
+                least = i;
+            }
+        if (least == n)
+            return;
+        double part = x[least] / inverse[least][least], column[INTERP_TAPS];
+        memcpy(column, inverse[least], sizeof column);
+        for (unsigned i = 0; i < n; i++) {
+            x[i] -= part * column[i];
+            for (unsigned k = 0; k < n; k++)
+                inverse[i][k] -= column[i] * column[k] / column[least];
+        }
+        x[least] = 0;
+    }
+}
+
+/* The best weights without taps that save less than NEXT_TO_NOTHING of what is left. False where there are none. */
+static bool least_squares(normal_equations e, unsigned taps, double *best)
+{
+    double left = e.energy;
+    if (!factor(e.a, taps))
+        return false;
+    memcpy(best, e.b, sizeof e.b);
+    solve(e.a, taps, best);
+    for (unsigned i = 0; i < taps; i++)
+        left -= best[i] * e.b[i];
+    drop_taps(e.a, taps, (left + (double)e.seen / 12) * NEXT_TO_NOTHING, best);
     return true;
 }
 
@@ -167,7 +232,8 @@ static void add_pieces(interp_walk *w, const uint8_t *x, double inverse, bool bo
     sum_up(w->k, f);
 }
 
-bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int16_t *weights, uint8_t *scratch)
+bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, bool zeros, int16_t *weights,
+                uint8_t *scratch)
 {
     fit_work *f = take(&scratch, sizeof *f);
     const interp_stage *s = &w->s;
@@ -180,13 +246,12 @@ bool interp_fit(interp_walk *w, const uint8_t *x, double step, bool border, int1
         return false;
     memset(&f->e, 0, sizeof f->e);
     f->taps = taps;
+    f->zeros = zeros;
     f->filled = 0;
     add_pieces(w, x, 1 / step, border, count, f);
-    normal_equations plus = f->e;
-    add_noise(&plus, s, taps);
-    normal_equations kept = plus;
-    if (f->e.seen && solve(plus.a, plus.b, taps, best) && round_weights(best, taps, weights) &&
-        worth_it(&kept, weights, before, taps, count))
+    add_noise(&f->e, s, taps);
+    if (f->e.seen && least_squares(f->e, taps, best) && round_weights(best, taps, weights) &&
+        worth_it(&f->e, weights, before, taps, count))
         return true;
     memcpy(weights, before, sizeof before);
     return false;

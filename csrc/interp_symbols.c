@@ -3,6 +3,7 @@
 #include "interp_encode.h"
 #include "interp_job.h"
 #include "interp_tables.h"
+#include "symbols.h"
 
 enum { NEXT_TO_NONE = 4, LANE_SHARE = 2000 };
 
@@ -142,9 +143,10 @@ static void write_stages(symbol_writer *t, writer *w)
 static void write_zeros(const interp_job *j, writer *w)
 {
     size_t bytes = ((size_t)j->t->count + 7) / 8;
-    uint32_t counts[256];
-    histogram_u8(j->bits, bytes, j->isa, counts);
-    symbols_encode(j->bits, bytes, counts, j->coder, j->isa, aligned64(j->rest), w);
+    uint8_t *scratch = aligned64(j->rest);
+    symbol_counts c;
+    symbols_count(&c, j->bits, bytes, 1, 0, j->isa, scratch);
+    symbols_encode_counted(&c, j->coder, j->isa, scratch, w);
 }
 
 static void take_buffers(symbol_writer *s, uint8_t *scratch)

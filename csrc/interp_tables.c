@@ -1,7 +1,18 @@
 /* Which neighbouring classes of a stage share a table, and which table. */
 #include "interp_tables.h"
 
-enum { LEAST_GROUPED = 512, WIDE_MEAN = 16, LOOKED_AT = 64, MANY = 4096, MOST_APART = 32, BATCH = 512 };
+enum {
+    LEAST_GROUPED = 512,
+    WIDE_MEAN = 16,
+    LOOKED_AT = 64,
+    MANY = 4096,
+    MOST_APART = 32,
+    BATCH = 512,
+    LISTED = 1 << 14
+};
+
+static unsigned least(unsigned a, unsigned b) { return a < b ? a : b; }
+static unsigned most(unsigned a, unsigned b) { return a > b ? a : b; }
 
 /* Raw low bits of a class: so many that the mean magnitude above them is small. */
 static unsigned low_bits_for(uint64_t sum, uint64_t n)
@@ -13,11 +24,11 @@ static unsigned low_bits_for(uint64_t sum, uint64_t n)
 }
 
 /* The order-0 entropy of a group, with a guess of its table. */
-static uint64_t group_cost(const uint32_t counts[256], uint64_t n)
+static uint64_t group_cost(const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
 {
     uint64_t cost = 0, whole = n ? log2_q16((uint32_t)n) : 0;
     unsigned used = 0;
-    for (unsigned s = 0; s < 256; s++)
+    for (unsigned s = lo; s <= hi; s++)
         if (counts[s]) {
             cost += counts[s] * (whole - log2_q16(counts[s]));
             used++;
@@ -41,18 +52,32 @@ static void choose_low_bits(const int32_t *q, const uint8_t *classes, size_t n, 
         k[c] = c < INTERP_CLASSES && sizes[c] ? (uint8_t)low_bits_for(sums[c], sizes[c]) : 0;
 }
 
-/* Neighbours are often alike, and counting the same twice in a row is slow: every other one is counted apart. */
+/* The classes that occur; of many values all, since looking would take longer than what it spares. */
+static unsigned list_classes(const uint8_t *classes, size_t n, bool single, uint8_t list[INTERP_CLASSES + 1])
+{
+    bool occurs[INTERP_CLASSES + 1];
+    unsigned count = 0;
+    memset(occurs, n > LISTED, sizeof occurs);
+    for (size_t i = 0; n <= LISTED && i < n; i++)
+        occurs[single ? classes[i] & INTERP_SKIPPED : classes[i]] = true;
+    for (unsigned c = 0; c <= INTERP_CLASSES; c++)
+        if (occurs[c])
+            list[count++] = (uint8_t)c;
+    return count;
+}
+
+/* What occurs in the classes of a list. Neighbours are often alike, and counting the same twice in a row is slow: every
+ * other one is counted apart. */
 static void count_symbols(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
-                          const uint8_t k[INTERP_CLASSES + 1])
+                          const uint8_t k[INTERP_CLASSES + 1], const uint8_t *list, unsigned listed)
 {
     const uint8_t mask = single ? INTERP_SKIPPED : 255;
-    const size_t all = (INTERP_CLASSES + 1) * 256;
     uint16_t cells[BATCH];
-    uint32_t *even = *t->counts, *odd = n > MANY ? even + all : even;
-    memset(even, 0, (single ? 256 : all) * sizeof *even);
-    memset(even + all - 256, 0, 256 * sizeof *even);
-    if (odd != even)
-        memset(odd, 0, all * sizeof *odd);
+    uint32_t *even = *t->counts, *odd = even + (INTERP_CLASSES + 1) * 256;
+    for (unsigned i = 0; i < listed; i++) {
+        memset(even + 256 * list[i], 0, 256 * sizeof *even);
+        memset(odd + 256 * list[i], 0, 256 * sizeof *odd);
+    }
     for (size_t i = 0, part; i < n; i += part) {
         part = n - i < BATCH ? n - i : BATCH;
         interp_low_cells(q + i, classes + i, part, mask, k, t->isa, cells);
@@ -63,28 +88,32 @@ static void count_symbols(interp_tables *t, const int32_t *q, const uint8_t *cla
         if (part & 1)
             even[cells[part - 1]]++;
     }
-    for (size_t i = 0; odd != even && i < all; i++)
-        even[i] += odd[i];
 }
 
 /* Every class that occurs, or all as one group, and what occurs in it. */
 static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, bool single,
                             interp_class_group *groups)
 {
-    uint8_t k[INTERP_CLASSES + 1];
-    unsigned count = 0;
+    uint8_t k[INTERP_CLASSES + 1], list[INTERP_CLASSES + 1];
+    unsigned count = 0, listed = list_classes(classes, n, single, list);
     choose_low_bits(q, classes, n, single, k);
-    count_symbols(t, q, classes, n, single, k);
-    for (unsigned c = 0; c < (single ? 1 : INTERP_CLASSES); c++) {
+    count_symbols(t, q, classes, n, single, k, list, listed);
+    for (unsigned i = 0; i < listed && list[i] < INTERP_CLASSES; i++) {
+        const uint32_t *even = t->counts[list[i]], *odd = even + (INTERP_CLASSES + 1) * 256;
         uint64_t all = 0;
-        for (unsigned s = 0; s < 256; s++)
-            all += t->counts[c][s];
+        for (unsigned s = 0; s < 256; s++) {
+            t->counts[count][s] = even[s] + odd[s];
+            all += t->counts[count][s];
+        }
         if (!all)
             continue;
-        memmove(t->counts[count], t->counts[c], sizeof *t->counts);
-        groups[count] = (interp_class_group){.first = c, .last = c, .k = k[c], .n = all};
-        groups[count].cost = group_cost(t->counts[count], all);
-        count++;
+        interp_class_group *g = groups + count;
+        *g = (interp_class_group){.first = list[i], .last = list[i], .k = k[list[i]], .hi = 255, .n = all};
+        while (!t->counts[count][g->lo])
+            g->lo++;
+        while (!t->counts[count][g->hi])
+            g->hi--;
+        g->cost = group_cost(t->counts[count++], g->lo, g->hi, all);
     }
     return count;
 }
@@ -95,18 +124,22 @@ static void price_with_next(const interp_tables *t, interp_class_group *groups, 
     uint32_t sum[256];
     if (g + 1 >= count)
         return;
+    const interp_class_group *next = groups + g + 1;
     groups[g].with_next = UINT64_MAX;
-    if (groups[g].k != groups[g + 1].k)
+    if (groups[g].k != next->k)
         return;
-    for (unsigned s = 0; s < 256; s++)
+    unsigned lo = least(groups[g].lo, next->lo), hi = most(groups[g].hi, next->hi);
+    for (unsigned s = lo; s <= hi; s++)
         sum[s] = t->counts[g][s] + t->counts[g + 1][s];
-    groups[g].with_next = group_cost(sum, groups[g].n + groups[g + 1].n);
+    groups[g].with_next = group_cost(sum, lo, hi, groups[g].n + next->n);
 }
 
 static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g)
 {
     for (unsigned s = 0; s < 256; s++)
         t->counts[g][s] += t->counts[g + 1][s];
+    groups[g].lo = least(groups[g].lo, groups[g + 1].lo);
+    groups[g].hi = most(groups[g].hi, groups[g + 1].hi);
     groups[g].last = groups[g + 1].last;
     groups[g].n += groups[g + 1].n;
     groups[g].cost = groups[g].with_next;
@@ -124,16 +157,16 @@ static unsigned merge_groups(interp_tables *t, interp_class_group *groups, unsig
     for (unsigned g = 0; g < count; g++)
         price_with_next(t, groups, count, g);
     for (;;) {
-        int64_t most = INT64_MIN;
+        int64_t saves = INT64_MIN;
         unsigned best = 0;
         for (unsigned g = 0; g + 1 < count; g++) {
             int64_t saved = (int64_t)(groups[g].cost + groups[g + 1].cost - groups[g].with_next);
-            if (groups[g].with_next != UINT64_MAX && saved > most) {
-                most = saved;
+            if (groups[g].with_next != UINT64_MAX && saved > saves) {
+                saves = saved;
                 best = g;
             }
         }
-        if (most == INT64_MIN || (most <= 0 && count <= INTERP_GROUPS))
+        if (saves == INT64_MIN || (saves <= 0 && count <= INTERP_GROUPS))
             return count;
         merge(t, groups, &count, best);
     }

@@ -6,6 +6,7 @@
 /* Neighbouring classes with one table. */
 typedef struct interp_class_group {
     unsigned first, last; /* classes */
+    unsigned lo, hi;      /* the symbols that occur */
     unsigned k;
     uint64_t n, cost, with_next; /* in 1/65536 bit, its table included; together with the next group */
     unsigned tag;                /* as stored */

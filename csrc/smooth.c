@@ -61,8 +61,13 @@ static void interpolate(const smooth_table *t, int32_t v[256])
         int32_t from = 0;
         for (unsigned j = 1; j <= n; j++) {
             int32_t to = t->knots[side][j - 1], span = d[j] - d[j - 1];
-            for (int32_t i = 1; i <= span; i++)
-                v[side ? t->centre - d[j - 1] - i : t->centre + d[j - 1] + i] = from + floor_div((to - from) * i, span);
+            int32_t *at = v + (side ? t->centre - d[j - 1] : t->centre + d[j - 1]), on = side ? -1 : 1;
+            if (span & (span - 1))
+                for (int32_t i = 1; i <= span; i++)
+                    at[on * i] = from + floor_div((to - from) * i, span);
+            else /* nearly always */
+                for (int32_t i = 1, shift = (int32_t)bit_length((uint32_t)span) - 1; i <= span; i++)
+                    at[on * i] = from + ((to - from) * i >> shift);
             from = to;
         }
     }
@@ -99,13 +104,27 @@ static void expand(const smooth_table *t, freq_table *out)
     out->f[t->centre] = (uint16_t)(PROB_SUM - others);
 }
 
-/* What the knots so far lead one to expect at d[j]: on the left the right side's value if there is one at that
- * distance, otherwise the last line prolonged. */
-static int32_t expected(const smooth_table *t, unsigned side, unsigned j, const uint8_t *d, const int32_t *v,
-                        unsigned right_knots)
+/* The distances of a table's knots, right side first, and how many there are, the centre aside. */
+typedef struct knot_places {
+    uint8_t d[2][SMOOTH_KNOTS + 1];
+    unsigned n[2];
+} knot_places;
+
+static knot_places places_of(const smooth_table *t)
 {
-    uint8_t right[SMOOTH_KNOTS + 1];
-    if (side && j <= right_knots && knots_of(t->hi - t->centre, right) && right[j] == d[j])
+    knot_places p;
+    p.n[0] = knots_of(t->hi - t->centre, p.d[0]);
+    p.n[1] = knots_of(t->centre - t->lo, p.d[1]);
+    return p;
+}
+
+/* What the knots so far lead one to expect at knot j: on the left the right side's value if there is one at that
+ * distance, otherwise the last line prolonged. */
+static int32_t expected(const smooth_table *t, const knot_places *p, unsigned side, unsigned j)
+{
+    const uint8_t *d = p->d[side];
+    const int32_t *v = t->coded[side];
+    if (side && j <= p->n[0] && p->d[0][j] == d[j])
         return t->coded[0][j - 1];
     if (j == 1)
         return 0;
@@ -113,30 +132,47 @@ static int32_t expected(const smooth_table *t, unsigned side, unsigned j, const 
     return last + floor_div((last - before) * (d[j] - d[j - 1]), d[j - 1] - d[j - 2]);
 }
 
-/* Calls for each knot in the order of the table: writes if w, reads if r, counts bits otherwise. */
-static bool code_knots(smooth_table *t, bit_writer *w, bit_reader *r, uint32_t *bits)
+/* Each knot less what is expected, in the order of the table. */
+static unsigned list_knots(const smooth_table *t, uint64_t u[2 * SMOOTH_KNOTS])
 {
-    unsigned right_knots = 0;
-    for (unsigned side = 0; side < 2; side++) {
-        uint8_t d[SMOOTH_KNOTS + 1];
-        unsigned n = knots_of(side ? t->centre - t->lo : t->hi - t->centre, d);
-        for (unsigned j = 1; j <= n; j++) {
-            int32_t guess = expected(t, side, j, d, t->coded[side], right_knots);
-            if (r) {
-                uint64_t u = get_exp_golomb(r, t->order);
-                int64_t v = u > 4 * KNOT_LIMIT ? KNOT_LIMIT + 1 : guess + unzigzag(u);
-                if (r->failed || v > KNOT_LIMIT || v < -KNOT_LIMIT)
-                    return false;
-                t->coded[side][j - 1] = (int32_t)v;
-            } else if (w) {
-                put_exp_golomb(w, zigzag((int64_t)t->coded[side][j - 1] - guess), t->order);
-            } else {
-                *bits += exp_golomb_bits(zigzag((int64_t)t->coded[side][j - 1] - guess), t->order);
-            }
+    const knot_places p = places_of(t);
+    unsigned count = 0;
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned j = 1; j <= p.n[side]; j++)
+            u[count++] = zigzag((int64_t)t->coded[side][j - 1] - expected(t, &p, side, j));
+    return count;
+}
+
+static bool read_knots(bit_reader *b, smooth_table *t)
+{
+    const knot_places p = places_of(t);
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned j = 1; j <= p.n[side]; j++) {
+            uint64_t u = get_exp_golomb(b, t->order);
+            int64_t v = u > 4 * KNOT_LIMIT ? KNOT_LIMIT + 1 : expected(t, &p, side, j) + unzigzag(u);
+            if (b->failed || v > KNOT_LIMIT || v < -KNOT_LIMIT)
+                return false;
+            t->coded[side][j - 1] = (int32_t)v;
         }
-        right_knots = n;
-    }
     return true;
+}
+
+/* The order of the knots' codes that takes the fewest bits; how many with the unit and the order. */
+static uint32_t choose_order(smooth_table *t)
+{
+    uint64_t u[2 * SMOOTH_KNOTS];
+    unsigned count = list_knots(t, u);
+    uint32_t least = UINT32_MAX;
+    for (unsigned order = 0; order < 4; order++) {
+        uint32_t bits = 4;
+        for (unsigned i = 0; i < count; i++)
+            bits += exp_golomb_bits(u[i], order);
+        if (bits < least) {
+            least = bits;
+            t->order = (uint8_t)order;
+        }
+    }
+    return least;
 }
 
 static void refine_coded(smooth_table *t)
@@ -215,32 +251,28 @@ bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out)
     if (hi - lo < SMALLEST_ALPHABET)
         return false;
     smooth_table t = {.lo = (uint8_t)lo, .hi = (uint8_t)hi, .centre = (uint8_t)peak(counts, lo, hi)};
-    for (unsigned round = 0; round < ROUNDS + 1; round++)
+    for (unsigned round = 0; round < ROUNDS; round++)
         fit_round(counts, &t);
     t.unit = n < 4096 ? 0 : n < 65536 ? 1 : 2;
     quantize_knots(&t);
-    uint32_t least = UINT32_MAX;
-    for (unsigned order = 0, best = 0; order <= 4; order++) {
-        uint32_t bits = 4; /* the unit and the order */
-        t.order = (uint8_t)(order < 4 ? order : best);
-        code_knots(&t, NULL, NULL, &bits);
-        best = bits < least ? order : best;
-        least = bits < least ? bits : least;
-    }
+    uint32_t bits = choose_order(&t);
     refine_coded(&t);
     expand(&t, out);
     out->form = TABLE_INTERPOLATED;
-    out->bits = least;
+    out->bits = bits;
     out->knots = t;
     return true;
 }
 
 void smooth_write(const freq_table *f, bit_writer *b)
 {
-    smooth_table t = f->knots;
-    put_bits(b, t.unit, 2);
-    put_bits(b, t.order, 2);
-    code_knots(&t, b, NULL, NULL);
+    const smooth_table *t = &f->knots;
+    uint64_t u[2 * SMOOTH_KNOTS];
+    unsigned count = list_knots(t, u);
+    put_bits(b, t->unit, 2);
+    put_bits(b, t->order, 2);
+    for (unsigned i = 0; i < count; i++)
+        put_exp_golomb(b, u[i], t->order);
 }
 
 bool smooth_read(bit_reader *b, freq_table *f)
@@ -248,7 +280,7 @@ bool smooth_read(bit_reader *b, freq_table *f)
     smooth_table t = {.lo = f->lo, .hi = f->hi, .centre = f->top};
     t.unit = (uint8_t)get_bits(b, 2);
     t.order = (uint8_t)get_bits(b, 2);
-    if (!code_knots(&t, NULL, b, NULL) || b->failed)
+    if (!read_knots(b, &t) || b->failed)
         return false;
     refine_coded(&t);
     expand(&t, f);

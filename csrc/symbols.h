@@ -37,8 +37,16 @@ typedef struct symbol_counts {
 } symbol_counts;
 void symbols_count(symbol_counts *c, const uint8_t *symbols, size_t n, size_t width, unsigned zero, uint32_t isa,
                    uint8_t *scratch);
-/* About what symbols_encode takes. */
-uint64_t symbols_plain_bytes(const uint32_t counts[256], size_t n);
+/* How a plain stream is coded, and about how many bytes it takes. */
+typedef struct plain_plan {
+    unsigned coder, lanes_log2;
+    uint64_t bytes;
+    freq_table table;
+    uint8_t lengths[256];
+} plain_plan;
+/* Of n >= 0 symbols with these counts; writing them takes the same scratch as symbols_encode. */
+void symbols_plan(const uint32_t counts[256], size_t n, uint32_t coder, plain_plan *p);
+void symbols_write(const uint8_t *symbols, size_t n, const plain_plan *p, uint32_t isa, uint8_t *scratch, writer *w);
 void symbols_narrow(symbol_counts *c, symbol_map map);
 void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa, uint8_t *scratch, writer *w);
 

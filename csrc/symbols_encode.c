@@ -20,17 +20,13 @@ size_t symbols_scratch(size_t n)
            sparse_scratch(n) + 8 * 64;
 }
 
-typedef struct plain_plan {
-    unsigned coder, lanes_log2;
-    uint64_t bytes;
-    freq_table table;
-    uint8_t lengths[256];
-} plain_plan;
-
-/* How to code n >= 1 symbols with these counts as a plain stream. */
-static void plan_plain(const uint32_t counts[256], size_t n, uint32_t coder, plain_plan *p)
+void symbols_plan(const uint32_t counts[256], size_t n, uint32_t coder, plain_plan *p)
 {
     unsigned first = 0;
+    if (n == 0) {
+        *p = (plain_plan){.bytes = 0};
+        return;
+    }
     while (!counts[first])
         first++;
     *p = (plain_plan){.coder = STREAM_RAW, .bytes = n + 1};
@@ -121,23 +117,18 @@ static void write_plain(const rans_segment *s, const plain_plan *p, uint32_t isa
     or_raw(s, start, w);
 }
 
-uint64_t symbols_plain_bytes(const uint32_t counts[256], size_t n)
+void symbols_write(const uint8_t *symbols, size_t n, const plain_plan *p, uint32_t isa, uint8_t *scratch, writer *w)
 {
-    plain_plan plain;
-    if (n == 0)
-        return 0;
-    plan_plain(counts, n, SZD_CODER_AUTO, &plain);
-    return plain.bytes;
+    if (n)
+        write_plain(&(rans_segment){symbols, n, SYMBOLS_AS_THEY_ARE, &p->table}, p, isa, scratch, w);
 }
 
 void symbols_encode(const uint8_t *symbols, size_t n, const uint32_t counts[256], uint32_t coder, uint32_t isa,
                     uint8_t *scratch, writer *w)
 {
     plain_plan plain;
-    if (n == 0)
-        return;
-    plan_plain(counts, n, coder, &plain);
-    write_plain(&(rans_segment){symbols, n, SYMBOLS_AS_THEY_ARE, &plain.table}, &plain, isa, scratch, w);
+    symbols_plan(counts, n, coder, &plain);
+    symbols_write(symbols, n, &plain, isa, scratch, w);
 }
 
 static void encode_levels_of(const uint8_t *levels, size_t n, uint32_t isa, uint8_t *scratch, writer *w)
@@ -316,7 +307,7 @@ void symbols_encode_counted(const symbol_counts *c, uint32_t coder, uint32_t isa
 {
     plain_plan plain;
     class_plan classes;
-    plan_plain(c->all, c->n, coder, &plain);
+    symbols_plan(c->all, c->n, coder, &plain);
     const rans_segment all = {c->symbols, c->n, c->coded, &plain.table};
     bool composite = coder != SZD_CODER_HUFFMAN && plain.coder != STREAM_CONSTANT;
     uint64_t limit = plain.bytes - plain.bytes / 512; /* not for next to nothing */

@@ -38,12 +38,13 @@ typedef struct gap_list {
     unsigned shift; /* so many low bits of a gap are raw */
     size_t count;
     uint8_t *gaps;
-    uint32_t counts[256];
+    plain_plan plan;
     uint64_t bytes; /* what they take */
 } gap_list;
 
 static void make_list(const uint32_t *gaps, size_t count, uint32_t isa, gap_list *list)
 {
+    uint32_t counts[256];
     list->count = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t gap = gaps[i] >> list->shift;
@@ -51,8 +52,9 @@ static void make_list(const uint32_t *gaps, size_t count, uint32_t isa, gap_list
             list->gaps[list->count++] = GAP_GOES_ON;
         list->gaps[list->count++] = (uint8_t)gap;
     }
-    histogram_u8(list->gaps, list->count, isa, list->counts);
-    list->bytes = symbols_plain_bytes(list->counts, list->count) + (count * list->shift + 7) / 8;
+    histogram_u8(list->gaps, list->count, isa, counts);
+    symbols_plan(counts, list->count, SZD_CODER_AUTO, &list->plan);
+    list->bytes = list->plan.bytes + (count * list->shift + 7) / 8;
 }
 
 static void write_low_bits(const uint32_t *gaps, size_t count, unsigned shift, writer *w)
@@ -102,7 +104,9 @@ bool sparse_encode(const symbol_counts *c, uint64_t limit, uint32_t isa, uint8_t
     uint8_t *others = take(&room, n / SPARSE_SHARE);
     for (size_t i = 0; i < count; i++)
         others[i] = mapped(c->coded, c->symbols[positions[i]]);
+    plain_plan plan;
     histogram_u8(others, count, isa, counts);
+    symbols_plan(counts, count, SZD_CODER_AUTO, &plan);
     const uint32_t *gaps = gaps_of_positions(positions, count);
     gap_list fine = {.gaps = take(&room, n / SPARSE_SHARE)}, coarse = {.gaps = take(&room, n / SPARSE_SHARE)};
     make_list(gaps, count, isa, &fine);
@@ -110,15 +114,15 @@ bool sparse_encode(const symbol_counts *c, uint64_t limit, uint32_t isa, uint8_t
     if (coarse.shift)
         make_list(gaps, count, isa, &coarse);
     const gap_list *list = coarse.shift && coarse.bytes < fine.bytes ? &coarse : &fine;
-    if (3 + varint_size(list->count) + list->bytes + symbols_plain_bytes(counts, count) > limit)
+    if (3 + varint_size(list->count) + list->bytes + plan.bytes > limit)
         return false;
     write_u8(w, STREAM_SPARSE);
     write_u8(w, top);
     write_u8(w, list->shift);
     write_varint(w, list->count);
-    symbols_encode(list->gaps, list->count, list->counts, SZD_CODER_AUTO, isa, scratch, w);
+    symbols_write(list->gaps, list->count, &list->plan, isa, scratch, w);
     write_low_bits(gaps, count, list->shift, w);
-    symbols_encode(others, count, counts, SZD_CODER_AUTO, isa, scratch, w);
+    symbols_write(others, count, &plan, isa, scratch, w);
     return true;
 }
 

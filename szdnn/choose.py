@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from . import _native
 from .buffers import Room
-from .new_header import folded_dims, tile_for
 from .resolve import Target
+from .tiles import cubic_tile, folded_dims
 
 if TYPE_CHECKING:
     from .encoder import FrameMaker
@@ -36,7 +36,7 @@ def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
     if volume >= values.size:
         return [folded]
     count = SAMPLE_BOXES if volume >= SAMPLE_BOXES * SAMPLE_LEAST else 1
-    edges = tile_for(dims, volume // count)
+    edges = cubic_tile(dims, volume // count)
     starts = [[(d - e) * (2 * i + 1) // (2 * count) for d, e in zip(dims, edges, strict=True)] for i in range(count)]
     return [
         np.ascontiguousarray(folded[tuple(slice(at, at + e) for at, e in zip(start, edges, strict=True))])

@@ -28,23 +28,16 @@ from .frame_parts import (
     write_header,
 )
 from .grid import Grid, find_grid
-from .new_header import (
-    INTERPOLATED_MULTIPLE,
-    INTERPOLATED_TILE,
-    folded_dims,
-    new_header,
-    set_predictor,
-    set_tiles,
-    shorten_bound,
-    tile_for,
-)
+from .new_header import new_header, set_predictor, set_tiles, shorten_bound
 from .reference import Values
 from .resolve import Target, set_geometric, set_linear
 from .threads import drain, run_threads, thread_count
+from .tiles import INTERPOLATED_TILE, folded_dims, interpolated_tile
 
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 LONGER_HEADER = 64
+CLEAR_SHARE = 8  # of a frame's bytes, so much that tiles cut another way do not make up for it
 MOST_BEYOND = 64  # that a frame is larger than its values
 LONG_DECIMAL = 10**6
 FAST_EFFORT = 1
@@ -120,10 +113,10 @@ class FrameMaker:
         return plain.bytes
 
     def _surely_smaller(self, lossy: Encoded, target: Target) -> bool:
-        """Whether no lossless frame can be smaller.
+        """Whether no lossless frame is smaller.
 
-        With its tiles, block by block: the lossy blocks' savings pay for the longer header. Otherwise by the
-        bits that are stored raw for certain.
+        With its tiles, block by block: the lossy blocks' savings pay for the longer header. With other tiles these must
+        be clear, or it is told by the bits that are stored raw for certain.
         """
         if self.reference is not None:
             plain = self._lossless_header(target)
@@ -134,6 +127,8 @@ class FrameMaker:
                 return False
         if self.lag:  # a lossless frame that knows may be far smaller
             return False
+        if lossy.saving * CLEAR_SHARE >= lossy.bytes + LONGER_HEADER * CLEAR_SHARE:
+            return True
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
         if self.values.size < SMALL:
@@ -190,7 +185,7 @@ class FrameMaker:
             header = self.predicted(lattice, predictor if volume else "none")
             if predictor == "interpolation" and volume:
                 dims = folded_dims(self.values.shape)
-                set_tiles(header, dims, tile_for(dims, volume, INTERPOLATED_MULTIPLE if volume >> 12 else 1))
+                set_tiles(header, dims, interpolated_tile(dims, volume))
             made = self.encode(header, room)
         return made
 

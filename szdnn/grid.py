@@ -14,7 +14,7 @@ from . import _native
 from .arrays import CODES
 
 # So many values show a grid, where the core's look has not told that there is none; so many confirm it.
-FIRST_LOOK, LOOK = 64, 4096
+FIRST_LOOK, LOOK = 64, 1024
 # Bounds of up to so many grid steps: beyond, there is little to gain.
 MOST_STEPS = 3
 MOST_NUMBER = 2.0**20

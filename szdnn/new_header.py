@@ -10,42 +10,13 @@ from . import _native
 from .arrays import COMPLEX_CODES
 from .bounds import PSNR, RMSE, Abs, Bits, Lossless, PointwiseRel, Rel, Std
 from .resolve import FLAG_RANGE, FLAG_ROBUST, KINDS, Target
+from .tiles import cubic_tile, folded_dims, interpolated_tile
 
 # Predicted tiles hold half as many values as plain ones: the decoder keeps a whole one, and half a megabyte
 # stays in cache.
 PREDICTED_TILE = 1 << 17
-INTERPOLATED_TILE = 1 << 20
-INTERPOLATED_MULTIPLE = 16  # so that coarse looks at tiles fit together, up to level 4
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
-
-
-@functools.lru_cache(256)
-def folded_dims(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape as 1 to 4 axes for prediction: axes of extent 1 dropped, leading ones folded together."""
-    dims = [extent for extent in shape if extent != 1]
-    while len(dims) > 4:
-        dims[:2] = [dims[0] * dims[1]]
-    return tuple(dims) or (1,)
-
-
-@functools.lru_cache(256)
-def tile_for(dims: tuple[int, ...], volume: int, multiple: int = 1) -> tuple[int, ...]:
-    """A tile of at most `volume` values, as near to a cube as the dims allow; along axes that are cut, its edges are
-    multiples of `multiple` where that is less than they could be, and its tiles about equal."""
-    tile = [1] * len(dims)
-    rest = volume
-    for done, axis in enumerate(sorted(range(len(dims)), key=lambda a: dims[a])):
-        left = len(dims) - done
-        edge = round(rest ** (1 / left))
-        while edge**left > rest:
-            edge -= 1
-        tile[axis] = max(1, min(dims[axis], edge))
-        if multiple <= tile[axis] < dims[axis]:
-            equal = -(-dims[axis] // -(-dims[axis] // tile[axis]))
-            tile[axis] = min(-(-equal // multiple) * multiple, tile[axis] // multiple * multiple)
-        rest //= tile[axis]
-    return tuple(tile)
 
 
 def _bound_value(target: Target) -> float:
@@ -117,10 +88,9 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
         set_tiles(header, (elements,), (min(elements, _native.REPEAT_TILE),))
         return
     dims = folded_dims(shape)
-    volume = INTERPOLATED_TILE if predictor == "interpolation" else PREDICTED_TILE
-    multiple = INTERPOLATED_MULTIPLE if predictor == "interpolation" else 1
-    set_tiles(header, dims, tile_for(dims, volume, multiple))
-    if predictor == "interpolation":
+    interpolated = predictor == "interpolation"
+    set_tiles(header, dims, interpolated_tile(dims) if interpolated else cubic_tile(dims, PREDICTED_TILE))
+    if interpolated:
         c.wide_bits = 0  # residuals are small where lattice integers are not
     if predictor == "regression":
         c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS

@@ -1950,7 +1950,7 @@ class Interpolation:
     def read_zeros(self, reader: Reader) -> NDArray[Any]:
         """§11.2: where the mask has zeros."""
         n = math.prod(self.extent)
-        bits = Bits(bytes(decode_symbols(reader, ceil_div(n, 8))))
+        bits = Bits(bytes(decode_symbols(reader, ceil_div(n, 8), (SPARSE,))))
         row = self.extent[3] if self.extent[3] < n else 1
         zeros: list[int] = []
         for i in range(n):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import szdnn
-from szdnn import _native, choose, new_header
+from szdnn import _native, choose, new_header, tiles
 from szdnn.arrays import dtype_code
 from szdnn.resolve import Target
 
@@ -16,7 +16,7 @@ SMOOTH = np.add.outer(np.sin(np.arange(200) / 30), np.cos(np.arange(300) / 40)).
 
 def neighbours_alike(values):
     header = new_header.new_header(dtype_code(values.dtype), values.shape, Target(szdnn.Rel(1e-3)))
-    dims = new_header.folded_dims(values.shape)
+    dims = tiles.folded_dims(values.shape)
     new_header.set_tiles(header, dims, dims)
     header.complete()
     sampler = _native.Encoder(header, _native.options(), values)

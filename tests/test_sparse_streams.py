@@ -374,8 +374,8 @@ def refused_by_decompress(frame: bytes) -> None:
         szdnn.decompress(frame)
 
 
-@pytest.mark.parametrize("coder", [4, 6])
-def test_the_mask_of_interpolation_is_a_plain_stream(coder):
+@pytest.mark.parametrize(("coder", "good"), [(1, True), (4, False), (6, True)])
+def test_the_mask_of_interpolation_is_a_plain_or_sparse_stream(coder, good):
     x = np.zeros((32, 32), np.float32)
     x[8:, 8:] = np.add.outer(np.arange(1, 25), np.arange(24)) / 7
     frame = bytes(szdnn.compress(x, szdnn.Abs(1e-3), predictor="interpolation"))
@@ -394,14 +394,26 @@ def test_the_mask_of_interpolation_is_a_plain_stream(coder):
         4: ClassStream(mask, [0] * 8 + [1] * (count // 8 - 8), [0] * 8, 2, 1, mask_tables(mask)).bytes(),
     }
     assert reference_decoder.decode_symbols(reference_decoder.Reader(streams[coder]), count, (4, 6)) == mask
-    for number in (1, coder):
-        forged = frame[: len(frame) - 4 - len(block)] + block[:4] + streams[number] + block[reader.position :]
-        forged = forged[:3] + struct.pack("<H", len(forged) + 3) + forged[5:]
-        forged += struct.pack("<I", _native.crc32c(_native.as_bytes(forged)))
-        if number == 1:
-            assert decoded_alike(forged).tobytes() == szdnn.decompress(frame).tobytes()
-        else:
-            refused_by_decompress(forged)
+    forged = frame[: len(frame) - 4 - len(block)] + block[:4] + streams[coder] + block[reader.position :]
+    forged = forged[:3] + struct.pack("<H", len(forged) + 3) + forged[5:]
+    forged += struct.pack("<I", _native.crc32c(_native.as_bytes(forged)))
+    if good:
+        assert decoded_alike(forged).tobytes() == szdnn.decompress(frame).tobytes()
+    else:
+        refused_by_decompress(forged)
+
+
+def test_a_hole_of_zeros_in_a_field_takes_few_bytes():
+    """Its mask is a sparse stream of the rows where it begins and ends."""
+    x = (10 + np.add.outer(np.sin(np.arange(256) / 30), np.cos(np.arange(256) / 40))).astype(np.float32)
+    without = len(szdnn.compress(x, szdnn.Abs(1e-3), predictor="interpolation"))
+    x[100:120, 50:90] = 0
+    frame = bytes(szdnn.compress(x, szdnn.Abs(1e-3), predictor="interpolation"))
+    assert not decoded_alike(frame)[100:120, 50:90].any()
+    _, (block,) = reference_decoder.parse_single(frame)
+    assert block[2] & 1
+    assert block[4] == reference_decoder.SPARSE
+    assert len(frame) < without + x.size // 8
 
 
 def mask_tables(mask: list[int]) -> dict[int, Table]:
