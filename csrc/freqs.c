@@ -101,7 +101,8 @@ static uint32_t explicit_bits(const freq_table *t)
     return bits;
 }
 
-uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
+/* The symbols' bits and the table's. */
+static uint64_t cost_bits(const uint32_t counts[256], const freq_table *t)
 {
     uint64_t cost = 0;
     for (unsigned s = t->lo; s <= t->hi; s++)
@@ -111,21 +112,23 @@ uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t)
     return (cost >> 16) + 7 + places + (t->form == TABLE_EXPLICIT ? explicit_bits(t) : t->bits);
 }
 
-void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t)
+uint64_t freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t)
 {
     freq_table other;
     fit_explicit(counts, n, t);
-    uint64_t cost, least = freqs_cost_bits(counts, t);
-    if (smooth_fit(counts, n, &other) && (cost = freqs_cost_bits(counts, &other)) < least) {
+    uint64_t cost, least = cost_bits(counts, t);
+    if (smooth_fit(counts, n, &other) && (cost = cost_bits(counts, &other)) < least) {
         *t = other;
         least = cost;
     }
     uint32_t table = t->form == TABLE_EXPLICIT ? explicit_bits(t) : t->bits;
     if (!may_model || n > MOST_MODELLED || table < MODEL_GAIN || least > 15 * n / 2)
-        return;
+        return least;
     model_fit(counts, n, &other);
-    if (freqs_cost_bits(counts, &other) < least)
-        *t = other;
+    if ((cost = cost_bits(counts, &other)) >= least)
+        return least;
+    *t = other;
+    return cost;
 }
 
 static void write_explicit(const freq_table *t, bit_writer *b)

@@ -74,9 +74,9 @@ static inline uint32_t log2_q16(uint32_t v)
     uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
     return (whole << 16) + LOG2_TABLE[i] + ((LOG2_TABLE[i + 1] - LOG2_TABLE[i]) * rest >> 16);
 }
-/* may_model: whether a modelled table, which takes time, may pay: where few symbols have it. */
-void freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);
-uint64_t freqs_cost_bits(const uint32_t counts[256], const freq_table *t);
+/* Returns how many bits the symbols and the table take. may_model: whether a modelled table, which takes time, may pay:
+ * where few symbols have it. */
+uint64_t freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);
 /* expected_top: the symbol that the table before had on top */
 enum { FIRST_TOP = 128 };
 void freqs_write(const freq_table *t, uint8_t expected_top, writer *w);

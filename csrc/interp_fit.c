@@ -1,7 +1,7 @@
 /* The weights of a stage's taps: least squares over a sample of its values, from what the decoder will know. */
 #include "interp.h"
 
-enum { FIT_PER_TAP = 1024, FIT_PRODUCTS = 3 << 19, FIT_PIECE = 128, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
+enum { FIT_PER_TAP = 1024, FIT_PRODUCTS = 3 << 18, FIT_PIECE = 128, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
 #define NEXT_TO_NOTHING 0x1p-9
 

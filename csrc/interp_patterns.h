@@ -48,18 +48,6 @@ INLINE uint32_t is_strange_double(double v) { return (f64_bits(v) & 0x7ff0000000
 INLINE int32_t nearest_single(float t) { return (int32_t)(f32_bits(t + 0x1.8p23f) - 0x4b400000); }
 INLINE int32_t nearest_double(double t) { return (int32_t)(uint32_t)f64_bits(t + 0x1.8p52); }
 
-/* 0 where t is out of range. */
-INLINE float whole_single(float t)
-{
-    float r = (t + 0x1.8p23f) - 0x1.8p23f;
-    return f32_from_bits((f32_bits(t) & 0x7fffffff) < 0x4a800000 ? f32_bits(r) : 0);
-}
-INLINE double whole_double(double t)
-{
-    double r = (t + 0x1.8p52) - 0x1.8p52;
-    return f64_from_bits((f64_bits(t) & 0x7fffffffffffffff) < 0x4320000000000000 ? f64_bits(r) : 0);
-}
-
 /* Not strictly within eps, NaN too; or a zero that is none any more. */
 INLINE uint32_t refused_single(float x, float stored, float eps)
 {

@@ -33,7 +33,7 @@ static uint64_t group_cost(const uint32_t counts[256], unsigned lo, unsigned hi,
             cost += counts[s] * (whole - log2_q16(counts[s]));
             used++;
         }
-    return cost + ((uint64_t)(used > 1 ? 20 + 5 * used : 16) << 16);
+    return cost + ((uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16);
 }
 
 /* Low bits for each class, by the mean magnitude of some of its residuals. */
@@ -213,8 +213,7 @@ static void choose_table(interp_tables *t, uint32_t counts[256], interp_class_gr
     g->table = NULL;
     if (used <= 1)
         return;
-    freqs_fit(counts, g->n, false, own);
-    uint64_t least = (freqs_cost_bits(counts, own) + 16) << 16;
+    uint64_t least = (freqs_fit(counts, g->n, false, own) + 16) << 16;
     g->tag = GROUP_NEW_TABLE;
     g->table = own;
     for (unsigned i = 0; i < t->count; i++) {

@@ -37,8 +37,7 @@ void symbols_plan(const uint32_t counts[256], size_t n, uint32_t coder, plain_pl
         return;
     }
     if (coder != SZD_CODER_HUFFMAN) {
-        freqs_fit(counts, n, true, &p->table);
-        uint64_t bits = freqs_cost_bits(counts, &p->table);
+        uint64_t bits = freqs_fit(counts, n, true, &p->table);
         p->lanes_log2 = n < SMALL_STREAM ? 0 : rans_lanes_log2(bits);
         uint64_t bytes = bits / 8 + (7u << p->lanes_log2 >> 1) + 3;
         if (bytes < p->bytes) {
@@ -212,8 +211,7 @@ static uint64_t plan_class(const uint32_t counts[256], size_t n, bool may_model,
         return 16;
     }
     p->coder = STREAM_RANS;
-    freqs_fit(counts, n, may_model, &p->table);
-    return freqs_cost_bits(counts, &p->table) + 8 + 4;
+    return freqs_fit(counts, n, may_model, &p->table) + 8 + 4;
 }
 
 /* The levels' streams; false where the buffer is too small for them. */

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import CODES
 
-# So many values show a grid, where the core's look has not told that there is none; so many confirm it.
-FIRST_LOOK, LOOK = 64, 1024
+# So many values show a grid, where the core's look has not told that there is none.
+LOOK = 1024
+# Of so many values a part confirms it: runs of so many, one in so many.
+MANY, RUN, SHARE = 1 << 16, 256, 4
 # Bounds of up to so many grid steps: beyond, there is little to gain.
 MOST_STEPS = 3
 MOST_NUMBER = 2.0**20
@@ -89,10 +91,14 @@ def _found(magnitudes: NDArray[np.float64], eps: float, single: bool) -> Grid | 
 
 
 def _fits(values: NDArray[Any], grid: Grid, eps: float) -> bool:
-    """Whether all values but one in FEW are near enough to multiples of the grid's step for its lattice."""
-    unit = grid.step / grid.parts
-    off = _native.off_grid(CODES[values.dtype], values, unit, eps - unit * (grid.parts // 2))
-    return off <= values.size // FEW
+    """Whether all values but one in FEW are near enough to multiples of the grid's step for its lattice; of many, those
+    in runs spread over all."""
+    flat, unit = values.reshape(-1), grid.step / grid.parts
+    if flat.size >= MANY:
+        whole = flat[: flat.size // (RUN * SHARE) * RUN * SHARE]
+        flat = np.ascontiguousarray(whole.reshape(-1, RUN * SHARE)[:, :RUN])
+    off = _native.off_grid(CODES[flat.dtype], flat, unit, eps - unit * (grid.parts // 2))
+    return off <= flat.size // FEW
 
 
 def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
@@ -105,15 +111,11 @@ def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
         CODES[values.dtype], values, eps, eps / (MOST_STEPS + 0.5), eps * MOST_NUMBER
     ):
         return None
-    grid = None
-    for count in (FIRST_LOOK, LOOK):
-        magnitudes = _spaced(values, count)
-        near = magnitudes[: magnitudes.searchsorted(eps * MOST_NUMBER)]
-        if near.size < magnitudes.size * 0.9:  # a few spikes hide no grid
-            return None
-        if near.size < 2 or not near[-1] > eps:  # all zeros, or nearly so
-            continue
-        grid = _found(near, eps, single)
-        if grid is None:
-            return None
+    magnitudes = _spaced(values, LOOK)
+    near = magnitudes[: magnitudes.searchsorted(eps * MOST_NUMBER)]
+    if (
+        near.size < max(2, magnitudes.size * 0.9) or not near[-1] > eps
+    ):  # a few spikes hide no grid; all zeros, or nearly
+        return None
+    grid = _found(near, eps, single)
     return grid if grid is not None and _fits(values, grid, eps) else None
