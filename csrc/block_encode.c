@@ -433,6 +433,15 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     return (int64_t)(size - lossy_size);
 }
 
+/* Whether the tile's elements are side by side in the tensor. */
+static bool lies_in_a_row(const szd_header *h, const tile *t)
+{
+    for (unsigned a = 1; a < t->rank; a++)
+        if (t->extent[a] != h->dims[a])
+            return false;
+    return true;
+}
+
 int szd_encode_block(const szd_header *h, const szd_options *options, const uint8_t *data, uint64_t block,
                      uint8_t *scratch, size_t scratch_size, uint8_t *out, size_t capacity, size_t *size,
                      int64_t *saving)
@@ -449,7 +458,7 @@ int szd_encode_block(const szd_header *h, const szd_options *options, const uint
     tile_strides(h, strides);
     first = first_element(&t, strides);
     const uint8_t *values = data + first * h->element_bytes;
-    if (t.rank > 1) {
+    if (!lies_in_a_row(h, &t)) {
         uint8_t *gathered = take(&scratch, t.count * h->element_bytes);
         gather(values, &t, strides, h->element_bytes, gathered);
         values = gathered;

@@ -28,8 +28,8 @@ static void make_encoder(const freq_table *t, symbol_map map, rans_encode_table 
     uint32_t first = 0, slots[256] = {0};
     uint64_t reciprocal[256] = {0};
     e->words_are_rare = rans_words_are_rare(t);
-    e->narrow = t->hi - t->lo < RANS_NARROW;
-    e->few = t->hi - t->lo < RANS_NARROW / 2;
+    e->span = t->hi - t->lo + 1u;
+    e->narrow = e->span <= RANS_NARROW;
     e->narrow_map = (symbol_map){(uint8_t)(map.shift + t->lo), t->lo ? 255 : map.range};
     memset(e->f, 0, sizeof e->f);
     for (unsigned s = t->lo; s <= t->hi; s++) {

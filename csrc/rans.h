@@ -8,15 +8,17 @@
 /* Nearly all symbols are the same one: few words are stored. */
 static inline bool rans_words_are_rare(const freq_table *t) { return t->f[t->top] > PROB_SUM * 3 / 4; }
 
-/* Alphabets of at most this many neighbouring symbols: the AVX-512 encoder keeps their tables in registers. */
-enum { RANS_NARROW = 64 };
+/* Alphabets of at most this many neighbouring symbols: the AVX-512 encoder keeps their tables in registers, in the more
+ * of them the more symbols there are. */
+enum { RANS_FEW = 32, RANS_MORE = 64, RANS_NARROW = 128 };
 
 typedef struct rans_encode_table {
     uint32_t slots[256];      /* by the symbol: frequency << 12 | first slot, the sum of the frequencies below */
     uint64_t reciprocal[256]; /* ceil(2^44 / frequency) */
     uint16_t f[RANS_NARROW], first[RANS_NARROW]; /* by narrow_map's symbol, if narrow */
     symbol_map narrow_map;
-    bool narrow, few, words_are_rare; /* few: at most 32 neighbouring symbols */
+    bool narrow, words_are_rare;
+    unsigned span; /* how many neighbouring symbols */
 } rans_encode_table;
 
 /* The entry of slot 0. */

@@ -8,7 +8,7 @@
 /* The encoder's tables of a narrow alphabet, in registers; those of dwords for at most 32 symbols. */
 typedef struct narrow_table {
     __m256i shift, range;
-    __m512i f0, f1, first0, first1;
+    __m512i f[4], first[4]; /* words of 32 symbols each */
     __m512i slots0, slots1;
     __m512 inverse0, inverse1;
 } narrow_table;
@@ -39,13 +39,24 @@ TARGET_AVX512 INLINE __m512 inverse_of(__m512i f)
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(ff, guess, _mm512_set1_ps(2.0f - 0x1p-21f)));
 }
 
-TARGET_AVX512 INLINE lane_steps look_up_steps(const narrow_table *t, const uint8_t *symbols, bool few)
+/* Of each symbol the word in a table for so many. */
+TARGET_AVX512 INLINE __m512i words_of(const __m512i table[4], __m512i s, unsigned symbols)
+{
+    __m512i word = _mm512_permutex2var_epi16(table[0], s, table[1]);
+    if (symbols <= RANS_MORE)
+        return word;
+    __mmask32 above = _mm512_test_epi16_mask(s, _mm512_set1_epi16(RANS_MORE));
+    return _mm512_mask_mov_epi16(word, above, _mm512_permutex2var_epi16(table[2], s, table[3]));
+}
+
+/* span: RANS_FEW, RANS_MORE or RANS_NARROW. */
+TARGET_AVX512 INLINE lane_steps look_up_steps(const narrow_table *t, const uint8_t *symbols, unsigned span)
 {
     const __m512i low20 = _mm512_set1_epi32((1 << 20) - 1), low16 = _mm512_set1_epi32(0xffff);
     __m256i d = _mm256_sub_epi8(_mm256_loadu_si256((const __m256i *)(const void *)symbols), t->shift);
     __m512i s = _mm512_cvtepu8_epi16(_mm256_maskz_mov_epi8(_mm256_cmple_epu8_mask(d, t->range), d));
     lane_steps steps;
-    if (few) {
+    if (span == RANS_FEW) {
         for (unsigned v = 0; v < 2; v++) { /* of an index, permutations take the lowest bits only */
             __m512i index = v ? _mm512_srli_epi32(s, 16) : s;
             __m512i slots = _mm512_permutex2var_epi32(t->slots0, index, t->slots1);
@@ -56,7 +67,7 @@ TARGET_AVX512 INLINE lane_steps look_up_steps(const narrow_table *t, const uint8
         }
         return steps;
     }
-    __m512i f = _mm512_permutex2var_epi16(t->f0, s, t->f1), first = _mm512_permutex2var_epi16(t->first0, s, t->first1);
+    __m512i f = words_of(t->f, s, span), first = words_of(t->first, s, span);
     for (unsigned v = 0; v < 2; v++) {
         steps.f[v] = v ? _mm512_srli_epi32(f, 16) : _mm512_and_si512(f, low16);
         steps.first[v] = v ? _mm512_srli_epi32(first, 16) : _mm512_and_si512(first, low16);
@@ -110,29 +121,27 @@ TARGET_AVX512 INLINE __m512i every_other(unsigned from)
 }
 
 TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
-                                            uint32_t *state, size_t pairs, bool few, uint8_t *at)
+                                            uint32_t *state, size_t pairs, unsigned span, uint8_t *at)
 {
     float inverse[32];
-    make_inverses(e, inverse);
-    __m512i f0 = _mm512_loadu_si512(e->f), f1 = _mm512_loadu_si512(e->f + 32);
-    __m512i first0 = _mm512_loadu_si512(e->first), first1 = _mm512_loadu_si512(e->first + 32);
     __m512i x[VECTORS / 2][2];
-    narrow_table t = {_mm256_set1_epi8((char)e->narrow_map.shift),
-                      _mm256_set1_epi8((char)e->narrow_map.range),
-                      f0,
-                      f1,
-                      first0,
-                      first1,
-                      slots_of(_mm512_castsi512_si256(f0), _mm512_castsi512_si256(first0)),
-                      slots_of(_mm512_extracti64x4_epi64(f0, 1), _mm512_extracti64x4_epi64(first0, 1)),
-                      _mm512_loadu_ps(inverse),
-                      _mm512_loadu_ps(inverse + 16)};
+    narrow_table t = {.shift = _mm256_set1_epi8((char)e->narrow_map.shift),
+                      .range = _mm256_set1_epi8((char)e->narrow_map.range)};
+    make_inverses(e, inverse);
+    for (unsigned i = 0; i < 4; i++) {
+        t.f[i] = _mm512_loadu_si512(e->f + 32 * i);
+        t.first[i] = _mm512_loadu_si512(e->first + 32 * i);
+    }
+    t.slots0 = slots_of(_mm512_castsi512_si256(t.f[0]), _mm512_castsi512_si256(t.first[0]));
+    t.slots1 = slots_of(_mm512_extracti64x4_epi64(t.f[0], 1), _mm512_extracti64x4_epi64(t.first[0], 1));
+    t.inverse0 = _mm512_loadu_ps(inverse);
+    t.inverse1 = _mm512_loadu_ps(inverse + 16);
     for (size_t p = 0; p < pairs; p++)
         for (unsigned v = 0; v < 2; v++)
             x[p][v] = _mm512_i32gather_epi32(every_other(v), state + 32 * p, 4);
     for (size_t g = groups; g-- > 0;)
         for (size_t p = pairs; p-- > 0;) {
-            lane_steps steps = look_up_steps(&t, symbols + 32 * (pairs * g + p), few);
+            lane_steps steps = look_up_steps(&t, symbols + 32 * (pairs * g + p), span);
             shed(&steps, x[p], &at);
             for (unsigned v = 0; v < 2; v++)
                 x[p][v] = push(x[p][v], steps.f[v], steps.first[v], steps.inverse[v]);
@@ -143,14 +152,22 @@ TARGET_AVX512 INLINE uint8_t *encode_groups(const rans_encode_table *e, const ui
     return at;
 }
 
+TARGET_AVX512 INLINE uint8_t *encode_span(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
+                                          uint32_t *state, size_t pairs, uint8_t *at)
+{
+    if (e->span <= RANS_FEW)
+        return encode_groups(e, symbols, groups, state, pairs, RANS_FEW, at);
+    if (e->span <= RANS_MORE)
+        return encode_groups(e, symbols, groups, state, pairs, RANS_MORE, at);
+    return encode_groups(e, symbols, groups, state, pairs, RANS_NARROW, at);
+}
+
 TARGET_AVX512 uint8_t *rans_encode_groups_avx512(const rans_encode_table *e, const uint8_t *symbols, size_t groups,
                                                  uint32_t *state, size_t lanes, uint8_t *at)
 {
     if (lanes == 64) /* as a constant: the vectors stay in registers */
-        return e->few ? encode_groups(e, symbols, groups, state, 2, true, at)
-                      : encode_groups(e, symbols, groups, state, 2, false, at);
-    return e->few ? encode_groups(e, symbols, groups, state, 1, true, at)
-                  : encode_groups(e, symbols, groups, state, 1, false, at);
+        return encode_span(e, symbols, groups, state, 2, at);
+    return encode_span(e, symbols, groups, state, 1, at);
 }
 
 /* table[slot] for 16 lanes. */

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from . import _native
 from .buffers import Room
-from .resolve import Target
 from .tiles import cubic_tile, folded_dims
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ class Chosen(NamedTuple):
     bits: float
 
 
-def cheapest(maker: FrameMaker, lattice: _native.Header, allowed: list[str], target: Target) -> Chosen:
+def cheapest(maker: FrameMaker, lattice: _native.Header, allowed: list[str]) -> Chosen:
     """The one that is cheapest by the entropy of a sample; no prediction unless another saves at least a
     hundredth. For short tensors both that and the reference."""
-    best, bits = _cheapest_own(maker, lattice, target) if "lorenzo" in allowed else ("none", math.inf)
+    best, bits = _cheapest_own(maker, lattice) if "lorenzo" in allowed else ("none", math.inf)
     if "repeat" in allowed:
         header = maker.predicted(lattice, "repeat")
         header.complete()
@@ -79,7 +78,7 @@ def _smallest(maker: FrameMaker, lattice: _native.Header, *names: str) -> str:
     return min(sizes, key=lambda name: sizes[name])
 
 
-def _cheapest_own(maker: FrameMaker, lattice: _native.Header, target: Target) -> tuple[str, float]:
+def _cheapest_own(maker: FrameMaker, lattice: _native.Header) -> tuple[str, float]:
     """The cheapest predictor without the reference, and its bits a value. Interpolation is tried on a sample where
     another predictor pays, or neighbours are alike: most weights are spared that."""
     if maker.choices.effort < 2 or maker.values.size < SMALLEST_PREDICTED:
@@ -98,7 +97,7 @@ def _cheapest_own(maker: FrameMaker, lattice: _native.Header, target: Target) ->
         return _smallest(maker, lattice, best, *others), bits[best]
     if not interpolable:
         return best, bits[best]
-    cost, other, *more = _sample_costs(maker, target, _ways(maker, best))
+    cost, other, *more = _sample_costs(maker, lattice, _ways(maker, best))
     if more and more[0] < cost * CLEARLY:
         cost = more[0]
         maker.options = _native.options(maker.choices.coder, backward=True)
@@ -121,17 +120,15 @@ def _ways(maker: FrameMaker, other: str) -> list[tuple[str, bool]]:
     return [("interpolation", False), (other, False), *([("interpolation", True)] if large else [])]
 
 
-def _sample_costs(maker: FrameMaker, target: Target, ways: list[tuple[str, bool]]) -> list[int]:
+def _sample_costs(maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]]) -> list[int]:
     """The bytes that the blocks of a few boxes spread over the tensor take, by predictor and order of axes."""
     costs = [0] * len(ways)
     for box in sample_boxes(maker.values):
         sample = maker.of_sample(box)
-        lattice = sample.lattice(target)
-        if lattice is not None:
-            for i, (predictor, backward) in enumerate(ways):
-                sample.options = _native.options(maker.choices.coder, lattice_only=True, backward=backward)
-                header = sample.predicted(lattice, predictor)
-                costs[i] += sample.encode(header).bytes - int(header.c.header_bytes)
+        for i, (predictor, backward) in enumerate(ways):
+            sample.options = _native.options(maker.choices.coder, lattice_only=True, backward=backward)
+            header = sample.predicted(sample.with_shape(lattice), predictor)
+            costs[i] += sample.encode(header).bytes - int(header.c.header_bytes)
     return costs
 
 

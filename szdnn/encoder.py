@@ -28,7 +28,7 @@ from .frame_parts import (
     write_header,
 )
 from .grid import Grid, find_grid
-from .new_header import new_header, set_predictor, set_tiles, shorten_bound
+from .new_header import new_header, set_predictor, set_shape, set_tiles, shorten_bound
 from .reference import Values
 from .resolve import Target, set_geometric, set_linear
 from .threads import drain, run_threads, thread_count
@@ -68,11 +68,10 @@ class FrameMaker:
         stats: Any,
         choices: Choices,
         reference: NDArray[Any] | None = None,
-        grids: dict[float, Grid | None] | None = None,
     ) -> None:
         self.values, self.code, self.stats, self.choices = values, code, stats, choices
         self.reference = reference
-        self.grids = {} if grids is None else grids  # by eps; a sample's are those of the whole
+        self.grids: dict[float, Grid | None] = {}  # by eps
         self.options = _native.options(choices.coder, fast=choices.effort == FAST_EFFORT)
 
     def make(self, target: Target) -> list[Part]:
@@ -162,7 +161,7 @@ class FrameMaker:
             return None
         allowed, bits = self._allowed(lattice), math.inf
         if len(allowed) > 1 and (self.choices.effort == MIXING_EFFORT or self.choices.effort < TRIAL_EFFORT):
-            allowed, bits = cheapest(self, lattice, allowed, target)
+            allowed, bits = cheapest(self, lattice, allowed)
         if len(allowed) == 1:
             return self.justified(lattice, allowed[0], self.final(lattice, allowed[0], bits), room)
         tried = {name: self.justified(lattice, name, self.predicted(lattice, name)) for name in allowed}
@@ -191,7 +190,13 @@ class FrameMaker:
 
     def of_sample(self, values: NDArray[Any]) -> FrameMaker:
         """The same for some of the values; without the reference."""
-        return FrameMaker(values, self.code, self.stats, self.choices, grids=self.grids)
+        return FrameMaker(values, self.code, self.stats, self.choices)
+
+    def with_shape(self, lattice: _native.Header) -> _native.Header:
+        """The lattice of another tensor's header for the values here."""
+        header = lattice.copy()
+        set_shape(header, self.values.shape)
+        return header
 
     def lattice(self, target: Target) -> _native.Header | None:
         """A header with the lattice that meets the target; None where there is none."""

@@ -58,15 +58,21 @@ def new_header(code: int, shape: tuple[int, ...], target: Target) -> _native.Hea
     """A header with dtype, shape and bound; kind lossless, default tiles."""
     header = _native.Header()
     c = header.c
-    c.dtype, c.rank = code, len(shape)
-    for axis, extent in enumerate(shape):
-        c.shape[axis] = extent
+    c.dtype = code
+    set_shape(header, shape)
     if not isinstance(target.bound, Lossless):
         c.bound_kind, c.bound_flags = KINDS[type(target.bound)], target.flags
         c.bound_digits, c.bound_exponent = decimal_parts(_bound_value(target))
         if target.flags & FLAG_RANGE and target.span:
             c.bound_lo, c.bound_hi = target.span
     return header
+
+
+def set_shape(header: _native.Header, shape: tuple[int, ...]) -> None:
+    """The tensor's shape."""
+    header.c.rank = len(shape)
+    for axis, extent in enumerate(shape):
+        header.c.shape[axis] = extent
 
 
 def set_tiles(header: _native.Header, dims: tuple[int, ...], tile: tuple[int, ...]) -> None:
