@@ -79,6 +79,8 @@ def _new_bytes() -> Callable[[int], tuple[bytes, int]] | None:
 
 def joined(parts: Sequence[Any]) -> bytes:
     """The parts (bytes or uint8 arrays) one after the other."""
+    if len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
     size = sum(map(len, parts))
     new_bytes = _new_bytes()
     if size < LARGE or new_bytes is None:

@@ -24,7 +24,8 @@ FEW, MOSTLY = 1024, 31 / 32
 RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
 # Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
 ORDERED_VALUES, CLEARLY = 1 << 22, 0.95
-SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 1 << 13, 1 << 17, 2
+# A box's streams are just so long that they are coded as long ones are.
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 9400, 1 << 17, 2
 
 
 def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:

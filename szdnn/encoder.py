@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import CODES, COMPLEX_CODES, FLOAT_CODES
 from .bounds import Abs
-from .buffers import Room
+from .buffers import Room, joined
 from .choose import TRIED_WITH_REFERENCE, cheapest, reference_bits
 from .frame_parts import (
     Encoded,
@@ -334,14 +334,11 @@ class FrameMaker:
             blocks, data = [(made.data.size, made.crc, made.saving)], made.data
             if base:
                 header.set_digests([block_digest(header, base, 0)])
-        single = single_frame(header, data)
-        parts: list[Part] = [write_header(header, blocks), bytes(data)] if single is None else [single]
+        frame = single_frame(header, data) or joined([write_header(header, blocks), data])
         if room:
-            room.begin(len(parts[0]))
-            for part in parts[1:]:
-                room.put(0, _native.as_bytes(part))
-            room.finish(_native.as_bytes(parts[0]))
-        return encoded(header, parts, blocks, room)
+            room.begin(len(frame))
+            room.finish(_native.as_bytes(frame))
+        return encoded(header, [frame], blocks, room)
 
     def lossless(self, target: Target) -> list[Part]:
         """The smallest lossless frame; if nothing compresses, the raw values in as few blocks as can be."""
