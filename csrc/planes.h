@@ -88,7 +88,14 @@ bool bytes_next(planes_decoder *d, uint8_t *elements, size_t n, uint32_t isa);
 bool bytes_finished(planes_decoder *d);
 
 /* planes_dictionary.c */
-size_t dictionary_slot(uint64_t u, const uint64_t *values, const uint32_t *counts, size_t slots);
+/* The slot of a value in an open hash table of 2^k slots, or the empty one, whose count is 0, where it belongs. */
+static inline size_t dictionary_slot(uint64_t u, const uint64_t *values, const uint32_t *counts, size_t slots)
+{
+    size_t slot = (size_t)(u * 0x9E3779B97F4A7C15u >> 32) & (slots - 1);
+    while (counts[slot] && values[slot] != u)
+        slot = (slot + 1) & (slots - 1);
+    return slot;
+}
 bool dictionary_encode(const uint8_t *elements, size_t n, unsigned bytes, uint32_t coder, uint32_t isa,
                        uint8_t *scratch, writer *w);
 int dictionary_begin(planes_decoder *d, reader *r, size_t n);

@@ -3,15 +3,6 @@
 
 enum { SLOTS = 1024, ENTRIES = 256 };
 
-/* The slot of a value in an open hash table of 2^k slots, or the empty one where it belongs. */
-size_t dictionary_slot(uint64_t u, const uint64_t *values, const uint32_t *counts, size_t slots)
-{
-    size_t slot = (size_t)(u * 0x9E3779B97F4A7C15u >> 32) & (slots - 1);
-    while (counts[slot] && values[slot] != u)
-        slot = (slot + 1) & (slots - 1);
-    return slot;
-}
-
 typedef struct dictionary {
     unsigned entries;
     uint64_t values[SLOTS], sorted[ENTRIES];
@@ -25,9 +16,10 @@ static bool number_elements(dictionary *t, const uint8_t *elements, size_t n, un
     for (size_t i = 0; i < n; i++) {
         uint64_t u = load_element(elements + i * bytes, bytes);
         size_t slot = dictionary_slot(u, t->values, t->counts, SLOTS);
-        if (!t->counts[slot]++) {
+        if (!t->counts[slot]) {
             if (t->entries == ENTRIES)
                 return false;
+            t->counts[slot] = 1;
             t->values[slot] = t->sorted[t->entries] = u;
             t->number[slot] = (uint8_t)t->entries++;
         }

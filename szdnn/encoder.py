@@ -37,7 +37,6 @@ from .tiles import INTERPOLATED_TILE, folded_dims, interpolated_tile
 LOSSLESS_TILE_BYTES = 1 << 31
 SMALL = 1 << 12
 LONGER_HEADER = 64
-CLEAR_SHARE = 8  # of a frame's bytes, so much that tiles cut another way do not make up for it
 MOST_BEYOND = 64  # that a frame is larger than its values
 LONG_DECIMAL = 10**6
 FAST_EFFORT = 1
@@ -112,10 +111,10 @@ class FrameMaker:
         return plain.bytes
 
     def _surely_smaller(self, lossy: Encoded, target: Target) -> bool:
-        """Whether no lossless frame is smaller.
+        """Whether no lossless frame can be smaller.
 
-        With its tiles, block by block: the lossy blocks' savings pay for the longer header. With other tiles these must
-        be clear, or it is told by the bits that are stored raw for certain.
+        With its tiles, block by block: the lossy blocks' savings pay for the longer header. Otherwise by the
+        bits that are stored raw for certain.
         """
         if self.reference is not None:
             plain = self._lossless_header(target)
@@ -126,8 +125,6 @@ class FrameMaker:
                 return False
         if self.lag:  # a lossless frame that knows may be far smaller
             return False
-        if lossy.saving * CLEAR_SHARE >= lossy.bytes + LONGER_HEADER * CLEAR_SHARE:
-            return True
         if lossy.same_tiles:
             return lossy.saving >= LONGER_HEADER
         if self.values.size < SMALL:
