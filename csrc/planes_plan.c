@@ -10,6 +10,7 @@ enum { TINY = 16 };           /* elements that are not worth a table */
 enum { ALWAYS_CODED = 8192 }; /* below so many elements, each plane's histogram is counted out */
 enum { FLAT_PLANE = 522716 }; /* 7.976 bits in 1/65536: above, a plane is stored raw */
 enum { DISTINCT = 256, SLOTS = 1024 };
+enum { FLOOR_PART = 1 << 14 };
 
 /* ---- what a sample says of bytes and of whole values ---- */
 
@@ -91,7 +92,7 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
         plan->form = FORM_BYTES;
         best = by_bytes;
     }
-    plan->second = plan->form;
+    plan->second = FORM_BYTES;
     if (bytes > 1 && !delta && plan_dictionary(elements, n, bytes) < best)
         plan->form = FORM_DICTIONARY;
 }
@@ -119,12 +120,12 @@ static uint64_t small_floor(const uint8_t *elements, size_t n, const split_form 
     return raw_floor(elements, n, f, isa, enough * 4 / 3 + 1) * 3 / 4;
 }
 
-/* Bytes that a plane of n <= CHUNK elements takes at least, alone or as a part of a longer one: no table codes a part
- * in less than its entropy. */
+/* Bytes that a plane of n <= FLOOR_PART elements takes at least, alone or as a part of a longer one: no table codes a
+ * part in less than its entropy. */
 static uint64_t plane_floor(const uint8_t *elements, size_t n, unsigned bytes, unsigned plane, uint32_t isa)
 {
     enum { INEXACT = 64 }; /* of quick_log2, in 1/65536: more than twice what it may be off */
-    uint8_t part[CHUNK];
+    uint8_t part[FLOOR_PART];
     uint32_t counts[256];
     extract_plane(elements, 0, n, bytes, plane, true, false, isa, part);
     histogram_u8(part, n, isa, counts);
@@ -134,13 +135,16 @@ static uint64_t plane_floor(const uint8_t *elements, size_t n, unsigned bytes, u
     return bits > spent ? (bits - spent) >> 19 : 0;
 }
 
-/* Of the byte form, from the mantissa's highest plane down; stops at `enough`. */
-static uint64_t bytes_floor(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, uint64_t enough)
+/* Of so many planes of the byte form, from the mantissa's highest one down; stops at `enough`. */
+static uint64_t bytes_floor(const uint8_t *elements, size_t n, unsigned bytes, unsigned planes, uint32_t isa,
+                            uint64_t enough)
 {
     uint64_t found = 0;
-    for (unsigned plane = bytes - 1; plane-- > 0;)
-        for (size_t done = 0; done < n && found < enough; done += CHUNK)
-            found += plane_floor(elements + done * bytes, n - done < CHUNK ? n - done : CHUNK, bytes, plane, isa);
+    for (unsigned plane = bytes - 1; plane-- > bytes - 1 - planes;)
+        for (size_t done = 0, part; done < n && found < enough; done += part) {
+            part = n - done < FLOOR_PART ? n - done : FLOOR_PART;
+            found += plane_floor(elements + done * bytes, part, bytes, plane, isa);
+        }
     return found;
 }
 
@@ -152,7 +156,24 @@ static uint64_t least_form(const uint8_t *elements, size_t n, const split_form *
     uint64_t split = raw_floor(elements, n, least, isa, enough);
     if (split < enough)
         return split;
-    return bytes_floor(elements, n, least->bytes, isa, enough);
+    return bytes_floor(elements, n, least->bytes, least->bytes - 1, isa, enough);
+}
+
+/* Of the dictionary and of the byte form, where the encoder chooses one of them; what stands in for the dictionary,
+ * should one not do, is the byte form. A dictionary's number says all of its element, hence no less than a byte of it.
+ */
+static uint64_t chosen_floor(const uint8_t *elements, size_t n, unsigned bytes, uint32_t isa, uint64_t enough)
+{
+    segment_look looks[SZD_DEFAULT_TILE / SEGMENT];
+    planes_plan plan;
+    uint64_t of_dictionary = bytes_floor(elements, n, bytes, 1, isa, enough), of_bytes = of_dictionary;
+    if (of_dictionary < enough)
+        of_bytes = bytes_floor(elements, n, bytes, bytes - 1, isa, enough);
+    if (of_bytes < enough)
+        return 0;
+    look_at_segments(elements, n, bytes, isa, looks);
+    planes_choose(elements, n, bytes, true, false, isa, looks, 0, &plan);
+    return plan.form == FORM_DICTIONARY ? of_dictionary : plan.form == FORM_BYTES ? of_bytes : 0;
 }
 
 /* What the encoder chooses for n elements is proven to take at least so many bytes: with the most top bits that the
@@ -164,8 +185,10 @@ uint64_t planes_floor(const uint8_t *elements, size_t n, unsigned bytes, bool ro
     split_form least = {.bytes = bytes, .low = 8 * bytes - 1 - most_top_bits(bytes), .tail = bytes < 4 ? 0 : TAIL};
     if (!rotate)
         return 0;
-    if (!low_bits_are_random(elements, n, bytes, isa))
-        return least_form(elements, n, &least, isa, enough);
+    if (!low_bits_are_random(elements, n, bytes, isa)) {
+        uint64_t found = least_form(elements, n, &least, isa, enough);
+        return found >= enough || n > SZD_DEFAULT_TILE ? found : chosen_floor(elements, n, bytes, isa, enough);
+    }
     if (n < SAMPLE_MOST)
         return plan_dictionary(elements, n, bytes) < UINT64_MAX / 4 ? 0 : small_floor(elements, n, &least, isa, enough);
     uint64_t found = raw_floor(elements, n, &least, isa, enough);

@@ -137,6 +137,8 @@ class FrameMaker:
         """Whether the lossless frame is larger than that: so many of its blocks are made until they tell."""
         if limit >= self.values.nbytes or self.values.size <= _native.DEFAULT_TILE or self.reference is not None:
             return False
+        if self.lag:  # the frame that knows is another one
+            return False
         header = self._lossless_header(target)
         header.complete()
         sizes = [int(header.c.header_bytes)]

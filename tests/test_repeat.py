@@ -131,3 +131,13 @@ def test_instruction_sets_agree():
             frame = szdnn.compress(x, szdnn.Rel(1e-3))
             frames.add((frame, szdnn.decompress(frame).tobytes()))
     assert len(frames) == 1
+
+
+@pytest.mark.parametrize("rel", [1e-1, 1e-2, 1e-3])
+def test_a_lossy_frame_is_no_larger_than_the_lossless_one_that_repeats(rel):
+    """Of more than one block: these decide one by one, and know nothing of other blocks."""
+    x = ((np.sin(np.arange(300_000) / 50) * 1000).round() / 4).astype(dtype_of("bfloat16"))
+    lossless, room = szdnn.compress(x, szdnn.Lossless()), bytearray(x.nbytes + 100)
+    assert szdnn.info(lossless).predictor == "repeat"
+    assert len(szdnn.compress(x, szdnn.Rel(rel))) <= len(lossless) + 8
+    assert len(szdnn.compress(x, szdnn.Rel(rel), out=room)) <= len(lossless) + 8
