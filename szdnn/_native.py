@@ -299,7 +299,8 @@ def off_grid(dtype_code: int, data: NDArray[Any], unit: float, room: float) -> i
 
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
-    """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`."""
+    """A proven lower limit of the bytes that the blocks of a lossless frame take; stops where it reaches `enough`, and
+    at a block of which nothing is proven: others would have to make up for it."""
     found, part, left = 0, ffi.new("uint64_t *"), header.c.elements
     for block in range(header.c.blocks):
         count = min(left, header.c.tile[0])
@@ -307,7 +308,7 @@ def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:
         left -= count
         check(lib.szd_lossless_floor(header.c, pointer(data), block, wanted, part), f"block {block}")
         found += part[0]
-        if found >= enough:
+        if found >= enough or not part[0]:
             break
     return found
 
