@@ -113,9 +113,8 @@ def find_grid(values: NDArray[Any], eps: float, single: bool) -> Grid | None:
         return None
     magnitudes = _spaced(values, LOOK)
     near = magnitudes[: magnitudes.searchsorted(eps * MOST_NUMBER)]
-    if (
-        near.size < max(2, magnitudes.size * 0.9) or not near[-1] > eps
-    ):  # a few spikes hide no grid; all zeros, or nearly
+    # A few spikes hide no grid. Of zeros, or nearly, there is nothing to find.
+    if near.size < max(2, magnitudes.size * 0.9) or not near[-1] > eps:
         return None
     grid = _found(near, eps, single)
     return grid if grid is not None and _fits(values, grid, eps) else None
