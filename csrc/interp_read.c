@@ -9,8 +9,7 @@ size_t interp_decode_scratch(const szd_header *h)
 {
     size_t n = (size_t)largest_tile(h), bytes = is_double(h) ? 8 : 4;
     return sizeof(interp_reader) + interp_walk_scratch(h->tile, h->tile_rank, (unsigned)bytes) + 4 * n +
-           2 * INTERP_GAP + CHUNK * 8 + (INTERP_BATCH + INTERP_SLACK) * 4 + symbols_unsorted_scratch(n / 8 + 1) +
-           12 * 64;
+           2 * INTERP_GAP + CHUNK * 8 + (INTERP_BATCH + INTERP_SLACK) * 4 + 12 * 64;
 }
 
 static int read_weights(reader *r, const interp_stage *s, int16_t *weights)
@@ -77,11 +76,11 @@ static int read_head(interp_reader *d, reader *r, const interp_stage *s, stage_h
     return status;
 }
 
-static int read_zeros(interp_reader *d, reader *r, uint8_t *scratch)
+static int read_zeros(interp_reader *d, reader *r)
 {
     size_t n = (size_t)d->t->count, bytes = (n + 7) / 8;
-    uint8_t *packed = d->symbols, *zeros = d->classes; /* as long as they are not needed */
-    int status = symbols_begin_unsorted(&d->mask_symbols, r, bytes, d->isa, scratch);
+    uint8_t *packed = d->symbols, *zeros = d->classes, *lists = d->walk.known; /* as long as they are not needed */
+    int status = symbols_begin_unsorted(&d->mask_symbols, r, bytes, d->isa, lists);
     if (status)
         return status;
     if (!symbols_decode(&d->mask_symbols, packed, bytes, d->isa) || !symbols_finished(&d->mask_symbols) ||
@@ -146,7 +145,7 @@ int interp_begin(const szd_header *h, const tile *t, reader *r, uint32_t isa, ui
         return SZD_BLOCK_NUMBERS;
     d->masked = flags & 1;
     interp_plan_make(t, order, &d->plan);
-    int status = d->masked ? read_zeros(d, r, *scratch) : SZD_OK;
+    int status = d->masked ? read_zeros(d, r) : SZD_OK;
     if (status)
         return status;
     uint64_t anchor = read_varint(r);
