@@ -1,7 +1,8 @@
 /* What a frame's header must fulfil, however it came to be (FORMAT.md, section 2). */
 #include "internal.h"
 
-enum { MAX_WIDE_BITS = 20, FEW_COEFFICIENTS = 1024 };
+enum { MAX_WIDE_BITS = 20 };
+enum { FEW_COEFFICIENTS = 1024, COEFFICIENTS_SHARE = 8 }; /* beyond so many, one in so many values: memory */
 enum { SMALL_SCRATCH = 1 << 20, SMALL_FRAME = 100, SCRATCH_PER_BYTE = 1 << 18 };
 enum { INTERPOLATION_SCRATCH = 917504, MIXING_SCRATCH = 1600000 };
 static const uint64_t MAX_BYTES = (uint64_t)1 << 60;
@@ -150,7 +151,7 @@ static int check_coefficients(const szd_header *h)
     for (unsigned a = 0; a < h->tile_rank; a++)
         whole.extent[a] = h->tile[a];
     size_t count = regression_coefficients(h, &whole);
-    return count <= FEW_COEFFICIENTS || count <= whole.count / 2 ? SZD_OK : SZD_HEADER_PREDICTOR;
+    return count <= FEW_COEFFICIENTS || count <= whole.count / COEFFICIENTS_SHARE ? SZD_OK : SZD_HEADER_PREDICTOR;
 }
 
 /* What a block takes to decode beside the output, where that may be more than 1 MB (FORMAT.md, section 2.3). */

@@ -17,6 +17,7 @@ from .tiles import cubic_tile, folded_dims, interpolated_tile
 PREDICTED_TILE = 1 << 17
 REGRESSION_EDGES = {1: 64, 2: 12, 3: 6, 4: 6}
 REGRESSION_FRACTION_BITS = 4
+MOST_COEFFICIENTS, COEFFICIENTS_SHARE = 1024, 8  # or one for so many values
 
 
 def _bound_value(target: Target) -> float:
@@ -83,6 +84,14 @@ def set_tiles(header: _native.Header, dims: tuple[int, ...], tile: tuple[int, ..
         c.dims[axis], c.tile[axis] = extent, edge
 
 
+def _regression_edge(tile: tuple[int, ...]) -> int:
+    """Of the cubes that planes are fitted to: longer where a thin tile would have more coefficients than it may."""
+    edge, most = REGRESSION_EDGES[len(tile)], max(MOST_COEFFICIENTS, math.prod(tile) // COEFFICIENTS_SHARE)
+    while math.prod(-(-extent // edge) for extent in tile) * (len(tile) + 1) > most:
+        edge *= 2
+    return edge
+
+
 def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str) -> None:
     """A predictor with the tiles that suit it."""
     if predictor == "none":
@@ -99,4 +108,4 @@ def set_predictor(header: _native.Header, shape: tuple[int, ...], predictor: str
     if interpolated:
         c.wide_bits = 0  # residuals are small where lattice integers are not
     if predictor == "regression":
-        c.edge, c.fraction_bits = REGRESSION_EDGES[len(dims)], REGRESSION_FRACTION_BITS
+        c.edge, c.fraction_bits = _regression_edge(header.tile), REGRESSION_FRACTION_BITS

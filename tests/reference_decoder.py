@@ -448,7 +448,7 @@ def check_tiles(header: Header) -> None:
     if header.predictor == REGRESSION:
         blocks = math.prod(ceil_div(extent, header.edge) for extent in header.tile)
         coefficients = blocks * (len(header.tile) + 1)
-        require(coefficients <= max(1024, math.prod(header.tile) // 2), "too many coefficients")
+        require(coefficients <= max(1024, math.prod(header.tile) // 8), "too many coefficients")
 
 
 def parse_bound(_header: Header, reader: Reader) -> None:

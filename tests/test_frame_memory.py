@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import szdnn
@@ -54,6 +54,30 @@ def test_the_encoders_own_tiles_take_at_most_a_megabyte(code, shape, predictor):
         assert _native.decode_scratch(header) <= MB + 200
     assert predictor == "interpolation" or _native.is_justified(header, 0)
     assert _native.is_justified(header, 20_000)
+
+
+@given(st.sampled_from([0, 1, 2, 3]), st.lists(st.integers(2, 5), max_size=3), st.integers(1 << 10, 1 << 18))
+@example(2, [2, 2], 1 << 15)
+@example(2, [2], 1 << 16)
+def test_regression_on_thin_tiles_takes_at_most_a_megabyte(code, thin, length):
+    header = _native.Header()
+    fill(header, code, (*thin, length), "regression", False)
+    header.complete()
+    assert _native.decode_scratch(header) <= MB + 200
+
+
+@pytest.mark.parametrize(("edge", "good"), [(16, True), (15, False), (5, False)])
+def test_tiles_with_too_many_coefficients_are_refused(edge, good):
+    """A hostile frame of 140 bytes had two coefficients for five values, and took 1.04 MB."""
+    header = _native.Header()
+    fill(header, 2, (116_640,), "regression", False)
+    header.c.edge = edge
+    if good:
+        header.complete()
+        assert _native.decode_scratch(header) <= MB + 200
+    else:
+        with pytest.raises(szdnn.CorruptFrame, match="predictor"):
+            header.complete()
 
 
 SMOOTH = {
