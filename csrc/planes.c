@@ -58,13 +58,13 @@ void planes_encode(const uint8_t *elements, size_t n, size_t width, unsigned byt
     bool done = encode_as(&e, &plan, w);
     if (!done && plan.form == FORM_DICTIONARY) {
         *w = start;
-        plan.form = plan.second;
+        plan.form = FORM_BYTES;
         done = encode_as(&e, &plan, w);
     }
     if (!done && plan.form == FORM_SPLIT) {
         *w = start;
         choose(&e, plan.split.top, &plan);
-        plan.form = plan.form == FORM_DICTIONARY ? plan.second : plan.form;
+        plan.form = plan.form == FORM_DICTIONARY ? FORM_BYTES : plan.form;
         done = encode_as(&e, &plan, w);
     }
     if (!done || w->failed || (size_t)(w->at - start.at) > 1 + n * bytes) {

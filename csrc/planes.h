@@ -12,7 +12,7 @@ enum { SPLIT_SPARSE = 1, SPLIT_SIGNS = 2, SPLIT_TAIL = 4 }; /* the split form's 
 
 /* What the encoder chose. */
 typedef struct planes_plan {
-    unsigned form, second; /* second: instead of a dictionary, should one not do */
+    unsigned form; /* of a dictionary, should one not do: FORM_BYTES instead */
     split_form split;
     unsigned raw_planes; /* of the byte form: one bit a plane that is not worth coding */
 } planes_plan;

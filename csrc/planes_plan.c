@@ -92,7 +92,6 @@ void planes_choose(const uint8_t *elements, size_t n, unsigned bytes, bool rotat
         plan->form = FORM_BYTES;
         best = by_bytes;
     }
-    plan->second = FORM_BYTES;
     if (bytes > 1 && !delta && plan_dictionary(elements, n, bytes) < best)
         plan->form = FORM_DICTIONARY;
 }

@@ -29,7 +29,6 @@ static void make_encoder(const freq_table *t, symbol_map map, rans_encode_table 
     uint64_t reciprocal[256] = {0};
     e->words_are_rare = rans_words_are_rare(t);
     e->span = t->hi - t->lo + 1u;
-    e->narrow = e->span <= RANS_NARROW;
     e->narrow_map = (symbol_map){(uint8_t)(map.shift + t->lo), t->lo ? 255 : map.range};
     memset(e->f, 0, sizeof e->f);
     for (unsigned s = t->lo; s <= t->hi; s++) {
@@ -37,7 +36,7 @@ static void make_encoder(const freq_table *t, symbol_map map, rans_encode_table 
         assert(f < PROB_SUM);
         slots[s] = f << PROB_BITS | (first & (PROB_SUM - 1));
         reciprocal[s] = f ? (((uint64_t)1 << 44) + f - 1) / f : 0;
-        if (e->narrow) {
+        if (e->span <= RANS_NARROW) {
             e->f[s - t->lo] = (uint16_t)f;
             e->first[s - t->lo] = (uint16_t)first;
         }
@@ -72,7 +71,8 @@ static uint8_t *encode_groups(const rans_encode_table *e, const uint8_t *symbols
                               size_t lanes, uint32_t isa, uint8_t *at)
 {
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 && lanes > 16 && e->narrow) /* one vector of 16 lanes would wait for itself */
+    if (isa >= SZD_ISA_AVX512 && lanes > 16 &&
+        e->span <= RANS_NARROW) /* one vector of 16 lanes would wait for itself */
         return rans_encode_groups_avx512(e, symbols, groups, state, lanes, at);
     if (isa >= SZD_ISA_AVX2 && lanes >= 16)
         return rans_encode_groups_avx2(e, symbols, groups, state, lanes, at);

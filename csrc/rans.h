@@ -15,9 +15,9 @@ enum { RANS_FEW = 32, RANS_MORE = 64, RANS_NARROW = 128 };
 typedef struct rans_encode_table {
     uint32_t slots[256];      /* by the symbol: frequency << 12 | first slot, the sum of the frequencies below */
     uint64_t reciprocal[256]; /* ceil(2^44 / frequency) */
-    uint16_t f[RANS_NARROW], first[RANS_NARROW]; /* by narrow_map's symbol, if narrow */
+    uint16_t f[RANS_NARROW], first[RANS_NARROW]; /* by narrow_map's symbol, of at most so many */
     symbol_map narrow_map;
-    bool narrow, words_are_rare;
+    bool words_are_rare;
     unsigned span; /* how many neighbouring symbols */
 } rans_encode_table;
 
