@@ -28,10 +28,12 @@
 #endif
 /* The variant of a function for an instruction set. */
 #define PICK(isa, name) ((isa) >= SZD_ISA_AVX512 ? name##_avx512 : (isa) == SZD_ISA_AVX2 ? name##_avx2 : name##_scalar)
-/* The same where AVX-512 alone has one of its own, in intrinsics. */
+/* The same where they are in intrinsics, and where AVX-512 alone has one of its own. */
 #if defined(__x86_64__)
+#define PICK_X86(isa, name) PICK(isa, name)
 #define PICK_WIDE(isa, name) ((isa) >= SZD_ISA_AVX512 ? name##_avx512 : name##_scalar)
 #else
+#define PICK_X86(isa, name) ((void)(isa), name##_scalar)
 #define PICK_WIDE(isa, name) ((void)(isa), name##_scalar)
 #endif
 #define INLINE static inline __attribute__((always_inline))

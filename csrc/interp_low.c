@@ -44,17 +44,12 @@ static void outside_scalar(const uint8_t *symbols, const uint8_t *groups, size_t
             outside[i / 64] |= (uint64_t)1 << i % 64;
 }
 
-static void widen_scalar(const uint8_t *symbols, size_t n, int32_t *q)
+INLINE void widen_body(const uint8_t *symbols, size_t n, int32_t *q)
 {
     for (size_t i = 0; i < n; i++)
         q[i] = (int32_t)symbols[i] - INTERP_CENTRE;
 }
-
-/* Where a reader of bits is: so many bits into a byte. */
-typedef struct bit_place {
-    const uint8_t *at;
-    unsigned offset;
-} bit_place;
+static void widen_scalar(const uint8_t *symbols, size_t n, int32_t *q) { widen_body(symbols, n, q); }
 
 static bit_place place_of(const bit_reader *b) { return (bit_place){b->at - (b->have + 7) / 8, -b->have & 7}; }
 
@@ -63,13 +58,6 @@ static void go_to(bit_reader *b, bit_place p)
     b->at = p.at;
     b->acc = b->have = 0;
     get_bits(b, p.offset);
-}
-
-static inline void advance(bit_place *p, unsigned bits)
-{
-    p->offset += bits;
-    p->at += p->offset >> 3;
-    p->offset &= 7;
 }
 
 static int32_t joined(int32_t high, uint32_t low, unsigned bits)
@@ -84,7 +72,7 @@ static void join_scalar(const uint8_t *groups, size_t n, const uint8_t k[INTERP_
     for (; i < n && low->end - p.at >= 8; i++) {
         unsigned bits = bits_of(k, groups[i]);
         q[i] = joined(q[i], (uint32_t)(load_u64(p.at) >> p.offset) & ((1u << bits) - 1), bits);
-        advance(&p, bits);
+        bit_place_advance(&p, bits);
     }
     go_to(low, p);
     for (; i < n; i++) {
@@ -94,6 +82,37 @@ static void join_scalar(const uint8_t *groups, size_t n, const uint8_t k[INTERP_
 }
 
 #if defined(__x86_64__)
+static void split_avx2(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS],
+                       uint8_t *symbols, bit_writer *low)
+{
+    size_t done = interp_low_split_avx2(q, groups, n, k, symbols, low);
+    split_scalar(q + done, groups + done, n - done, k, symbols + done, low);
+}
+
+static void cells_avx2(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
+                       const uint8_t k[INTERP_CLASSES + 1], uint16_t *cells)
+{
+    size_t done = interp_low_cells_avx2(q, classes, n, mask, k, cells);
+    cells_scalar(q + done, classes + done, n - done, mask, k, cells + done);
+}
+
+static void outside_avx2(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
+                         const uint8_t most[INTERP_GROUPS], uint64_t *outside)
+{
+    size_t done = interp_low_outside_avx2(symbols, groups, n, least, most, outside);
+    outside_scalar(symbols + done, groups + done, n - done, least, most, outside + done / 64);
+}
+
+TARGET_AVX2 static void widen_avx2(const uint8_t *symbols, size_t n, int32_t *q) { widen_body(symbols, n, q); }
+
+static void join_avx2(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low, int32_t *q)
+{
+    bit_place p = place_of(low);
+    size_t done = interp_low_join_avx2(groups, n, k, low->end, &p, q);
+    go_to(low, p);
+    join_scalar(groups + done, n - done, k, low, q + done);
+}
+
 /* The low bits of 16 values' groups; INTERP_NO_GROUP has none. */
 TARGET_AVX512 static inline __m512i bits_avx512(const uint8_t *groups, __m128i k)
 {
@@ -191,15 +210,7 @@ TARGET_AVX512 static void outside_avx512(const uint8_t *symbols, const uint8_t *
     }
 }
 
-TARGET_AVX512 static void widen_avx512(const uint8_t *symbols, size_t n, int32_t *q)
-{
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(symbols + i)));
-        _mm512_storeu_si512(q + i, _mm512_sub_epi32(s, _mm512_set1_epi32(INTERP_CENTRE)));
-    }
-    widen_scalar(symbols + i, n - i, q + i);
-}
+TARGET_AVX512 static void widen_avx512(const uint8_t *symbols, size_t n, int32_t *q) { widen_body(symbols, n, q); }
 
 /* Lanes' sums with all lanes before them. */
 TARGET_AVX512 static inline __m512i sums_avx512(__m512i x)
@@ -230,7 +241,8 @@ TARGET_AVX512 static void join_avx512(const uint8_t *groups, size_t n, const uin
             _mm512_and_si512(_mm512_srlv_epi32(word, _mm512_and_si512(from, seven)), _mm512_sub_epi32(range, one));
         v = _mm512_or_si512(_mm512_sllv_epi32(_mm512_loadu_si512(q + i), bits), v);
         _mm512_storeu_si512(q + i, _mm512_sub_epi32(v, _mm512_srli_epi32(range, 1)));
-        advance(&p, (unsigned)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x8000, sums))));
+        bit_place_advance(
+            &p, (unsigned)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x8000, sums))));
     }
     go_to(low, p);
     join_scalar(groups + i, n - i, k, low, q + i);
@@ -240,28 +252,28 @@ TARGET_AVX512 static void join_avx512(const uint8_t *groups, size_t n, const uin
 void interp_low_split(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa,
                       uint8_t *symbols, bit_writer *low)
 {
-    PICK_WIDE(isa, split)(q, groups, n, k, symbols, low);
+    PICK_X86(isa, split)(q, groups, n, k, symbols, low);
 }
 
 void interp_low_cells(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
                       const uint8_t k[INTERP_CLASSES + 1], uint32_t isa, uint16_t *cells)
 {
-    PICK_WIDE(isa, cells)(q, classes, n, mask, k, cells);
+    PICK_X86(isa, cells)(q, classes, n, mask, k, cells);
 }
 
 void interp_low_outside(const uint8_t *symbols, const uint8_t *groups, size_t n, const uint8_t least[INTERP_GROUPS],
                         const uint8_t most[INTERP_GROUPS], uint32_t isa, uint64_t *outside)
 {
-    PICK_WIDE(isa, outside)(symbols, groups, n, least, most, outside);
+    PICK_X86(isa, outside)(symbols, groups, n, least, most, outside);
 }
 
 void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q)
 {
-    PICK_WIDE(isa, widen)(symbols, n, q);
+    PICK_X86(isa, widen)(symbols, n, q);
 }
 
 void interp_low_join(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa, bit_reader *low,
                      int32_t *q)
 {
-    PICK_WIDE(isa, join)(groups, n, k, low, q);
+    PICK_X86(isa, join)(groups, n, k, low, q);
 }

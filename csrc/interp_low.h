@@ -15,6 +15,19 @@ static inline unsigned interp_symbol(int32_t q, unsigned k)
     return s < 256 ? s : 0;
 }
 
+/* Where a reader of bits is: so many bits into a byte. */
+typedef struct bit_place {
+    const uint8_t *at;
+    unsigned offset;
+} bit_place;
+
+static inline void bit_place_advance(bit_place *p, unsigned bits)
+{
+    p->offset += bits;
+    p->at += p->offset >> 3;
+    p->offset &= 7;
+}
+
 /* k: of each group, at most INTERP_MOST_LOW; values of INTERP_NO_GROUP have no low bits. */
 void interp_low_split(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa,
                       uint8_t *symbols, bit_writer *low);
@@ -30,4 +43,15 @@ void interp_low_widen(const uint8_t *symbols, size_t n, uint32_t isa, int32_t *q
 /* q: what is above the low bits; then residuals. low->failed where the bits end too early. */
 void interp_low_join(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], uint32_t isa, bit_reader *low,
                      int32_t *q);
+
+/* interp_low_avx2.c: these return how many values they did. */
+size_t interp_low_split_avx2(const int32_t *q, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS],
+                             uint8_t *symbols, bit_writer *low);
+size_t interp_low_cells_avx2(const int32_t *q, const uint8_t *classes, size_t n, uint8_t mask,
+                             const uint8_t k[INTERP_CLASSES + 1], uint16_t *cells);
+size_t interp_low_outside_avx2(const uint8_t *symbols, const uint8_t *groups, size_t n,
+                               const uint8_t least[INTERP_GROUPS], const uint8_t most[INTERP_GROUPS],
+                               uint64_t *outside);
+size_t interp_low_join_avx2(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], const uint8_t *end,
+                            bit_place *place, int32_t *q);
 #endif

@@ -1,16 +1,10 @@
 /* rANS with 8 lanes in a vector. Bit-identical to the scalar loops in rans.c. */
 #include "rans_lookup.h"
+#include "sets.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 enum { VECTORS = (1 << RANS_LANES_LOG2) / 8 };
-
-/* A row for each set of lanes, made by the preprocessor. */
-#define ROW(set, of) {of(set, 0), of(set, 1), of(set, 2), of(set, 3), of(set, 4), of(set, 5), of(set, 6), of(set, 7)}
-#define ROWS_4(set, of) ROW((set), of), ROW((set) + 1, of), ROW((set) + 2, of), ROW((set) + 3, of)
-#define ROWS_16(set, of) ROWS_4(set, of), ROWS_4(set + 4, of), ROWS_4(set + 8, of), ROWS_4(set + 12, of)
-#define ROWS_64(set, of) ROWS_16(set, of), ROWS_16(set + 16, of), ROWS_16(set + 32, of), ROWS_16(set + 48, of)
-#define ROWS(of) {ROWS_64(0, of), ROWS_64(64, of), ROWS_64(128, of), ROWS_64(192, of)}
 
 /* Word number `word` as a pair of byte numbers for the byte shuffle; word -1: a zero. */
 #define WORD(word) ((uint16_t)(0x100 + 0x202 * (word)))
