@@ -35,13 +35,16 @@ def declarations() -> str:
 
 def compile_core(target: Path) -> Path:
     """Compiles csrc/*.c and puts the module into `target`; returns its path."""
-    from cffi import FFI
+    import cffi
 
+    # The code that 2.0 generates takes alloca and memset for granted, which Python's headers no longer bring.
+    if cffi.__version_info__ < (2, 1):
+        raise SystemExit(f"building szdnn needs cffi 2.1 or later, not {cffi.__version__}: pip install -U cffi")
     flags = FLAGS + EXCESS_PRECISION.get(platform.machine(), [])
     sanitize = os.environ.get("SZDNN_SANITIZE") == "1"
     warnings = WARNINGS if os.environ.get("SZDNN_WERROR") == "1" else []
     compile_objects: list[str] = []
-    ffi = FFI()
+    ffi = cffi.FFI()
     ffi.cdef(declarations())
     ffi.set_source(
         "szdnn._core",

@@ -19,6 +19,14 @@ INLINE void skip_body(const uint8_t *zeros, size_t n, uint8_t *classes)
 }
 static void skip_scalar(const uint8_t *zeros, size_t n, uint8_t *classes) { skip_body(zeros, n, classes); }
 
+static void count_scalar(const uint8_t *groups, size_t n, unsigned count, uint32_t counts[INTERP_GROUPS])
+{
+    uint32_t all[256];
+    histogram_u8(groups, n, SZD_ISA_SCALAR, all);
+    for (unsigned k = 0; k < count; k++)
+        counts[k] += all[k];
+}
+
 /* Neighbours are mostly of one group: eight are moved at once. */
 INLINE bool all_of_one(const uint8_t *groups)
 {
@@ -82,18 +90,38 @@ enum { SLOTS = 32, NO_SLOT = INTERP_NO_GROUP % SLOTS };
      FEWER(set, rank, 5) + FEWER(set, rank, 6) + FEWER(set, rank, 7))
 static const uint8_t together[256][8] __attribute__((aligned(64))) = ROWS(PLACE);
 
+TARGET_AVX2 INLINE __m256i load_32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+
 TARGET_AVX2 static void map_avx2(const uint8_t *classes, size_t n, const uint8_t table[INTERP_CLASSES], uint8_t *groups)
 {
     const table64 of = table64_load(table);
     const __m256i most = _mm256_set1_epi8(INTERP_CLASSES - 1);
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)(classes + i));
+        __m256i c = load_32(classes + i);
         __m256i there = _mm256_cmpeq_epi8(_mm256_max_epu8(c, most), most);
         __m256i g = _mm256_or_si256(table64_look_up(&of, c), _mm256_andnot_si256(there, _mm256_set1_epi8(-1)));
         _mm256_storeu_si256((__m256i *)(void *)(groups + i), g);
     }
     map_scalar(classes + i, n - i, table, groups + i);
+}
+
+/* Counts of at most 255 vectors stay below 256 in each byte. */
+TARGET_AVX2 static void count_avx2(const uint8_t *groups, size_t n, unsigned count, uint32_t counts[INTERP_GROUPS])
+{
+    size_t i = 0;
+    for (size_t part; n - i >= 32; i += part) {
+        part = n - i < 255 * 32 ? (n - i) / 32 * 32 : 255 * 32;
+        for (unsigned k = 0; k < count; k++) {
+            __m256i of = _mm256_set1_epi8((char)k), sum = _mm256_setzero_si256();
+            uint64_t sums[4];
+            for (size_t j = i; j < i + part; j += 32)
+                sum = _mm256_sub_epi8(sum, _mm256_cmpeq_epi8(load_32(groups + j), of));
+            _mm256_storeu_si256((__m256i *)(void *)sums, _mm256_sad_epu8(sum, _mm256_setzero_si256()));
+            counts[k] += (uint32_t)(sums[0] + sums[1] + sums[2] + sums[3]);
+        }
+    }
+    count_scalar(groups + i, n - i, count, counts);
 }
 
 TARGET_AVX2 static void skip_avx2(const uint8_t *zeros, size_t n, uint8_t *classes) { skip_body(zeros, n, classes); }
@@ -266,17 +294,8 @@ void interp_groups_skip(const uint8_t *zeros, size_t n, uint32_t isa, uint8_t *c
 
 void interp_groups_count(const uint8_t *groups, size_t n, unsigned count, uint32_t isa, uint32_t counts[INTERP_GROUPS])
 {
-#if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512) {
-        memset(counts, 0, INTERP_GROUPS * sizeof *counts);
-        count_avx512(groups, n, count, counts);
-        return;
-    }
-#endif
-    uint32_t all[256];
-    (void)count;
-    histogram_u8(groups, n, isa, all);
-    memcpy(counts, all, INTERP_GROUPS * sizeof *counts);
+    memset(counts, 0, INTERP_GROUPS * sizeof *counts);
+    PICK_X86(isa, count)(groups, n, count, counts);
 }
 
 void interp_groups_split(const uint8_t *groups, const uint8_t *symbols, size_t n, unsigned count, uint32_t isa,

@@ -5,6 +5,7 @@
 #endif
 
 enum { MOST_AT_ONCE = 56 }; /* bits that put_bits takes */
+enum { JOIN_AHEAD = 64 };   /* bytes that vectors read at a time, at most */
 
 static unsigned bits_of(const uint8_t k[INTERP_GROUPS], uint8_t group) { return group < INTERP_GROUPS ? k[group] : 0; }
 
@@ -105,12 +106,38 @@ static void outside_avx2(const uint8_t *symbols, const uint8_t *groups, size_t n
 
 TARGET_AVX2 static void widen_avx2(const uint8_t *symbols, size_t n, int32_t *q) { widen_body(symbols, n, q); }
 
-static void join_avx2(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low, int32_t *q)
+/* A loop of vectors over as many values as there is room to read ahead for; returns how many. */
+typedef size_t join_loop(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], const uint8_t *end,
+                         bit_place *place, int32_t *q);
+
+/* Near the end of the bits vectors read from a copy that has zeros behind it. */
+static size_t join_last(join_loop *loop, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS],
+                        bit_reader *low, bit_place *place, int32_t *q)
+{
+    uint8_t copy[2 * JOIN_AHEAD] = {0};
+    size_t left = (size_t)(low->end - place->at);
+    bit_place p = {copy, place->offset};
+    memcpy(copy, place->at, left);
+    size_t done = loop(groups, n, k, copy + sizeof copy, &p, q), taken = (size_t)(p.at - copy);
+    low->failed |= taken + (p.offset > 0) > left;
+    *place = (bit_place){low->end - left + (taken < left ? taken : left), p.offset};
+    return done;
+}
+
+static void join_by(join_loop *loop, const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low,
+                    int32_t *q)
 {
     bit_place p = place_of(low);
-    size_t done = interp_low_join_avx2(groups, n, k, low->end, &p, q);
+    size_t done = loop(groups, n, k, low->end, &p, q);
+    if (low->end - p.at < JOIN_AHEAD)
+        done += join_last(loop, groups + done, n - done, k, low, &p, q + done);
     go_to(low, p);
     join_scalar(groups + done, n - done, k, low, q + done);
+}
+
+static void join_avx2(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low, int32_t *q)
+{
+    join_by(interp_low_join_avx2, groups, n, k, low, q);
 }
 
 /* The low bits of 16 values' groups; INTERP_NO_GROUP has none. */
@@ -223,14 +250,14 @@ TARGET_AVX512 static inline __m512i sums_avx512(__m512i x)
 }
 
 /* 16 values have at most 16 x 24 bits, which lie in 64 bytes wherever in the first they begin. */
-TARGET_AVX512 static void join_avx512(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low,
-                                      int32_t *q)
+TARGET_AVX512 static size_t join_vectors(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS],
+                                         const uint8_t *end, bit_place *place, int32_t *q)
 {
     const __m128i table = _mm_loadu_si128((const __m128i *)(const void *)k);
     const __m512i one = _mm512_set1_epi32(1), seven = _mm512_set1_epi32(7);
-    bit_place p = place_of(low);
+    bit_place p = *place;
     size_t i = 0;
-    for (; i + 16 <= n && low->end - p.at >= 64; i += 16) {
+    for (; i + 16 <= n && end - p.at >= JOIN_AHEAD; i += 16) {
         __m512i bits = bits_avx512(groups + i, table), sums = sums_avx512(bits);
         __m512i from = _mm512_add_epi32(_mm512_sub_epi32(sums, bits), _mm512_set1_epi32((int)p.offset));
         __m512i bytes = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(from, 3), _mm512_set1_epi32(0x01010101)),
@@ -244,8 +271,13 @@ TARGET_AVX512 static void join_avx512(const uint8_t *groups, size_t n, const uin
         bit_place_advance(
             &p, (unsigned)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x8000, sums))));
     }
-    go_to(low, p);
-    join_scalar(groups + i, n - i, k, low, q + i);
+    *place = p;
+    return i;
+}
+
+static void join_avx512(const uint8_t *groups, size_t n, const uint8_t k[INTERP_GROUPS], bit_reader *low, int32_t *q)
+{
+    join_by(join_vectors, groups, n, k, low, q);
 }
 #endif
 
