@@ -10,20 +10,36 @@ enum { LEVELS = 4, LOG_BINS = 2048, LEAST_ROWS = 8 };
 
 size_t class_count(const class_map *m) { return m->row_levels + m->column_levels - 1u; }
 
+/* So many rows and columns that their sums of bytes stay below 2^16: the processor adds more of these at once. */
+enum { SUMMED = 256 };
+
+INLINE void sum_part(const uint8_t *symbols, size_t rows, size_t columns, size_t width, uint8_t zero,
+                     uint32_t *row_sums, uint32_t *column_sums)
+{
+    uint16_t sums[SUMMED] = {0};
+    for (size_t r = 0; r < rows; r++, symbols += width) {
+        uint16_t sum = 0;
+        for (size_t c = 0; c < columns; c++) {
+            uint8_t d = (uint8_t)(symbols[c] < zero ? zero - symbols[c] : symbols[c] - zero);
+            sum = (uint16_t)(sum + d);
+            sums[c] = (uint16_t)(sums[c] + d);
+        }
+        row_sums[r] += sum;
+    }
+    for (size_t c = 0; c < columns; c++)
+        column_sums[c] += sums[c];
+}
+
 /* The sums of |symbol - zero| along rows and columns. */
 INLINE void sum_magnitudes(const uint8_t *symbols, size_t rows, size_t width, uint8_t zero, uint32_t *row_sums,
                            uint32_t *column_sums)
 {
+    memset(row_sums, 0, rows * sizeof *row_sums);
     memset(column_sums, 0, width * sizeof *column_sums);
-    for (size_t r = 0; r < rows; r++, symbols += width) {
-        uint32_t sum = 0;
-        for (size_t c = 0; c < width; c++) {
-            uint32_t d = symbols[c] < zero ? zero - symbols[c] : symbols[c] - zero;
-            sum += d;
-            column_sums[c] += d;
-        }
-        row_sums[r] = sum;
-    }
+    for (size_t r = 0; r < rows; r += SUMMED)
+        for (size_t c = 0; c < width; c += SUMMED)
+            sum_part(symbols + r * width + c, rows - r < SUMMED ? rows - r : SUMMED,
+                     width - c < SUMMED ? width - c : SUMMED, width, zero, row_sums + r, column_sums + c);
 }
 
 #define SUM_MAGNITUDES(suffix, target)                                                                          \
@@ -262,7 +278,7 @@ TARGET_AVX512 static void merge_avx512(const class_map *m, const uint8_t *sorted
 
 /* Columns in order, or masks of 64, or shuffles of 16 for at most SHUFFLED_LEVELS, which is all our encoder makes. */
 enum { SHUFFLED_LEVELS = 4 };
-size_t classes_scratch(size_t width) { return width * 4 + (width + 63) / 64 * MAX_LEVELS * 16; }
+size_t classes_scratch(size_t width) { return width * 4 + (width + 63) / 64 * MAX_LEVELS * 16 + 64; }
 
 void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, uint32_t isa, void *scratch)
 {

@@ -217,12 +217,14 @@ int szd_estimate_repeat(const szd_header *header, const szd_options *options, co
                         size_t scratch_size, double *bits);
 
 /* Quick looks, at all values as long as they are the same bits (is_constant: whether all of count > 0 are), and at a
- * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. is_spread: whether the
+ * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. reach_within: whether
+ * that is at most `limit`, in less time. is_spread: whether the
  * span of all but a few of them is at least `least`, and finite. has_no_grid: whether those below `most` are surely no
  * multiples of a number that is at least `least`; 0 where they are none above eps. 0 says nothing. off_grid: how many
  * values are farther than `room` from the nearest multiple of `unit`. */
 uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count);
 double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count);
+uint32_t szd_reach_within(uint32_t dtype, const uint8_t *data, uint64_t count, double limit);
 uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, double least);
 uint32_t szd_has_no_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most);
 uint64_t szd_off_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double room);

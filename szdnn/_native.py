@@ -283,6 +283,11 @@ def reach(dtype_code: int, data: NDArray[Any]) -> float:
     return float(lib.szd_reach(dtype_code, pointer(data), data.size))
 
 
+def reach_within(dtype_code: int, data: NDArray[Any], limit: float) -> bool:
+    """Whether `reach` is at most `limit`, in less time."""
+    return bool(lib.szd_reach_within(dtype_code, pointer(data), data.size, limit))
+
+
 def is_spread(dtype_code: int, data: NDArray[Any], least: float) -> bool:
     """Whether, of a few hundred values, all but four at either end span at least that much, and no infinite range."""
     return bool(lib.szd_is_spread(dtype_code, pointer(data), data.size, least))

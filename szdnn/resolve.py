@@ -259,7 +259,8 @@ def set_linear(header: Any, code: int, target: Target, values: NDArray[Any], gri
         reach = 2 * max(map(abs, target.span))  # the values' own range
     if not reach <= limit * 4 * half32:
         # Beyond a robust maximum values become outliers; one spike shall not cost the others their bits.
-        reach = 2 * _native.reach(code, values)
+        near = code != 3 and _native.reach_within(code, values, limit * 2 * half32)
+        reach = limit * 4 * half32 if near else 2 * _native.reach(code, values)
     if code != 3 and 2.0**-120 < half32 < 2.0**120 and reach <= limit * 4 * half32:
         header.kind, header.step = _native.LINEAR32, 2 * half32
         return True

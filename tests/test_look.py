@@ -41,6 +41,15 @@ def test_reach_is_a_quantile_of_finite_magnitudes(x):
     assert _native.reach(dtype_code(x.dtype), x) == (some[some.size - 1 - some.size // 256] if some.size else 0.0)
 
 
+@given(arrays(), st.sampled_from([0.0, 0.5, 2.0, 1e30]), st.booleans())
+def test_reach_is_within_a_limit_or_not(x, limit, exactly):
+    code = dtype_code(x.dtype)
+    reach = _native.reach(code, x)
+    limit = reach if exactly else limit
+    assert _native.reach_within(code, x, limit) == (reach <= limit)
+    assert not _native.reach_within(code, x, np.nan)
+
+
 @given(arrays(), st.sampled_from([0.0, 0.5, 2.0, 5.0, 1e20]))
 def test_spread_values_span_enough_without_those_at_the_ends(x, least):
     some = picked(x, 256)
