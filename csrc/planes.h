@@ -114,6 +114,16 @@ bool split_symbols(const split_form *f, const uint8_t *elements, size_t n, uint3
 void split_low_bits(const split_form *f, const uint8_t *elements, size_t n, unsigned zeros, uint32_t isa, uint8_t *raw);
 void split_join(const split_form *f, const uint8_t *symbols, const uint8_t *raw, size_t n, unsigned zeros, uint32_t isa,
                 uint8_t *elements);
+bool split_symbols_16_avx2(const split_form *f, const uint8_t *elements, uint8_t *symbols);
+bool split_symbols_32_avx2(const split_form *f, const uint8_t *elements, uint8_t *symbols);
+void split_cut_16_avx2(const split_form *f, const uint8_t *elements, unsigned zeros, unsigned slices,
+                       uint8_t (*out)[SEGMENT]);
+void split_cut_32_avx2(const split_form *f, const uint8_t *elements, unsigned zeros, unsigned slices,
+                       uint8_t (*out)[SEGMENT]);
+void split_join_16_avx2(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
+                        unsigned zeros, uint8_t *elements);
+void split_join_32_avx2(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
+                        unsigned zeros, uint8_t *elements);
 void split_join_avx512(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, unsigned slices,
                        unsigned zeros, uint8_t *elements);
 void low_slices(const uint8_t *raw, size_t n, unsigned width, unsigned most, uint32_t isa, const uint8_t **slices,

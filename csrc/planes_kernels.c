@@ -228,12 +228,34 @@ INLINE bool symbols_body(const split_form *f, const uint8_t *e, uint8_t *restric
     }
 }
 
-#define KERNELS(suffix, target)                                                                                    \
-    target static segment_look look_##suffix(const uint8_t *elements, unsigned bytes)                              \
-    {                                                                                                              \
-        return look_body(elements, bytes);                                                                         \
-    }                                                                                                              \
-                                                                                                                   \
+#define KERNELS(suffix, target)                                                                   \
+    target static segment_look look_##suffix(const uint8_t *elements, unsigned bytes)             \
+    {                                                                                             \
+        return look_body(elements, bytes);                                                        \
+    }                                                                                             \
+                                                                                                  \
+    target static void pack_##suffix(const uint8_t v[SEGMENT], unsigned width, uint8_t *out)      \
+    {                                                                                             \
+        pack_rest(v, SEGMENT, width, out);                                                        \
+    }                                                                                             \
+                                                                                                  \
+    target static void unpack_##suffix(const uint8_t *packed, unsigned width, uint8_t v[SEGMENT]) \
+    {                                                                                             \
+        switch (width & 7) { /* as constants */                                                   \
+        case 1: unpack_rest(packed, 1, v); break;                                                 \
+        case 2: unpack_rest(packed, 2, v); break;                                                 \
+        case 3: unpack_rest(packed, 3, v); break;                                                 \
+        case 4: unpack_rest(packed, 4, v); break;                                                 \
+        case 5: unpack_rest(packed, 5, v); break;                                                 \
+        case 6: unpack_rest(packed, 6, v); break;                                                 \
+        default: unpack_rest(packed, 7, v);                                                       \
+        }                                                                                         \
+    }
+KERNELS(scalar, )
+KERNELS(avx2, TARGET_AVX2)
+KERNELS(avx512, TARGET_AVX512)
+
+#define SYMBOLS_AND_CUT(suffix, target)                                                                            \
     target static bool symbols_##suffix(const split_form *f, const uint8_t *elements, uint8_t *symbols)            \
     {                                                                                                              \
         return symbols_body(f, elements, symbols);                                                                 \
@@ -243,41 +265,52 @@ INLINE bool symbols_body(const split_form *f, const uint8_t *e, uint8_t *restric
                                     uint8_t(*out)[SEGMENT])                                                        \
     {                                                                                                              \
         cut_body(f, elements, zeros, slices, out);                                                                 \
-    }                                                                                                              \
-                                                                                                                   \
-    target static void pack_##suffix(const uint8_t v[SEGMENT], unsigned width, uint8_t *out)                       \
-    {                                                                                                              \
-        pack_rest(v, SEGMENT, width, out);                                                                         \
-    }                                                                                                              \
-                                                                                                                   \
-    target static void unpack_##suffix(const uint8_t *packed, unsigned width, uint8_t v[SEGMENT])                  \
-    {                                                                                                              \
-        switch (width & 7) { /* as constants */                                                                    \
-        case 1: unpack_rest(packed, 1, v); break;                                                                  \
-        case 2: unpack_rest(packed, 2, v); break;                                                                  \
-        case 3: unpack_rest(packed, 3, v); break;                                                                  \
-        case 4: unpack_rest(packed, 4, v); break;                                                                  \
-        case 5: unpack_rest(packed, 5, v); break;                                                                  \
-        case 6: unpack_rest(packed, 6, v); break;                                                                  \
-        default: unpack_rest(packed, 7, v);                                                                        \
-        }                                                                                                          \
     }
-#define JOIN_KERNEL(suffix, target)                                                                         \
+#define JOIN(suffix, target)                                                                                \
     target static void join_##suffix(const split_form *f, const uint8_t *symbols, const uint8_t *const *in, \
                                      unsigned slices, unsigned zeros, uint8_t *elements)                    \
     {                                                                                                       \
         join_body(f, symbols, in, slices, zeros, elements);                                                 \
     }
-JOIN_KERNEL(scalar, )
-JOIN_KERNEL(avx2, TARGET_AVX2)
+SYMBOLS_AND_CUT(scalar, )
+SYMBOLS_AND_CUT(avx512, TARGET_AVX512)
+JOIN(scalar, )
 #if defined(__x86_64__)
 #define join_avx512 split_join_avx512
+
+TARGET_AVX2 static bool symbols_avx2(const split_form *f, const uint8_t *elements, uint8_t *symbols)
+{
+    switch (f->bytes) {
+    case 2: return split_symbols_16_avx2(f, elements, symbols);
+    case 4: return split_symbols_32_avx2(f, elements, symbols);
+    default: return symbols_uint64_t(f, elements, symbols);
+    }
+}
+
+TARGET_AVX2 static void cut_avx2(const split_form *f, const uint8_t *elements, unsigned zeros, unsigned slices,
+                                 uint8_t (*out)[SEGMENT])
+{
+    switch (f->bytes) {
+    case 2: split_cut_16_avx2(f, elements, zeros, slices, out); break;
+    case 4: split_cut_32_avx2(f, elements, zeros, slices, out); break;
+    default: FOR_SLICES(slices, CUT_64)
+    }
+}
+
+TARGET_AVX2 static void join_avx2(const split_form *f, const uint8_t *symbols, const uint8_t *const *in,
+                                  unsigned slices, unsigned zeros, uint8_t *elements)
+{
+    switch (f->bytes) {
+    case 2: split_join_16_avx2(f, symbols, in, slices, zeros, elements); break;
+    case 4: split_join_32_avx2(f, symbols, in, slices, zeros, elements); break;
+    default: FOR_SLICES(slices, JOIN_64)
+    }
+}
 #else
+SYMBOLS_AND_CUT(avx2, )
+JOIN(avx2, )
 #define join_avx512 join_scalar
 #endif
-KERNELS(scalar, )
-KERNELS(avx2, TARGET_AVX2)
-KERNELS(avx512, TARGET_AVX512)
 
 /* ---- segments of any length up to SEGMENT ---- */
 

@@ -19,7 +19,7 @@ def select(names: list[str] | None, efforts: list[int], isas: list[str]) -> tupl
     known = {rival.name: rival for rival in everyone()}
     unknown = sorted(set(names or []) - set(known))
     if unknown:
-        raise ValueError(f"no such rival: {', '.join(unknown)}; known: {', '.join(known)}")
+        raise SystemExit(f"no such rival: {', '.join(unknown)}; known: {', '.join(known)}")
     wanted = list(known.values()) if names is None else [known[name] for name in known if name in names]
     candidates: list[Rival] = [*ours.codecs(efforts, isas), *wanted]
     present = [rival for rival in candidates if rival.available()]
