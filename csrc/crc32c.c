@@ -86,24 +86,51 @@ TARGET_CRC static uint32_t crc_sse42(uint32_t c, const uint8_t *p, size_t size)
     return c;
 }
 
-#define TARGET_FOLD __attribute__((target("avx512f,vpclmulqdq")))
+/* Long messages are shortened first (Gopal et al. 2009): to one of FOLD + rest bytes with the same CRC. v times x^2048
+ * for each 128 bits of v: their lower (in the message the earlier) half times x^2111, the other times x^2047, modulo
+ * the polynomial, bits reflected, in the upper half of 64 bits. A carry-less product of reflected numbers stands one
+ * place too low: times x. */
 enum { FOLD = 256, LEAST_FOLDED = 2048 };
+#define FOLD_EARLY 0xe9a5d8be00000000
+#define FOLD_LATE 0x1426a81500000000
 
-/* v times x^2048 for each 128 bits of v: their lower (in the message the earlier) half times x^2111, the other times
- * x^2047, modulo the polynomial, bits reflected, in the upper half of 64 bits. A carry-less product of reflected
- * numbers stands one place too low: times x. */
-TARGET_FOLD static inline __m512i fold(__m512i v, __m512i powers, __m512i next)
+#define TARGET_FOLD_256 __attribute__((target("avx2,vpclmulqdq")))
+
+TARGET_FOLD_256 static inline __m256i fold_256(__m256i v, __m256i powers, __m256i next)
+{
+    __m256i early = _mm256_clmulepi64_epi128(v, powers, 0x00), late = _mm256_clmulepi64_epi128(v, powers, 0x11);
+    return _mm256_xor_si256(_mm256_xor_si256(early, late), next);
+}
+
+/* Returns how many bytes of the message are done. */
+TARGET_FOLD_256 static size_t fold_message_256(uint32_t c, const uint8_t *p, size_t size, uint8_t folded[FOLD])
+{
+    const __m256i powers = _mm256_set_epi64x(FOLD_LATE, (int64_t)FOLD_EARLY, FOLD_LATE, (int64_t)FOLD_EARLY);
+    __m256i v[8];
+    for (size_t k = 0; k < 8; k++)
+        v[k] = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * k));
+    v[0] = _mm256_xor_si256(v[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128((int)c)));
+    size_t done = FOLD;
+    for (; size - done >= FOLD; done += FOLD)
+#pragma GCC unroll 8
+        for (size_t k = 0; k < 8; k++)
+            v[k] = fold_256(v[k], powers, _mm256_loadu_si256((const __m256i *)(const void *)(p + done + 32 * k)));
+    for (size_t k = 0; k < 8; k++)
+        _mm256_storeu_si256((__m256i *)(void *)(folded + 32 * k), v[k]);
+    return done;
+}
+
+#define TARGET_FOLD_512 __attribute__((target("avx512f,vpclmulqdq")))
+
+TARGET_FOLD_512 static inline __m512i fold_512(__m512i v, __m512i powers, __m512i next)
 {
     __m512i early = _mm512_clmulepi64_epi128(v, powers, 0x00), late = _mm512_clmulepi64_epi128(v, powers, 0x11);
     return _mm512_ternarylogic_epi64(early, late, next, 0x96); /* exclusive or */
 }
 
-/* Shortens a message of at least FOLD bytes to one of FOLD + rest bytes with the same CRC (Gopal et al. 2009); returns
- * how many bytes of the message are done. */
-TARGET_FOLD static size_t fold_message(uint32_t c, const uint8_t *p, size_t size, uint8_t folded[FOLD])
+TARGET_FOLD_512 static size_t fold_message_512(uint32_t c, const uint8_t *p, size_t size, uint8_t folded[FOLD])
 {
-    const __m512i powers =
-        _mm512_set4_epi64(0x1426a81500000000, 0xe9a5d8be00000000, 0x1426a81500000000, 0xe9a5d8be00000000);
+    const __m512i powers = _mm512_set4_epi64(FOLD_LATE, (int64_t)FOLD_EARLY, FOLD_LATE, (int64_t)FOLD_EARLY);
     __m512i v[4];
     for (size_t k = 0; k < 4; k++)
         v[k] = _mm512_loadu_si512(p + 64 * k);
@@ -111,33 +138,40 @@ TARGET_FOLD static size_t fold_message(uint32_t c, const uint8_t *p, size_t size
     size_t done = FOLD;
     for (; size - done >= FOLD; done += FOLD)
         for (size_t k = 0; k < 4; k++)
-            v[k] = fold(v[k], powers, _mm512_loadu_si512(p + done + 64 * k));
+            v[k] = fold_512(v[k], powers, _mm512_loadu_si512(p + done + 64 * k));
     for (size_t k = 0; k < 4; k++)
         _mm512_storeu_si512(folded + 64 * k, v[k]);
     return done;
 }
 
-static bool can_fold(void)
+/* How many bytes of the message `folded` stands for, with its first CRC c: none where there are no such products. */
+static size_t fold_message(uint32_t c, const uint8_t *p, size_t size, uint32_t isa, uint8_t folded[FOLD])
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq") &&
-           __builtin_cpu_supports("pclmul");
+    const bool any = isa == SZD_ISA_AUTO, products = __builtin_cpu_supports("vpclmulqdq");
+    if (size < LEAST_FOLDED || !products)
+        return 0;
+    if ((any || isa >= SZD_ISA_AVX512) && __builtin_cpu_supports("avx512f"))
+        return fold_message_512(c, p, size, folded);
+    if ((any || isa >= SZD_ISA_AVX2) && __builtin_cpu_supports("avx2"))
+        return fold_message_256(c, p, size, folded);
+    return 0;
 }
 
-static uint32_t crc_folded(uint32_t c, const uint8_t *p, size_t size)
+static uint32_t crc_by_products(uint32_t c, const uint8_t *p, size_t size, uint32_t isa)
 {
     uint8_t folded[FOLD];
-    size_t done = fold_message(c, p, size, folded);
-    return crc_sse42(crc_sse42(0, folded, FOLD), p + done, size - done);
+    size_t done = fold_message(c, p, size, isa, folded);
+    if (done)
+        c = crc_sse42(0, folded, FOLD);
+    return crc_sse42(c, p + done, size - done);
 }
 #endif
 
 uint32_t crc32c(const uint8_t *data, size_t size, uint32_t isa)
 {
 #if defined(__x86_64__)
-    if ((isa == SZD_ISA_AUTO || isa >= SZD_ISA_AVX512) && size >= LEAST_FOLDED && can_fold())
-        return ~crc_folded(~0u, data, size);
     if (isa != SZD_ISA_SCALAR && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"))
-        return ~crc_sse42(~0u, data, size);
+        return ~crc_by_products(~0u, data, size, isa);
 #endif
     (void)isa;
     return ~crc_scalar(~0u, data, size);
