@@ -74,12 +74,11 @@ static void quantize_part(const lattice *l, const uint8_t *values, uint64_t firs
     values += from * bytes;
     if (!lattice_quantize(l, values, first + from, n, q, low, bad))
         return;
-    for (size_t i = 0; i < n; i++)
-        if (bad[i]) {
-            q[i] = i ? q[i - 1] : 0;
-            memcpy(o->elements + o->count * bytes, values + i * bytes, bytes);
-            o->positions[o->count++] = (uint32_t)(from + i);
-        }
+    for (size_t i = next_nonzero(bad, 0, n); i < n; i = next_nonzero(bad, i + 1, n)) {
+        q[i] = i ? q[i - 1] : 0;
+        memcpy(o->elements + o->count * bytes, values + i * bytes, bytes);
+        o->positions[o->count++] = (uint32_t)(from + i);
+    }
 }
 
 typedef struct lattice_job {
@@ -230,16 +229,6 @@ static const uint8_t *reference_of(const szd_header *h, const szd_options *optio
     return used ? options->reference + t->origin[0] * dtype_of(h->reference_dtype).element_bytes : NULL;
 }
 
-/* n where none is left. */
-static size_t next_refused(const uint8_t *refused, size_t from, size_t n)
-{
-    while (from + 8 <= n && load_u64(refused + from) == 0)
-        from += 8;
-    while (from < n && !refused[from])
-        from++;
-    return from;
-}
-
 /* False where most are outliers. */
 static bool encode_interpolated(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *values,
                                 uint8_t *scratch, writer *w)
@@ -248,7 +237,7 @@ static bool encode_interpolated(const szd_header *h, const szd_options *options,
     interp_job *job = interp_run(h, options, t, values, &scratch);
     outlier_list o = {0, take(&scratch, n * 4), take(&scratch, n * bytes)};
     const uint8_t *refused = interp_refused(job);
-    for (size_t i = refused ? next_refused(refused, 0, n) : n; i < n; i = next_refused(refused, i + 1, n)) {
+    for (size_t i = refused ? next_nonzero(refused, 0, n) : n; i < n; i = next_nonzero(refused, i + 1, n)) {
         memcpy(o.elements + o.count * bytes, values + i * bytes, bytes);
         o.positions[o.count++] = (uint32_t)i;
     }

@@ -9,6 +9,16 @@
 static inline uint16_t load_u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static inline uint32_t load_u32(const uint8_t *p) { return (uint32_t)load_u16(p) | (uint32_t)load_u16(p + 2) << 16; }
 static inline uint64_t load_u64(const uint8_t *p) { return (uint64_t)load_u32(p) | (uint64_t)load_u32(p + 4) << 32; }
+
+/* The first place from `from` on whose byte is not zero; n where there is none. */
+static inline size_t next_nonzero(const uint8_t *bytes, size_t from, size_t n)
+{
+    while (from + 8 <= n && load_u64(bytes + from) == 0)
+        from += 8;
+    while (from < n && !bytes[from])
+        from++;
+    return from;
+}
 static inline void store_u16(uint8_t *p, uint16_t v)
 {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

@@ -51,13 +51,16 @@ static inline uint16_t f32_to_bf16(float f)
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16 | 0x40) : rounded);
 }
 
+/* All bits where a < b, both below 2^31. Loops over conditions that choose between floats' bits would not vectorise:
+ * compilers move what only one side needs into a branch. */
+static inline uint32_t mask_below(uint32_t a, uint32_t b) { return (uint32_t)((int32_t)(a - b) >> 31); }
+
 /* Shift exponent and mantissa into float32's places and scale by 2^112: exact, denormals and all. */
 static inline float f16_to_f32(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
-    float scaled = f32_from_bits(magnitude) * 0x1p112f;
-    uint32_t special = f32_bits(scaled) | 0x7f800000; /* infinity and NaN keep their mantissa */
-    uint32_t u = magnitude >= 0x0f800000 ? special : f32_bits(scaled);
+    uint32_t special = ~mask_below(magnitude, 0x0f800000) & 0x7f800000; /* infinity and NaN keep their mantissa */
+    uint32_t u = f32_bits(f32_from_bits(magnitude) * 0x1p112f) | special;
     return f32_from_bits(u | (uint32_t)(h & 0x8000) << 16);
 }
 
@@ -68,9 +71,11 @@ static inline uint16_t f32_to_f16(float f)
     uint32_t u = f32_bits(f), magnitude = u & 0x7fffffff;
     uint32_t tiny = f32_bits(f32_from_bits(magnitude) + 0.5f) - 0x3f000000;
     uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
-    uint32_t half = magnitude < 0x38800000 ? tiny : normal;
-    half = magnitude >= 0x477ff000 ? 0x7c00 : half;
-    half = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : half;
+    uint32_t is_tiny = mask_below(magnitude, 0x38800000), is_huge = ~mask_below(magnitude, 0x477ff000),
+             is_nan = mask_below(0x7f800000, magnitude);
+    uint32_t half = (tiny & is_tiny) | (normal & ~is_tiny);
+    half = (0x7c00 & is_huge) | (half & ~is_huge);
+    half = ((0x7e00 | (magnitude >> 13 & 0x3ff)) & is_nan) | (half & ~is_nan);
     return (uint16_t)(half | (u >> 16 & 0x8000));
 }
 #endif

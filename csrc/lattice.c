@@ -335,13 +335,12 @@ size_t lattice_quantize(const lattice *l, const uint8_t *values, uint64_t first,
         return 0;
     unsigned bytes = dtype_of(l->dtype).element_bytes;
     size_t refused = 0;
-    for (size_t i = 0; i < n; i++)
-        if (bad[i]) {
-            double x = load_as_double(l->dtype, values + i * bytes),
-                   y = value_of(l, q[i], l->wide_bits ? low[i] : 0, first + i);
-            bad[i] = !acceptable(l, x, y, first + i);
-            refused += bad[i];
-        }
+    for (size_t i = next_nonzero(bad, 0, n); i < n; i = next_nonzero(bad, i + 1, n)) {
+        double x = load_as_double(l->dtype, values + i * bytes),
+               y = value_of(l, q[i], l->wide_bits ? low[i] : 0, first + i);
+        bad[i] = !acceptable(l, x, y, first + i);
+        refused += bad[i];
+    }
     return refused;
 }
 
