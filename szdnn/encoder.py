@@ -28,6 +28,7 @@ from .frame_parts import (
     write_header,
 )
 from .grid import Grid, find_grid
+from .halves import step_share
 from .new_header import new_header, set_predictor, set_shape, set_tiles, shorten_bound
 from .reference import Values
 from .resolve import Target, set_geometric, set_linear
@@ -210,8 +211,12 @@ class FrameMaker:
         if target.pointwise is not None:
             return header if set_geometric(header.c, self.code, target.pointwise, self.values, self.stats) else None
         if target.eps is not None:
-            if not set_linear(header.c, self.code, target, self.values, self._grid(target)):
+            grid = self._grid(target)
+            if not set_linear(header.c, self.code, target, self.values, grid):
                 return None
+            if header.c.kind == _native.LINEAR32 and not grid and target.fineness == 1:
+                share = step_share(self.code, self.values, header.c.eps)
+                header.c.step = float(np.float32(header.c.step * share))
             if isinstance(target.bound, Abs) and header.c.bound_digits >= LONG_DECIMAL and header.c.eps == target.eps:
                 header.c.bound_digits = header.c.bound_exponent = 0  # the frame says that it is eps
             return header
