@@ -10,7 +10,7 @@
 
 #include "szdnn.h"
 
-enum { VALUES = SZD_DEFAULT_TILE, DTYPE_BF16 = 1, DTYPE_F32 = 2 };
+enum { VALUES = SZD_DEFAULT_TILE, ROW = 512, DTYPE_F16 = 0, DTYPE_BF16 = 1, DTYPE_F32 = 2 };
 
 typedef struct data_case {
     const char *name;
@@ -26,7 +26,9 @@ static const data_case CASES[] = {
     {"weights 1e-4", DTYPE_F32, SZD_LINEAR32, SZD_PREDICT_NONE, 1e-4, 0, 0},
     {"99% zeros 1e-2", DTYPE_F32, SZD_LINEAR32, SZD_PREDICT_NONE, 1e-2, 99, 0},
     {"bfloat16 1e-2", DTYPE_BF16, SZD_LINEAR32, SZD_PREDICT_NONE, 1e-2, 0, 0},
+    {"float16 1e-2", DTYPE_F16, SZD_LINEAR32, SZD_PREDICT_NONE, 1e-2, 0, 0},
     {"lorenzo 1e-2", DTYPE_F32, SZD_LINEAR32, SZD_PREDICT_LORENZO, 1e-2, 0, 0},
+    {"field 1e-3", DTYPE_F32, SZD_LINEAR32, SZD_PREDICT_INTERPOLATION, 1e-3, 0, 0},
     {"pointwise 1e-2", DTYPE_F32, SZD_GEOMETRIC, SZD_PREDICT_NONE, 1e-2, 0, 1},
     {"lossless float32", DTYPE_F32, SZD_LOSSLESS, SZD_PREDICT_NONE, 0, 0, 0},
     {"lossless bfloat16", DTYPE_BF16, SZD_LOSSLESS, SZD_PREDICT_NONE, 0, 0, 0},
@@ -72,14 +74,31 @@ static void fill(const data_case *c, float *values)
     }
 }
 
-/* The upper halves, in place: bfloat16 by truncation. */
-static void truncate_to_bf16(uint8_t *data)
+/* A rough surface: each value near its neighbours to the left and above. */
+static void fill_field(float *values)
+{
+    uint64_t state = 1;
+    for (size_t i = 0; i < VALUES; i++) {
+        double left = i % ROW ? (double)values[i - 1] : 0, above = i < ROW ? left : (double)values[i - ROW];
+        values[i] = (float)((left + above) * 0.5 + uniform(&state) - 0.5);
+    }
+}
+
+/* A float32's bits as float16's, of magnitudes from 2^-14 to 2; smaller ones are zeros. Truncated. */
+static uint32_t f16_of(uint32_t bits)
+{
+    uint32_t magnitude = bits & 0x7fffffff;
+    return (bits >> 16 & 0x8000) | (magnitude < 0x38800000 ? 0 : (magnitude - 0x38000000) >> 13);
+}
+
+/* To half as many bytes, in place. */
+static void truncate_to(uint32_t dtype, uint8_t *data)
 {
     for (size_t i = 0; i < VALUES; i++) {
         uint32_t bits;
         memcpy(&bits, data + 4 * i, 4);
-        uint16_t upper = (uint16_t)(bits >> 16);
-        memcpy(data + 2 * i, &upper, 2);
+        uint16_t half = (uint16_t)(dtype == DTYPE_BF16 ? bits >> 16 : f16_of(bits));
+        memcpy(data + 2 * i, &half, 2);
     }
 }
 
@@ -104,7 +123,11 @@ static szd_header make_header(const data_case *c, const szd_stats *stats)
     h.rank = 1;
     h.shape[0] = VALUES;
     h.predictor = c->predictor;
-    if (c->predictor) {
+    if (c->predictor == SZD_PREDICT_INTERPOLATION) {
+        h.rank = h.tile_rank = 2;
+        h.shape[0] = h.dims[0] = h.tile[0] = VALUES / ROW;
+        h.shape[1] = h.dims[1] = h.tile[1] = ROW;
+    } else if (c->predictor) {
         h.tile_rank = 1;
         h.dims[0] = VALUES;
         h.tile[0] = SZD_MAX_TILE;
@@ -130,17 +153,20 @@ static void code_block(const data_case *c, const szd_options *options, const szd
     size_t capacity = szd_block_bound(h), scratch_size = szd_encode_scratch(h), size;
     uint8_t *scratch = allocate(scratch_size), *block = allocate(capacity), *decoded = allocate(VALUES * 4);
     uint64_t origin[4], extent[4], strides[4] = {1, 1, 1, 1};
+    if (h->tile_rank == 2)
+        strides[0] = ROW;
     int64_t saving;
     check(szd_tile_of_block(h, 0, origin, extent), c->name);
+    uint64_t values = h->tile_rank == 2 ? extent[0] * extent[1] : extent[0];
     begin();
     check(szd_encode_block(h, options, data, 0, scratch, scratch_size, block, capacity, &size, &saving), c->name);
-    end(c->name, "encode", extent[0]);
+    end(c->name, "encode", values);
     free(scratch);
     scratch_size = szd_decode_scratch(h);
     scratch = allocate(scratch_size);
     begin();
     check(szd_decode_block(h, options, 0, block, size, scratch, scratch_size, decoded, strides), c->name);
-    end(c->name, "decode", extent[0]);
+    end(c->name, "decode", values);
     free(scratch);
     free(block);
     free(decoded);
@@ -150,9 +176,12 @@ static void run_case(const data_case *c, const szd_options *options)
 {
     uint8_t *data = allocate(VALUES * 4);
     szd_stats stats;
-    fill(c, (float *)(void *)data);
-    if (c->dtype == DTYPE_BF16)
-        truncate_to_bf16(data);
+    if (c->predictor == SZD_PREDICT_INTERPOLATION)
+        fill_field((float *)(void *)data);
+    else
+        fill(c, (float *)(void *)data);
+    if (c->dtype != DTYPE_F32)
+        truncate_to(c->dtype, data);
     begin();
     check(szd_stats_of(c->dtype, options, data, VALUES, &stats), c->name);
     end(c->name, "stats", VALUES);
