@@ -15,6 +15,7 @@ COMMANDS = {
     "threads": "what two threads gain on one tensor, next to what two processes reach",
     "instructions": "instructions a value and source file of the C core, under valgrind",
     "fields": "size and speed on scientific arrays, against the rivals",
+    "halves": "float16 and bfloat16 near their own precision, beside float32 and lossless frames",
     "selection": "the automatic choice of predictor against every single one, and the time it takes",
     "checkpoints": "compress and decompress real checkpoints from the command line, every value checked",
     "deltas": "a chain of checkpoints and a fine-tuned model as differences, against the rivals",

@@ -39,6 +39,26 @@ def fields_table() -> str:
     return markdown(["", *titles, "szdnn MB/s", "SZ3 MB/s"], lines, note)
 
 
+def halves_table() -> str:
+    """float16 and bfloat16: bits a value, with the step that the dtype asks for, with 2 eps, in float32, lossless."""
+    records = records_of("halves.csv")
+    lines = []
+    for dtype in dict.fromkeys(r["dtype"] for r in records):
+        for name in dict.fromkeys(r["data"] for r in records):
+            rows = [r for r in records if r["data"] == name and r["dtype"] == dtype]
+            cells = [
+                f"{float(r['bits']):.3f} | {float(r['full_step_bits']):.3f} | {float(r['float32_bits']):.3f}"
+                for r in rows
+            ]
+            lines.append([f"{name}, {dtype}", *cells, f"{float(rows[0]['lossless_bits']):.3f}"])
+    bounds = list(dict.fromkeys(r["bound"].removeprefix("rel ") for r in records))
+    titles = [title for bound in bounds for title in (f"**{bound}**", "step 2 eps", "float32")]
+    note = f"Bits a value at bounds relative to the range (`python -m bench halves`, {machine(records)})."
+    return markdown(
+        ["", *titles, "lossless"], [[part for cell in line for part in cell.split(" | ")] for line in lines], note
+    )
+
+
 def selection_table() -> str:
     """The choice of predictor: how far above the best single one, and its share of the time."""
     records = records_of("selection.csv")
@@ -68,5 +88,6 @@ def _mb_s(record: Record | None) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "fields": fields_table,
+    "halves": halves_table,
     "selection": selection_table,
 }
