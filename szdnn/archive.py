@@ -45,13 +45,23 @@ class Archive(FrameReader):
         self, source: Path | str | bytes | memoryview, *, max_bytes: int | None = None, threads: int | None = None
     ) -> None:
         where = Path(source) if isinstance(source, (str, Path)) else memoryview(source).cast("B")
-        header = read_header(where) if isinstance(where, Path) else _header_in(where)
         super().__init__(where, max_bytes, threads)
         try:
-            self._open(header)
+            self._open(self._header_of(where) if isinstance(where, Path) else _header_in(where))
         except BaseException:
             self.close()
             raise
+
+    def _header_of(self, path: Path) -> Header:
+        """The header of the file that is open, which is opened anew where another took its place meanwhile."""
+        while True:
+            assert self._file is not None
+            header = read_header(path)
+            self._file.seek(0)
+            if self._file.read(len(header.raw)) == header.raw:
+                return header
+            self._file.close()
+            self._file = path.open("rb")
 
     def _open(self, header: Header) -> None:
         path, entries = self.path, header.entries

@@ -22,6 +22,7 @@ from szdnn.archive_writer import ArchiveWriter
 from szdnn.atomic import atomic_file
 from szdnn.errors import ArchiveError, CorruptFrame, Error, LimitError, UnsupportedFrame
 from szdnn.frame_reader import FrameFile
+from szdnn.safetensors_file import read_header
 from szdnn.skeleton import DICTIONARY, entry_name
 from szdnn.source import TensorSpec
 
@@ -317,3 +318,18 @@ def test_an_archive_can_be_read_by_its_specification_alone(tmp_path, effort):
     assert found.keys() == state.keys()
     assert all(np.abs(found[name].astype(float) - state[name]).max(initial=0) <= 1e-3 for name in state)
     assert all(np.array_equal(found[name], state[name]) for name in state if name not in ("big", "middle"))
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(tmp_path, monkeypatch):
+    path, newer = tmp_path / "state.szd.safetensors", tmp_path / "newer.szd.safetensors"
+    for where, n in ((path, 3000), (newer, 70_000)):
+        szdnn.save(where, {"w": np.arange(n, dtype=np.float32)}, szdnn.Lossless())
+
+    def replace_first(where):
+        if newer.exists():
+            os.replace(newer, where)
+        return read_header(where)
+
+    monkeypatch.setattr("szdnn.archive.read_header", replace_first)
+    with Archive(path) as opened:
+        assert np.array_equal(opened["w"], np.arange(70_000, dtype=np.float32))

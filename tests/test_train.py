@@ -272,9 +272,9 @@ def test_bytes_of_learned_bounds_are_estimated_within_two_percent():
 def test_learned_bounds_lose_less_than_those_of_sensitivities_at_equal_bytes(digits):
     task, model = digits
     calibration = [(task.prepare(task.examples("calibration").inputs),)]
-    options = {"budget": MaxBytes(12_000), "calibration": calibration}
+    options = {"budget": MaxBytes(13_000), "calibration": calibration}
     found = {m: tune(model, _score(digits), method=m, **options).best for m in ("sensitivity", "learned")}
-    assert found["learned"].bytes <= 12_000
+    assert found["learned"].bytes <= 13_000
     assert found["learned"].divergence <= found["sensitivity"].divergence
     with pytest.raises(ArgumentError, match="compensate"):
         tune(model, _score(digits), method="learned", compensate=True, **options)
