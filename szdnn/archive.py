@@ -24,7 +24,7 @@ from .errors import ArchiveError, ArgumentError, CorruptFrame, LimitError, Unsup
 from .frame_reader import FrameReader, naming
 from .plan import Plan
 from .reference import Reference, Values
-from .safetensors_file import Header, check_layout, parse_header, read_header
+from .safetensors_file import Header, check_layout, header_of_file, parse_header
 from .source import Array, TensorSpec
 
 _KEPT_GROUPS = 4
@@ -47,21 +47,14 @@ class Archive(FrameReader):
         where = Path(source) if isinstance(source, (str, Path)) else memoryview(source).cast("B")
         super().__init__(where, max_bytes, threads)
         try:
-            self._open(self._header_of(where) if isinstance(where, Path) else _header_in(where))
+            if isinstance(where, Path):
+                self._file, header = header_of_file(self._file or where.open("rb"), where)
+            else:
+                header = _header_in(where)
+            self._open(header)
         except BaseException:
             self.close()
             raise
-
-    def _header_of(self, path: Path) -> Header:
-        """The header of the file that is open, which is opened anew where another took its place meanwhile."""
-        while True:
-            assert self._file is not None
-            header = read_header(path)
-            self._file.seek(0)
-            if self._file.read(len(header.raw)) == header.raw:
-                return header
-            self._file.close()
-            self._file = path.open("rb")
 
     def _open(self, header: Header) -> None:
         path, entries = self.path, header.entries

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class FrameReader(Mapping[str, Array]):
     def __init__(self, source: Path | memoryview, max_bytes: int | None, threads: int | None) -> None:
         self.path = source if isinstance(source, Path) else Path("archive in memory")
         self._data = None if isinstance(source, Path) else np.frombuffer(source, np.uint8)
-        self._file = source.open("rb") if isinstance(source, Path) else None
+        self._file: BinaryIO | None = source.open("rb") if isinstance(source, Path) else None
         self._max_bytes = max_bytes
         self._threads = threads
         self._base: Base | None = None

@@ -93,6 +93,24 @@ def read_header(path: Path) -> Header:
             raise ArchiveError(f"{path} is not a whole .safetensors file: header: {error!r}") from None
 
 
+def header_of_file(file: BinaryIO, path: Path) -> tuple[BinaryIO, Header]:
+    """The header of an open file, which is closed and opened anew where another took its place at `path` meanwhile.
+
+    Raises as read_header does, and closes the file then.
+    """
+    try:
+        while True:
+            header = read_header(path)
+            file.seek(0)
+            if file.read(len(header.raw)) == header.raw:
+                return file, header
+            file.close()
+            file = path.open("rb")
+    except BaseException:
+        file.close()
+        raise
+
+
 def check_layout(header: Header, size: int) -> None:
     """Check that entries follow each other without gaps to the end of a file of that size. Raises ValueError."""
     stop = len(header.raw)
@@ -132,14 +150,20 @@ class SafetensorsSource(Source):
     kind = "safetensors"
 
     def __init__(self, path: Path) -> None:
-        self.header = read_header(path)
+        self._file, self.header = header_of_file(path.open("rb"), path)
+        try:
+            self._refuse_archives(path)
+        except ArchiveError:
+            self._file.close()
+            raise
+        super().__init__(path, {n: e.spec for n, e in self.header.entries.items()}, self.header.metadata)
+
+    def _refuse_archives(self, path: Path) -> None:
         if self.header.metadata.get("format") == "szdnn":
             raise ArchiveError(f"{path} is an szdnn archive already; decompress it first")
         for name in self.header.entries:
             if name.startswith(RESERVED_PREFIX):
                 raise ArchiveError(f"{path} has a tensor {name!r}; names with {RESERVED_PREFIX!r} are reserved")
-        super().__init__(path, {n: e.spec for n, e in self.header.entries.items()}, self.header.metadata)
-        self._file = path.open("rb")
 
     def __getitem__(self, name: str) -> Array:
         entry = self.header.entries[name]

@@ -22,7 +22,7 @@ from szdnn.archive_writer import ArchiveWriter
 from szdnn.atomic import atomic_file
 from szdnn.errors import ArchiveError, CorruptFrame, Error, LimitError, UnsupportedFrame
 from szdnn.frame_reader import FrameFile
-from szdnn.safetensors_file import read_header
+from szdnn.safetensors_file import SafetensorsSource, read_header
 from szdnn.skeleton import DICTIONARY, entry_name
 from szdnn.source import TensorSpec
 
@@ -320,21 +320,38 @@ def test_an_archive_can_be_read_by_its_specification_alone(tmp_path, effort):
     assert all(np.array_equal(found[name], state[name]) for name in state if name not in ("big", "middle"))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(tmp_path, monkeypatch, when):
-    path, newer = tmp_path / "state.szd.safetensors", tmp_path / "newer.szd.safetensors"
-    for where, n in ((path, 3000), (newer, 70_000)):
-        szdnn.save(where, {"w": np.arange(n, dtype=np.float32)}, szdnn.Lossless())
+@pytest.fixture(params=["before", "after"])
+def replace_once(request, monkeypatch):
+    """A function: at the next reading of a header, before or after it, one file takes another's place."""
+    waiting = []
 
-    def replaced(where):
-        if when == "before" and newer.exists():
-            os.replace(newer, where)
-        header = read_header(where)
-        if newer.exists():
-            os.replace(newer, where)
+    def reading(path):
+        if request.param == "before" and waiting:
+            os.replace(*waiting.pop())
+        header = read_header(path)
+        if waiting:
+            os.replace(*waiting.pop())
         return header
 
-    monkeypatch.setattr("szdnn.archive.read_header", replaced)
+    monkeypatch.setattr("szdnn.safetensors_file.read_header", reading)
+    return lambda newer, path: waiting.append((newer, path))
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(tmp_path, replace_once):
+    path, newer = tmp_path / "state.szd.safetensors", tmp_path / "newer.szd.safetensors"
+    for where, n in ((path, 3000), (newer, 70_000)):
+        szdnn.save(where, {"w": np.full(n, n, np.float32)}, szdnn.Lossless())
+    replace_once(newer, path)
     with Archive(path) as opened:
-        assert np.array_equal(opened["w"], np.arange(len(opened["w"]), dtype=np.float32))
+        assert (opened["w"] == len(opened["w"])).all()
         assert len(opened["w"]) in (3000, 70_000)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_opened_is_read_whole(tmp_path, replace_once):
+    path, newer = tmp_path / "model.safetensors", tmp_path / "newer.safetensors"
+    for where, n in ((path, 3000), (newer, 70_000)):
+        save_file({"w": np.full(n, n, np.float32)}, where)
+    replace_once(newer, path)
+    values = SafetensorsSource(path)["w"]
+    assert (values == len(values)).all()
+    assert len(values) in (3000, 70_000)
