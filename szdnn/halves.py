@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# By dtype code: bits of the mantissa, exponent of the least normal number.
-_FORMATS = {0: (10, -14), 1: (7, -126)}
-_LOOKS = 4096
+from .resolve import UNIT_ROUNDOFF, sample_of
+
+_LEAST_NORMAL = {0: -14, 1: -126}  # its exponent, by dtype code
 _COARSE = 1 / 64  # of eps: spacings below half of that carry next to nothing beyond the bound
 _OUTLIER_BITS = 10.0  # what a value that is stored as it is takes about, beyond its place and what it spares
 _LEAST_GAIN = 0.02  # bits a value
@@ -17,12 +17,19 @@ _FIELD_BITS = 128  # of the header, for a step that is not 2 eps
 _LEAST_SHARE = 0.5
 
 
-def _half_spacing(code: int, magnitudes: NDArray[np.float32]) -> NDArray[np.float64]:
+def _half_spacing(code: int, magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Half the distance of a dtype's numbers in each one's octave."""
-    mantissa, least = _FORMATS[code]
-    exponents = np.frexp(magnitudes)[1] - 1
-    half: NDArray[np.float64] = np.ldexp(1.0, np.maximum(exponents, least) - mantissa - 1)
-    return half
+    octaves: NDArray[np.float64] = np.ldexp(1.0, np.maximum(np.frexp(magnitudes)[1] - 1, _LEAST_NORMAL[code]))
+    return octaves * UNIT_ROUNDOFF[code]
+
+
+def _log2(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To eight digits, of numbers above 0: not libm's, whose last bits are each machine's own, and frames are not."""
+    mantissas, exponents = np.frexp(x)
+    z = (mantissas - 1) / (mantissas + 1)
+    series = z * sum(z ** (2 * k) / (2 * k + 1) for k in range(8))
+    found: NDArray[np.float64] = exponents + series * (2 / 0.6931471805599453)
+    return found
 
 
 def step_share(code: int, values: NDArray[Any], eps: float) -> float:
@@ -36,21 +43,19 @@ def step_share(code: int, values: NDArray[Any], eps: float) -> float:
     beyond eps. With u = half a spacing that begins at u (2 k + 1), k the largest integer with 2 k u <= eps: a lattice
     whose own errors end there loses none, at the price of log2(2 eps / step) bits a value.
     """
-    if code not in _FORMATS or values.size == 0:
+    if code not in _LEAST_NORMAL or values.size == 0:
         return 1.0
-    flat = values.reshape(-1)
-    with np.errstate(invalid="ignore"):
-        some = np.abs(flat[:: max(1, flat.size // _LOOKS)].astype(np.float32))
-    some = some[np.isfinite(some)]
+    some = np.abs(sample_of(values))
     half = _half_spacing(code, some[some > 0])
     if half.max(initial=0.0) < _COARSE * eps:
         return 1.0
     half, counts = np.unique(half / eps, return_counts=True)
     begins = np.where(half < 1, (2 * np.floor(1 / (2 * half)) + 1) * half, half)
     shares = np.append(begins[(begins >= _LEAST_SHARE) & (begins < 1)] * (1 - 2.0**-10), 1.0)
-    lost = np.maximum(0, 1 - begins / shares[:, None]) @ counts / some.size
-    places = -lost * np.log2(lost, where=lost > 0, out=np.zeros_like(lost)) - (1 - lost) * np.log2(1 - lost)
-    costs = _OUTLIER_BITS * lost + places - np.log2(shares)
+    each = np.maximum(0, 1 - begins[:, None] / shares) * counts[:, None]
+    lost = each.sum(axis=0) / some.size
+    places = -lost * _log2(np.where(lost > 0, lost, 1.0)) - (1 - lost) * _log2(1 - lost)
+    costs = _OUTLIER_BITS * lost + places - _log2(shares)
     best = int(np.argmin(costs))
     gain = costs[-1] - costs[best]
-    return float(shares[best]) if gain > max(_LEAST_GAIN, _FIELD_BITS / flat.size) else 1.0
+    return float(shares[best]) if gain > max(_LEAST_GAIN, _FIELD_BITS / values.size) else 1.0

@@ -34,7 +34,7 @@ LINEAR64_LIMIT = 2.0**26
 MAX_WIDE_BITS = 20
 EPS_MIN, EPS_MAX = 2.0**-1000, 2.0**1000
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_UNIT_ROUNDOFF = {0: 2.0**-11, 1: 2.0**-8, 2: 2.0**-24, 3: 2.0**-53}
+UNIT_ROUNDOFF = {0: 2.0**-11, 1: 2.0**-8, 2: 2.0**-24, 3: 2.0**-53}
 
 
 class Target(NamedTuple):
@@ -75,7 +75,7 @@ def _finite(flat: NDArray[Any]) -> NDArray[np.float64]:
     return wide[np.isfinite(wide)]
 
 
-def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
+def sample_of(values: NDArray[Any]) -> NDArray[np.float64]:
     """The finite ones of about SAMPLE evenly spaced values."""
     flat = values.reshape(-1)
     return _finite(flat[:: max(1, flat.size // SAMPLE)])
@@ -92,7 +92,7 @@ def _is_wide(values: NDArray[Any], width: float) -> bool:
         return False
     if _native.is_spread(CODES[values.dtype], values, width / WIDE_RATIO):
         return False  # those lie inside these quantiles, as sure as need be for a hint
-    picked = _sample(values)
+    picked = sample_of(values)
     skip = max(1, picked.size // 1000)
     if picked.size <= 2 * skip:
         return False
@@ -204,10 +204,10 @@ def _least_magnitude(flat: NDArray[Any]) -> float:
 
 def set_geometric(header: Any, code: int, r: float, values: NDArray[Any], stats: Any) -> bool:
     """Fills the geometric members; False where no such lattice fits 32 bits, or none is needed."""
-    roundoff = _UNIT_ROUNDOFF[code]
+    roundoff = UNIT_ROUNDOFF[code]
     points = points_per_octave(r - roundoff if r > 2 * roundoff else r) if r > 2.0**-30 else 2**31
     # The smallest magnitudes but one in a thousand: a few tiny ones shall not move zero far from the rest.
-    sample = np.abs(_sample(values))
+    sample = np.abs(sample_of(values))
     sample = sample[sample > 0]
     low = _smallest(sample, sample.size // 1000) if sample.size > 1000 else _least_magnitude(values.reshape(-1))
     if low == math.inf:
