@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-enum { LEVELS = 4, LOG_BINS = 2048, LEAST_ROWS = 8 };
+enum { LOG_BINS = 2048, LEAST_ROWS = 8 };
 
 size_t class_count(const class_map *m) { return m->row_levels + m->column_levels - 1u; }
 
@@ -131,10 +131,10 @@ bool classes_choose(const uint8_t *symbols, size_t rows, size_t width, unsigned 
         return false;
     m->width = width;
     m->rows = rows;
-    m->row_levels = by_row ? LEVELS : 1;
-    m->column_levels = by_column ? LEVELS : 1;
+    m->row_levels = by_row ? MADE_LEVELS : 1;
+    m->column_levels = by_column ? MADE_LEVELS : 1;
     uint32_t widest = by_row ? row.high - row.low : 0, other = by_column ? column.high - column.low : 0;
-    uint32_t step = ((widest > other ? widest : other) + LEVELS) / LEVELS;
+    uint32_t step = ((widest > other ? widest : other) + MADE_LEVELS) / MADE_LEVELS;
     set_levels(sums, rows, logs, width, row, step, m->row_levels, m->row_level);
     set_levels(sums + rows, width, logs, rows, column, step, m->column_levels, m->column_level);
     count_levels(m->row_level, rows, m->rows_of);
@@ -276,8 +276,7 @@ TARGET_AVX512 static void merge_avx512(const class_map *m, const uint8_t *sorted
 }
 #endif
 
-/* Columns in order, or masks of 64, or shuffles of 16 for at most SHUFFLED_LEVELS, which is all our encoder makes. */
-enum { SHUFFLED_LEVELS = 4 };
+/* Columns in order, or masks of 64, or shuffles of 16 for at most MADE_LEVELS: 80 bytes for 16 columns, and 16 more. */
 size_t classes_scratch(size_t width) { return width * 4 + (width + 63) / 64 * MAX_LEVELS * 16 + 64; }
 
 void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, uint32_t isa, void *scratch)
@@ -285,12 +284,12 @@ void classes_split(const class_map *m, const uint8_t *symbols, uint8_t *sorted, 
     size_t at[MAX_CLASSES];
     class_starts(m, at);
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= SHUFFLED_LEVELS)) {
+    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= MADE_LEVELS)) {
         (isa >= SZD_ISA_AVX512 ? split_avx512 : classes_split_shuffle)(m, symbols, sorted, at, scratch);
         return;
     }
 #elif defined(__aarch64__)
-    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+    if (isa == SZD_ISA_NEON && m->column_levels <= MADE_LEVELS) {
         classes_split_shuffle(m, symbols, sorted, at, scratch);
         return;
     }
@@ -304,12 +303,12 @@ void classes_merge(const class_map *m, const uint8_t *sorted, uint8_t *symbols, 
     size_t at[MAX_CLASSES];
     class_starts(m, at);
 #if defined(__x86_64__)
-    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= SHUFFLED_LEVELS)) {
+    if (isa >= SZD_ISA_AVX512 || (isa == SZD_ISA_AVX2 && m->column_levels <= MADE_LEVELS)) {
         (isa >= SZD_ISA_AVX512 ? merge_avx512 : classes_merge_shuffle)(m, sorted, at, symbols, scratch);
         return;
     }
 #elif defined(__aarch64__)
-    if (isa == SZD_ISA_NEON && m->column_levels <= SHUFFLED_LEVELS) {
+    if (isa == SZD_ISA_NEON && m->column_levels <= MADE_LEVELS) {
         classes_merge_shuffle(m, sorted, at, symbols, scratch);
         return;
     }

@@ -3,6 +3,7 @@
 #define SZD_CLASSES_H
 #include "internal.h"
 
+enum { MADE_LEVELS = 4 }; /* of those that have any, by our encoder */
 enum { MAX_LEVELS = 8, MAX_CLASSES = 2 * MAX_LEVELS - 1, CLASS_GAP = 64, CLASS_GAPS = MAX_CLASSES * CLASS_GAP };
 
 /* Whole rows of symbols; the class of a symbol is row_level + column_level. */

@@ -119,12 +119,10 @@ TARGET_SHUFFLE INLINE void merge_rows(const class_map *m, const column_orders *o
     }
 }
 
-enum { MADE_LEVELS = 4 }; /* by our encoder; loops take the constant */
-
 TARGET_SHUFFLE void classes_split_shuffle(const class_map *m, const uint8_t *symbols, uint8_t *sorted, size_t *at,
                                           void *scratch)
 {
-    const column_orders o = make_orders(m, true, scratch);
+    const column_orders o = make_orders(m, true, scratch); /* mostly of MADE_LEVELS: loops take the constant */
     if (o.levels == MADE_LEVELS)
         split_rows(m, &o, MADE_LEVELS, symbols, sorted, at);
     else

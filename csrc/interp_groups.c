@@ -121,7 +121,9 @@ TARGET_AVX2 static void count_avx2(const uint8_t *groups, size_t n, unsigned cou
             counts[k] += (uint32_t)(sums[0] + sums[1] + sums[2] + sums[3]);
         }
     }
-    count_scalar(groups + i, n - i, count, counts);
+    for (; i < n; i++)
+        if (groups[i] != INTERP_NO_GROUP)
+            counts[groups[i]]++;
 }
 
 TARGET_AVX2 static void skip_avx2(const uint8_t *zeros, size_t n, uint8_t *classes) { skip_body(zeros, n, classes); }
@@ -139,11 +141,11 @@ static void begin_cursors(cursors *c, uint8_t *const *at, unsigned count)
     c->at[NO_SLOT] = c->none;
 }
 
-/* Those of 16 neighbours that are of the group of the first that is left; the group's cursor. */
+/* Those of 16 neighbours that are of the group of the first that is left; where the group's symbols are. */
 typedef struct group_part {
     __m128i of;
     unsigned set;
-    uint8_t **cursor, *at;
+    uint8_t *at;
 } group_part;
 
 TARGET_AVX2 INLINE group_part next_part(__m128i g, const uint8_t *groups, unsigned left, cursors *c)
@@ -152,9 +154,9 @@ TARGET_AVX2 INLINE group_part next_part(__m128i g, const uint8_t *groups, unsign
     uint8_t group = groups[__builtin_ctz(left)];
     p.of = _mm_cmpeq_epi8(g, _mm_set1_epi8((char)group));
     p.set = (unsigned)_mm_movemask_epi8(p.of);
-    p.cursor = c->at + group % SLOTS;
-    p.at = *p.cursor;
-    *p.cursor += group == INTERP_NO_GROUP ? 0 : __builtin_popcount(p.set);
+    uint8_t **cursor = c->at + group % SLOTS;
+    p.at = *cursor;
+    *cursor += group == INTERP_NO_GROUP ? 0 : __builtin_popcount(p.set);
     return p;
 }
 

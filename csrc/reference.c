@@ -211,11 +211,10 @@ static void estimate_lattice(const szd_header *h, const szd_options *options, co
         size_t refused = lattice_quantize(l, data + at * h->element_bytes, at, n, q + done, low, bad);
         memcpy(r + done, q + done, n * 4);
         reference_subtract(l, h->reference_dtype, options->reference + at * from, at, n, r + done, low);
-        for (size_t i = 0; refused && i < n; i++)
-            if (bad[i]) {
-                q[done + i] = done + i ? q[done + i - 1] : 0;
-                r[done + i] = 0;
-            }
+        for (size_t i = refused ? next_nonzero(bad, 0, n) : n; i < n; i = next_nonzero(bad, i + 1, n)) {
+            q[done + i] = done + i ? q[done + i - 1] : 0;
+            r[done + i] = 0;
+        }
     }
     bits[0] = (double)tokens_estimate(q, s.count, l->isa, rest) / 65536 / (double)s.count + h->wide_bits;
     bits[1] = (double)tokens_estimate(r, s.count, l->isa, rest) / 65536 / (double)s.count + h->wide_bits;

@@ -218,10 +218,10 @@ int szd_estimate_repeat(const szd_header *header, const szd_options *options, co
 
 /* Quick looks, at all values as long as they are the same bits (is_constant: whether all of count > 0 are), and at a
  * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. reach_within: whether
- * that is at most `limit`, in less time. is_spread: whether the
- * span of all but a few of them is at least `least`, and finite. has_no_grid: whether those below `most` are surely no
- * multiples of a number that is at least `least`; 0 where they are none above eps. 0 says nothing. off_grid: how many
- * values are farther than `room` from the nearest multiple of `unit`. */
+ * that is at most `limit`, in less time. is_spread: whether the span of all but a few of them is at least `least`, and
+ * finite. has_no_grid: whether those below `most` are surely no multiples of a number that is at least `least`; 0 where
+ * they are none above eps. 0 says nothing. off_grid: how many values are farther than `room` from the nearest multiple
+ * of `unit`. */
 uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count);
 double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count);
 uint32_t szd_reach_within(uint32_t dtype, const uint8_t *data, uint64_t count, double limit);

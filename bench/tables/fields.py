@@ -46,17 +46,13 @@ def halves_table() -> str:
     for dtype in dict.fromkeys(r["dtype"] for r in records):
         for name in dict.fromkeys(r["data"] for r in records):
             rows = [r for r in records if r["data"] == name and r["dtype"] == dtype]
-            cells = [
-                f"{float(r['bits']):.3f} | {float(r['full_step_bits']):.3f} | {float(r['float32_bits']):.3f}"
-                for r in rows
-            ]
-            lines.append([f"{name}, {dtype}", *cells, f"{float(rows[0]['lossless_bits']):.3f}"])
+            bits = [r[column] for r in rows for column in ("bits", "full_step_bits", "float32_bits")]
+            cells = [f"{float(cell):.3f}" for cell in (*bits, rows[0]["lossless_bits"])]
+            lines.append([f"{name}, {dtype}", *cells])
     bounds = list(dict.fromkeys(r["bound"].removeprefix("rel ") for r in records))
     titles = [title for bound in bounds for title in (f"**{bound}**", "step 2 eps", "float32")]
     note = f"Bits a value at bounds relative to the range (`python -m bench halves`, {machine(records)})."
-    return markdown(
-        ["", *titles, "lossless"], [[part for cell in line for part in cell.split(" | ")] for line in lines], note
-    )
+    return markdown(["", *titles, "lossless"], lines, note)
 
 
 def selection_table() -> str:
