@@ -402,10 +402,6 @@ static int64_t encode_smallest(const szd_header *h, const szd_options *options, 
     writer lossy = {w->at, (size_t)(w->end - w->at) < room ? w->end : w->at + room, false};
     bool ok = h->kind != SZD_LOSSLESS && encode_lattice(h, options, t, first, values, scratch, &lossy);
     size_t lossy_size = ok ? (size_t)(lossy.at - w->at) : SIZE_MAX;
-    if (ok && options->lattice_only) {
-        w->at = lossy.at;
-        return 0;
-    }
     if (ok && clearly_smaller(h, options, t, values, lossy_size, scratch, (writer){lossy.at, w->end, false})) {
         w->at = lossy.at;
         return (int64_t)(lossy_size / CLEAR_SHARE);

@@ -13,4 +13,12 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
 /* Of each element of the tile whether it is to be stored; NULL if none is. */
 const uint8_t *interp_refused(const interp_job *job);
 void interp_write(interp_job *job, writer *w);
+
+enum { PLACE_BITS = 8 }; /* of a stored value, about */
+/* In 1/65536 bit: symbols, low bits and what is stored; tables, which longer tiles have about as many of. */
+typedef struct interp_estimate {
+    uint64_t payload, tables;
+} interp_estimate;
+/* What interp_write would write, about, in a small part of its time. */
+interp_estimate interp_look(interp_job *job);
 #endif

@@ -10,6 +10,7 @@ enum {
     BATCH = 512,
     LISTED = 1 << 14
 };
+#define MISSING (1u << 31) /* a symbol's price where a table has no place for it */
 
 static unsigned least(unsigned a, unsigned b) { return a < b ? a : b; }
 static unsigned most(unsigned a, unsigned b) { return a > b ? a : b; }
@@ -23,17 +24,17 @@ static unsigned low_bits_for(uint64_t sum, uint64_t n)
     return k;
 }
 
-/* The order-0 entropy of a group, with a guess of its table. */
-static uint64_t group_cost(const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
+/* The order-0 entropy of a group, with a guess of its table. Most counts are small: theirs are in a table. */
+static uint64_t group_cost(const interp_tables *t, const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
 {
-    uint64_t cost = 0, whole = n ? log2_q16((uint32_t)n) : 0;
+    uint64_t own = 0;
     unsigned used = 0;
-    for (unsigned s = lo; s <= hi; s++)
-        if (counts[s]) {
-            cost += counts[s] * (whole - log2_q16(counts[s]));
-            used++;
-        }
-    return cost + ((uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16);
+    for (unsigned s = lo; s <= hi; s++) {
+        uint32_t c = counts[s];
+        used += c != 0;
+        own += c < INTERP_SMALL ? t->weighted[c] : c * (uint64_t)log2_q16(c);
+    }
+    return n * log2_q16((uint32_t)n) - own + ((uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16);
 }
 
 /* Low bits for each class, by the mean magnitude of some of its residuals. */
@@ -113,7 +114,7 @@ static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *c
             g->lo++;
         while (!t->counts[count][g->hi])
             g->hi--;
-        g->cost = group_cost(t->counts[count++], g->lo, g->hi, all);
+        g->cost = group_cost(t, t->counts[count++], g->lo, g->hi, all);
     }
     return count;
 }
@@ -131,7 +132,7 @@ static void price_with_next(const interp_tables *t, interp_class_group *groups, 
     unsigned lo = least(groups[g].lo, next->lo), hi = most(groups[g].hi, next->hi);
     for (unsigned s = lo; s <= hi; s++)
         sum[s] = t->counts[g][s] + t->counts[g + 1][s];
-    groups[g].with_next = group_cost(sum, lo, hi, groups[g].n + next->n);
+    groups[g].with_next = group_cost(t, sum, lo, hi, groups[g].n + next->n);
 }
 
 static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g)
@@ -193,14 +194,24 @@ static unsigned drop_rare(uint32_t counts[256], uint64_t n, unsigned *last)
     return used;
 }
 
-/* In 1/65536 bit; at least `least` where it is too much or the table lacks a symbol. */
-static uint64_t cost_with(const uint32_t counts[256], const freq_table *table, uint64_t least)
+/* Of symbols lo ... hi in 1/65536 bit by a table's prices; `least` where it lacks a symbol. */
+static uint64_t cost_with(const uint32_t counts[256], const uint32_t prices[256], unsigned lo, unsigned hi,
+                          uint64_t least)
 {
     uint64_t cost = 0;
-    for (unsigned s = 0; s < 256 && cost < least; s++)
-        if (counts[s])
-            cost += table->f[s] ? counts[s] * (uint64_t)((PROB_BITS << 16) - log2_q16(table->f[s])) : least;
-    return cost;
+    uint32_t missing = 0;
+    for (unsigned s = lo; s <= hi; s++) {
+        cost += counts[s] * (uint64_t)(prices[s] & ~MISSING);
+        missing |= counts[s] ? prices[s] : 0;
+    }
+    return missing & MISSING ? least : cost;
+}
+
+/* What a symbol takes by a table, in 1/65536 bit. */
+static void set_prices(const freq_table *table, uint32_t prices[256])
+{
+    for (unsigned s = 0; s < 256; s++)
+        prices[s] = table->f[s] ? (PROB_BITS << 16) - log2_q16(table->f[s]) : MISSING;
 }
 
 /* A table that is there already, where it costs less than one of its own. */
@@ -216,16 +227,19 @@ static void choose_table(interp_tables *t, uint32_t counts[256], interp_class_gr
     uint64_t least = (freqs_fit(counts, g->n, false, own) + 16) << 16;
     g->tag = GROUP_NEW_TABLE;
     g->table = own;
+    const unsigned lo = counts[0] ? 0 : g->lo;
     for (unsigned i = 0; i < t->count; i++) {
-        uint64_t cost = t->k[i] == g->k ? cost_with(counts, t->table + i, least) : least;
+        uint64_t cost = t->k[i] == g->k ? cost_with(counts, t->prices[i], lo, g->hi, least) : least;
         if (cost < least) {
             least = cost;
             g->tag = i + GROUP_TABLES;
             g->table = t->table + i;
         }
     }
-    if (g->tag == GROUP_NEW_TABLE)
+    if (g->tag == GROUP_NEW_TABLE) {
+        set_prices(own, t->prices[t->count]);
         t->k[t->count++] = g->k;
+    }
     t->payload_bits += least >> 16;
 }
 
@@ -243,9 +257,30 @@ unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t 
     return count;
 }
 
+/* Of a group's symbols and raw low bits, with what the entropy of a sample lacks (Miller and Madow), and what its table
+ * was guessed to take. */
+static void add_estimate(const interp_class_group *g, const uint32_t counts[256],
+                         interp_estimate *e)
+{
+    uint64_t used = 0, table;
+    for (unsigned s = g->lo; s <= g->hi; s++)
+        used += counts[s] != 0;
+    table = (used > 1 ? 100 + 5 * used : 16) << 16;
+    e->tables += table;
+    e->payload += g->cost - table + g->n * ((uint64_t)g->k << 16) + ((used - 1) * 3 / 4 << 16);
+}
+
+void interp_tables_estimate(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, interp_estimate *e)
+{
+    interp_class_group groups[INTERP_CLASSES];
+    unsigned count = merge_groups(t, groups, find_groups(t, q, classes, n, n < LEAST_GROUPED, groups));
+    for (unsigned g = 0; g < count; g++)
+        add_estimate(groups + g, t->counts[g], e);
+}
+
 size_t interp_tables_scratch(void)
 {
-    return 2 * (INTERP_CLASSES + 1) * 256 * 4 + (INTERP_TABLES + 1) * sizeof(freq_table) + 2 * 64;
+    return 2 * (INTERP_CLASSES + 1) * 256 * 4 + (INTERP_TABLES + 1) * (sizeof(freq_table) + 256 * 4) + 3 * 64;
 }
 
 void interp_tables_begin(interp_tables *t, uint32_t isa, uint8_t **scratch)
@@ -253,6 +288,10 @@ void interp_tables_begin(interp_tables *t, uint32_t isa, uint8_t **scratch)
     t->isa = isa;
     t->counts = take(scratch, 2 * (INTERP_CLASSES + 1) * sizeof *t->counts);
     t->table = take(scratch, (INTERP_TABLES + 1) * sizeof *t->table);
+    t->prices = take(scratch, (INTERP_TABLES + 1) * sizeof *t->prices);
     t->count = 0;
     t->payload_bits = 0;
+    t->weighted[0] = 0;
+    for (uint32_t c = 1; c < INTERP_SMALL; c++)
+        t->weighted[c] = c * log2_q16(c);
 }

@@ -2,6 +2,7 @@
  * leaves. */
 #include "convert.h"
 #include "fpenv.h"
+#include "interp_encode.h"
 #include "internal.h"
 
 enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12, SAMPLE_LEAST = 1 << 10, SAMPLE_SHARE = 128 };
@@ -115,6 +116,53 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     }
     for (unsigned p = 0; p < 3; p++)
         bits[p] = (double)cost[p] / 65536 / (double)seen[p] + h->wide_bits;
+    fp_leave(saved);
+    return SZD_OK;
+}
+
+/* The lattice integers of a tile of its own, one after the other. Returns how many outliers there are. */
+static size_t quantize_box(const lattice *l, const szd_header *h, const uint8_t *data, int32_t *q, uint32_t *low)
+{
+    uint8_t bad[CHUNK];
+    size_t outliers = 0;
+    for (size_t done = 0, part; done < h->elements; done += part) {
+        part = h->elements - done < CHUNK ? (size_t)(h->elements - done) : CHUNK;
+        if (lattice_quantize(l, data + done * h->element_bytes, done, part, q + done, low, bad))
+            for (size_t i = done; i < done + part; i++)
+                if (bad[i - done]) {
+                    q[i] = i ? q[i - 1] : 0;
+                    outliers++;
+                }
+    }
+    return outliers;
+}
+
+static interp_estimate look_at_box(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *data,
+                                   uint8_t *scratch)
+{
+    if (h->predictor == SZD_PREDICT_INTERPOLATION)
+        return interp_look(interp_run(h, options, t, data, &scratch));
+    size_t n = (size_t)t->count;
+    lattice *l = take(&scratch, sizeof *l);
+    lattice_begin(l, h, options->isa);
+    int32_t *q = take(&scratch, 4 * n), *work = take(&scratch, 4 * 6 * n);
+    uint32_t *low = take(&scratch, 4 * CHUNK);
+    size_t outliers = quantize_box(l, h, data, q, low);
+    uint64_t bits = n * (uint64_t)h->wide_bits + outliers * (8 * (uint64_t)h->element_bytes + PLACE_BITS);
+    return (interp_estimate){(bits << 16) + estimate_tile(h, t, h->predictor, q, l->isa, work, aligned64(scratch)), 0};
+}
+
+int szd_estimate_box(const szd_header *h, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                     size_t scratch_size, double *bits)
+{
+    tile t;
+    if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || !tile_of(h, 0, &t) ||
+        t.count != h->elements)
+        return SZD_ARGUMENT;
+    fp_environment saved = fp_enter();
+    interp_estimate e = look_at_box(h, options, &t, data, scratch);
+    bits[0] = (double)e.payload / 65536;
+    bits[1] = (double)e.tables / 65536;
     fp_leave(saved);
     return SZD_OK;
 }

@@ -130,7 +130,6 @@ typedef struct szd_options {
     uint32_t coder;
     uint32_t isa;
     const uint8_t *reference;
-    uint32_t lattice_only; /* encoding, to compare predictors: blocks of lattices are not compared with lossless ones */
     uint32_t backward;     /* encoding with predictor interpolation: the last axis first, not the first one */
     uint32_t level; /* decoding with predictor interpolation: only every 2^level-th value along each axis of the tile */
     uint32_t fast;  /* encoding: a table a stream, no classes of rows and columns */
@@ -204,6 +203,10 @@ int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payl
 /* Choosing: the estimated bits a value of each predictor on a sample of tiles (predictor: enum szd_predictor). */
 int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                  size_t scratch_size, double *bits_per_value);
+/* About the bits that the header's predictor leaves of an array of one tile (bits[0]), and those of tables, of which
+ * longer arrays have as many (bits[1]). */
+int szd_estimate_box(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
+                     size_t scratch_size, double *bits);
 
 /* Whether, in a box of at most `volume` (up to 4096) values in the middle, neighbours along an axis of at least `least`
  * values have a correlation above a half: only then interpolation is worth a trial. */

@@ -181,17 +181,11 @@ class Header:
         return tuple(origin[a] for a in range(rank)), tuple(extent[a] for a in range(rank))
 
 
-def options(
-    coder: str = "auto",
-    level: int = 0,
-    lattice_only: bool = False,
-    backward: bool = False,
-    fast: bool = False,
-) -> Any:
+def options(coder: str = "auto", level: int = 0, backward: bool = False, fast: bool = False) -> Any:
     """szd_options; the instruction set is the module's `isa`. The others: see szdnn.h."""
     made = ffi.new("szd_options *")
     made.coder, made.isa, made.level, made.fast = CODERS[coder], ISAS[isa], level, fast
-    made.lattice_only, made.backward = lattice_only, backward
+    made.backward = backward
     return made
 
 
@@ -235,6 +229,16 @@ class Encoder:
         status = lib.szd_estimate(self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits)
         check(status, "estimate")
         return {name: bits[PREDICTORS[name]] for name in ("none", "lorenzo", "regression")}
+
+    def estimate_box(self) -> tuple[float, float]:
+        """About the bits that the header's predictor leaves of an array of one tile, and those of tables, of which
+        longer arrays have as many."""
+        bits = ffi.new("double[2]")
+        status = lib.szd_estimate_box(
+            self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits
+        )
+        check(status, "estimate")
+        return bits[0], bits[1]
 
     def estimate_repeat(self) -> tuple[float, float]:
         """The estimated bits a value without and with prediction from the header's lag back."""

@@ -1,4 +1,4 @@
-"""Which predictor a tensor's frame is made with: by the entropy of samples, by frames of samples, by whole frames."""
+"""Which predictor a tensor's frame is made with: by the entropy of samples, nearly always."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TRIED_WITH_REFERENCE = 1 << 14
 NEXT_TO_NOTHING = 1 / 16  # bits a value
 FEW, MOSTLY = 1024, 31 / 32
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
-RELATED_VALUES, RELATED_AXIS = 1 << 11, 8
+RELATED_VALUES, RELATED_AXIS = 1 << 11, 3
 # Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
 ORDERED_VALUES, CLEARLY = 1 << 22, 0.95
-# A box's streams are just so long that they are coded as long ones are.
-SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 9400, 1 << 17, 2
+# So long that interpolation is as good in boxes as in the whole, nearly.
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 4700, 1 << 17, 2
 
 
 def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
@@ -121,15 +121,23 @@ def _ways(maker: FrameMaker, other: str) -> list[tuple[str, bool]]:
     return [("interpolation", False), (other, False), *([("interpolation", True)] if large else [])]
 
 
-def _sample_costs(maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]]) -> list[int]:
-    """The bytes that the blocks of a few boxes spread over the tensor take, by predictor and order of axes."""
-    costs = [0] * len(ways)
-    for box in sample_boxes(maker.values):
+def _sample_costs(maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]]) -> list[float]:
+    """About the bits that a few boxes spread over the tensor take, by predictor and order of axes. A longer array has
+    no more tables than a box."""
+    costs = [0.0] * len(ways)
+    boxes = sample_boxes(maker.values)
+    share = sum(box.size for box in boxes) / maker.values.size / len(boxes)
+    for box in boxes:
         sample = maker.of_sample(box)
         for i, (predictor, backward) in enumerate(ways):
-            sample.options = _native.options(maker.choices.coder, lattice_only=True, backward=backward)
             header = sample.predicted(sample.with_shape(lattice), predictor)
-            costs[i] += sample.encode(header).bytes - int(header.c.header_bytes)
+            header.complete()
+            options = _native.options(maker.choices.coder, backward=backward)
+            encoder = _native.Encoder(header, options, box)
+            symbols, tables = encoder.estimate_box()
+            if predictor == "none":  # whose symbols may have contexts
+                symbols = min(symbols, 8 * encoder.encode(0, keep=False).data.size)
+            costs[i] += symbols + share * tables
     return costs
 
 

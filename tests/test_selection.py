@@ -11,6 +11,7 @@ from szdnn.arrays import dtype_code
 from szdnn.resolve import Target
 
 RNG = np.random.default_rng(3)
+LEVELS = [name for name, number in _native.ISAS.items() if 0 < number <= _native.ISAS[_native.isa_available()]]
 SMOOTH = np.add.outer(np.sin(np.arange(200) / 30), np.cos(np.arange(300) / 40)).astype(np.float32)
 
 
@@ -100,3 +101,43 @@ def test_what_a_few_numbers_describe_takes_a_few_hundred_bytes(name, r):
     frame = szdnn.compress(values, szdnn.Rel(r))
     assert len(frame) < 1000
     assert szdnn.compare(values, szdnn.decompress(frame), szdnn.info(frame)).violations == 0
+
+
+def with_header(values, predictor, eps):
+    """A frame and its header, in memory of its own."""
+    frame = szdnn.compress(values, szdnn.Abs(eps), predictor=predictor)
+    header = _native.Header.read(_native.as_bytes(frame)).copy()
+    assert header.c.blocks == 1
+    return frame, header
+
+
+@pytest.mark.parametrize("predictor", ["lorenzo", "regression", "interpolation"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("eps", [3e-2, 1e-3])
+def test_estimates_of_boxes_are_near_what_is_written(predictor, dtype, eps):
+    noisy = (SMOOTH + RNG.normal(0, 0.01, SMOOTH.shape)).astype(dtype)
+    frame, header = with_header(noisy, predictor, eps)
+    symbols, tables = _native.Encoder(header, _native.options(), noisy).estimate_box()
+    assert abs((symbols + tables) / (8 * len(frame)) - 1) < 0.05
+
+
+@pytest.mark.parametrize("predictor", ["none", "lorenzo", "regression", "interpolation"])
+def test_estimates_of_boxes_are_the_same_with_all_instruction_sets(predictor, monkeypatch):
+    odd = SMOOTH + RNG.standard_t(2, SMOOTH.shape).astype(np.float32) * np.float32(1e-3)
+    odd[3::7, ::5], odd[100:, 50:80], odd[5, 5] = 0, 0, np.nan
+    _, header = with_header(odd, predictor, 1e-4)
+    found = set()
+    for isa in LEVELS:
+        monkeypatch.setattr(_native, "isa", isa)
+        found.add(_native.Encoder(header, _native.options(), odd).estimate_box())
+    assert len(found) == 1
+    (bits,) = found
+    assert 0 < sum(bits) < 32 * odd.size
+
+
+def test_small_kernels_are_interpolated_where_that_pays():
+    peaks = RNG.laplace(size=(1152, 1, 1)) * np.array([[0.5, 0.8, 0.5], [0.8, 1, 0.8], [0.5, 0.8, 0.5]])
+    kernels = (peaks + RNG.normal(0, 0.02, peaks.shape)).astype(np.float32).reshape(1152, 1, 3, 3)
+    sizes = {p: len(szdnn.compress(kernels, szdnn.Rel(1e-3), predictor=p)) for p in ("none", "lorenzo", "interpolation")}
+    assert sizes["interpolation"] == min(sizes.values())
+    assert len(szdnn.compress(kernels, szdnn.Rel(1e-3))) <= 1.03 * sizes["interpolation"]
