@@ -9,6 +9,9 @@ enum { PLACE_ORDER = 2 }; /* of the Exp-Golomb codes of a table's top and ends *
 const uint32_t LOG2_TABLE[257] = {
 #include "log2.inc"
 };
+const uint32_t LOG2_SMALL[SMALL_LOGS] = {
+#include "log2_small.inc"
+};
 
 /* Keeps the `mantissa` bits below the leading one, rounded. */
 static uint32_t round_mantissa(uint32_t f, unsigned mantissa)
@@ -34,6 +37,18 @@ static unsigned best_mantissa(uint64_t n, unsigned used)
         }
     }
     return best;
+}
+
+void freqs_share_out(const uint32_t w[256], double sum, freq_table *t)
+{
+    const int32_t share = (int32_t)PROB_SUM - (t->hi - t->lo + 1);
+    int32_t all = 0;
+    for (unsigned s = t->lo; s <= t->hi; s++) {
+        int32_t f = 1 + quotient((int32_t)w[s], share, sum);
+        t->f[s] = (uint16_t)f;
+        all += f;
+    }
+    t->f[t->top] = (uint16_t)((int32_t)PROB_SUM - (all - t->f[t->top]));
 }
 
 /* Takes what the sum is over 4096 from the largest frequencies, one at a time, top excluded. */
@@ -68,11 +83,12 @@ static void fit_explicit(const uint32_t counts[256], uint64_t n, freq_table *t)
     t->hi = (uint8_t)hi;
     t->top = (uint8_t)top;
     t->mantissa = (uint8_t)best_mantissa(n, used);
+    const double half = (double)(n / 2);
     uint32_t others = 0;
     for (unsigned s = lo; s <= hi; s++)
         if (counts[s] && s != top) {
-            uint64_t scaled = ((uint64_t)counts[s] * PROB_SUM + n / 2) / n;
-            uint32_t f = round_mantissa(scaled ? (uint32_t)scaled : 1, t->mantissa);
+            uint32_t scaled = (uint32_t)(((double)counts[s] * PROB_SUM + half) / (double)n);
+            uint32_t f = round_mantissa(scaled ? scaled : 1, t->mantissa);
             t->f[s] = (uint16_t)(f < PROB_SUM / 2 ? f : PROB_SUM / 2);
             others += t->f[s];
         }
@@ -106,8 +122,7 @@ static uint64_t cost_bits(const uint32_t counts[256], const freq_table *t)
 {
     uint64_t cost = 0;
     for (unsigned s = t->lo; s <= t->hi; s++)
-        if (counts[s])
-            cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
+        cost += (uint64_t)counts[s] * ((PROB_BITS << 16) - log2_q16(t->f[s]));
     unsigned places = exp_golomb_bits(t->top - t->lo, PLACE_ORDER) + exp_golomb_bits(t->hi - t->top, PLACE_ORDER);
     return (cost >> 16) + 7 + places + (t->form == TABLE_EXPLICIT ? explicit_bits(t) : t->bits);
 }

@@ -65,17 +65,23 @@ typedef struct freq_table {
     smooth_table knots; /* for writing an interpolated one */
     model_table model;  /* for a modelled one */
 } freq_table;
-/* floor(65536 log2(1 + i / 256)) */
-extern const uint32_t LOG2_TABLE[257];
+enum { SMALL_LOGS = 256 };
+/* floor(65536 log2(1 + i / 256)); floor(65536 log2(v)), 0 for 0 */
+extern const uint32_t LOG2_TABLE[257], LOG2_SMALL[SMALL_LOGS];
 /* log2(v) in 1/65536 by a chord of a table's interval: below the true value by at most 3. Integers only, so that
- * choices made with it are the same on every machine. v > 0. */
+ * choices made with it are the same on every machine. Of 0 it is 0. */
 static inline uint32_t log2_q16(uint32_t v)
 {
+    if (v < SMALL_LOGS) /* nearly all that are asked for */
+        return LOG2_SMALL[v];
     unsigned whole = bit_length(v) - 1;
     uint32_t m = (uint32_t)((uint64_t)v << (31 - whole)) << 1; /* the fraction of v / 2^whole, in 2^-32 */
     uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
     return (whole << 16) + LOG2_TABLE[i] + ((LOG2_TABLE[i + 1] - LOG2_TABLE[i]) * rest >> 16);
 }
+/* floor(a b / c) for a, b < 2^31 and c < 2^53 where the quotient is below 2^12: so far from the next integer are the
+ * others that the rounding of doubles, in any direction, does not reach it. Compilers know vectors for it. */
+static inline int32_t quotient(int32_t a, int32_t b, double c) { return (int32_t)((double)a * (double)b / c); }
 /* Returns how many bits the symbols and the table take. may_model: whether a modelled table, which takes time, may pay:
  * where few symbols have it. */
 uint64_t freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);
@@ -83,6 +89,9 @@ uint64_t freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_
 enum { FIRST_TOP = 128 };
 void freqs_write(const freq_table *t, uint8_t expected_top, writer *w);
 bool freqs_read(reader *r, uint8_t expected_top, freq_table *t);
+/* Every symbol from lo to hi gets 1, the rest is shared out by weights of that sum, what rounding leaves goes to the
+ * top. */
+void freqs_share_out(const uint32_t w[256], double sum, freq_table *t);
 
 /* smooth.c */
 bool smooth_fit(const uint32_t counts[256], uint64_t n, freq_table *out);

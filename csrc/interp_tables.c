@@ -24,15 +24,14 @@ static unsigned low_bits_for(uint64_t sum, uint64_t n)
     return k;
 }
 
-/* The order-0 entropy of a group, with a guess of its table. Most counts are small: theirs are in a table. */
-static uint64_t group_cost(const interp_tables *t, const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
+/* The order-0 entropy of a group, with a guess of its table. */
+static uint64_t group_cost(const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
 {
     uint64_t own = 0;
     unsigned used = 0;
     for (unsigned s = lo; s <= hi; s++) {
-        uint32_t c = counts[s];
-        used += c != 0;
-        own += c < INTERP_SMALL ? t->weighted[c] : c * (uint64_t)log2_q16(c);
+        used += counts[s] != 0;
+        own += counts[s] * (uint64_t)log2_q16(counts[s]);
     }
     return n * log2_q16((uint32_t)n) - own + ((uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16);
 }
@@ -114,7 +113,7 @@ static unsigned find_groups(interp_tables *t, const int32_t *q, const uint8_t *c
             g->lo++;
         while (!t->counts[count][g->hi])
             g->hi--;
-        g->cost = group_cost(t, t->counts[count++], g->lo, g->hi, all);
+        g->cost = group_cost(t->counts[count++], g->lo, g->hi, all);
     }
     return count;
 }
@@ -132,7 +131,7 @@ static void price_with_next(const interp_tables *t, interp_class_group *groups, 
     unsigned lo = least(groups[g].lo, next->lo), hi = most(groups[g].hi, next->hi);
     for (unsigned s = lo; s <= hi; s++)
         sum[s] = t->counts[g][s] + t->counts[g + 1][s];
-    groups[g].with_next = group_cost(t, sum, lo, hi, groups[g].n + next->n);
+    groups[g].with_next = group_cost(sum, lo, hi, groups[g].n + next->n);
 }
 
 static void merge(interp_tables *t, interp_class_group *groups, unsigned *count, unsigned g)
@@ -291,7 +290,4 @@ void interp_tables_begin(interp_tables *t, uint32_t isa, uint8_t **scratch)
     t->prices = take(scratch, (INTERP_TABLES + 1) * sizeof *t->prices);
     t->count = 0;
     t->payload_bits = 0;
-    t->weighted[0] = 0;
-    for (uint32_t c = 1; c < INTERP_SMALL; c++)
-        t->weighted[c] = c * log2_q16(c);
 }

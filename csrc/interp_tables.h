@@ -16,11 +16,8 @@ typedef struct interp_class_group {
     const freq_table *table;
 } interp_class_group;
 
-enum { INTERP_SMALL = 256 };
-
 typedef struct interp_tables {
     uint32_t isa;
-    uint32_t weighted[INTERP_SMALL]; /* counts times their logarithms, in 1/65536 */
     uint32_t (*counts)[256]; /* of the groups of a stage, or more of classes; then room for as many */
     unsigned count;
     freq_table *table;

@@ -58,17 +58,11 @@ static uint64_t weigh(const freq_table *t, const distance_logs *l, uint32_t w[25
     return sum;
 }
 
-/* Every symbol gets 1, the rest is shared out by weight, what rounding leaves goes to the top. */
 static void expand(const distance_logs *l, freq_table *t)
 {
-    uint32_t w[256], others = 0;
-    uint64_t sum = weigh(t, l, w), share = PROB_SUM - (t->hi - t->lo + 1u);
-    for (unsigned s = t->lo; s <= t->hi; s++)
-        if (s != t->top) {
-            t->f[s] = (uint16_t)(1 + w[s] * share / sum);
-            others += t->f[s];
-        }
-    t->f[t->top] = (uint16_t)(PROB_SUM - others);
+    uint32_t w[256];
+    const double sum = (double)weigh(t, l, w);
+    freqs_share_out(w, sum, t);
 }
 
 /* What the symbols themselves take under it, in bits, nearly. */

@@ -87,21 +87,15 @@ static uint64_t weigh(const smooth_table *t, uint32_t w[256])
     return sum;
 }
 
-/* Every symbol gets 1, the rest is shared out by weight, what rounding leaves goes to the centre. */
 static void expand(const smooth_table *t, freq_table *out)
 {
-    uint32_t w[256], others = 0;
-    uint64_t sum = weigh(t, w), share = PROB_SUM - (t->hi - t->lo + 1u);
+    uint32_t w[256];
+    const double sum = (double)weigh(t, w);
     memset(out, 0, sizeof *out);
     out->lo = t->lo;
     out->hi = t->hi;
     out->top = t->centre;
-    for (unsigned s = t->lo; s <= t->hi; s++)
-        if (s != t->centre) {
-            out->f[s] = (uint16_t)(1 + w[s] * share / sum);
-            others += out->f[s];
-        }
-    out->f[t->centre] = (uint16_t)(PROB_SUM - others);
+    freqs_share_out(w, sum, out);
 }
 
 /* The distances of a table's knots, right side first, and how many there are, the centre aside. */
