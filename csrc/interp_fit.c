@@ -42,19 +42,28 @@ static void sum_up(const interp_kernels *k, fit_work *f)
     f->filled = 0;
 }
 
+static void keep(double *x, const uint8_t *kept, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = x[kept[i]];
+}
+
 /* Of the last n values and their terms only those that are not zeros; returns how many. */
 static size_t leave_out_zeros(const interp_kernels *k, const uint8_t *x, size_t n, fit_work *f)
 {
-    size_t kept = f->filled;
+    uint8_t zeros[FIT_PIECE], kept[FIT_PIECE];
+    size_t count = 0;
+    k->find_zeros(x, n, zeros);
     for (size_t i = 0; i < n; i++) {
-        if (k->at(x, i) == 0)
-            continue;
-        f->target[kept] = f->target[f->filled + i];
-        for (unsigned t = 0; t < f->taps; t++)
-            f->terms[t][kept] = f->terms[t][f->filled + i];
-        kept++;
+        kept[count] = (uint8_t)i;
+        count += !zeros[i];
     }
-    return kept - f->filled;
+    if (count == n)
+        return n;
+    keep(f->target + f->filled, kept, count);
+    for (unsigned t = 0; t < f->taps; t++)
+        keep(f->terms[t] + f->filled, kept, count);
+    return count;
 }
 
 /* A piece of a row. Taps that are not there are 0. */
