@@ -258,8 +258,7 @@ unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t 
 
 /* Of a group's symbols and raw low bits, with what the entropy of a sample lacks (Miller and Madow), and what its table
  * was guessed to take. */
-static void add_estimate(const interp_class_group *g, const uint32_t counts[256],
-                         interp_estimate *e)
+static void add_estimate(const interp_class_group *g, const uint32_t counts[256], interp_estimate *e)
 {
     uint64_t used = 0, table;
     for (unsigned s = g->lo; s <= g->hi; s++)

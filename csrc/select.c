@@ -156,8 +156,7 @@ int szd_estimate_box(const szd_header *h, const szd_options *options, const uint
                      size_t scratch_size, double *bits)
 {
     tile t;
-    if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || !tile_of(h, 0, &t) ||
-        t.count != h->elements)
+    if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || !tile_of(h, 0, &t) || t.count != h->elements)
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
     interp_estimate e = look_at_box(h, options, &t, data, scratch);

@@ -130,7 +130,7 @@ typedef struct szd_options {
     uint32_t coder;
     uint32_t isa;
     const uint8_t *reference;
-    uint32_t backward;     /* encoding with predictor interpolation: the last axis first, not the first one */
+    uint32_t backward; /* encoding with predictor interpolation: the last axis first, not the first one */
     uint32_t level; /* decoding with predictor interpolation: only every 2^level-th value along each axis of the tile */
     uint32_t fast;  /* encoding: a table a stream, no classes of rows and columns */
 } szd_options;
@@ -222,15 +222,16 @@ int szd_estimate_repeat(const szd_header *header, const szd_options *options, co
 /* Quick looks, at all values as long as they are the same bits (is_constant: whether all of count > 0 are), and at a
  * few. reach: the magnitude that about one in 256 of the finite ones are beyond; 0 without any. reach_within: whether
  * that is at most `limit`, in less time. is_spread: whether the span of all but a few of them is at least `least`, and
- * finite. has_no_grid: whether those below `most` are surely no multiples of a number that is at least `least`; 0 where
- * they are none above eps. 0 says nothing. off_grid: how many values are farther than `room` from the nearest multiple
- * of `unit`. */
+ * finite. grid_unit: about the greatest number, at least `least`, of which those are multiples that are below `most`; 0
+ * where there is none, or where they are few or none above eps. off_grid: how many values are farther than `room` from
+ * the nearest multiple of `unit`, of which `seen` in runs, one run in `share`, are looked at. */
 uint32_t szd_is_constant(uint32_t dtype, const uint8_t *data, uint64_t count);
 double szd_reach(uint32_t dtype, const uint8_t *data, uint64_t count);
 uint32_t szd_reach_within(uint32_t dtype, const uint8_t *data, uint64_t count, double limit);
 uint32_t szd_is_spread(uint32_t dtype, const uint8_t *data, uint64_t count, double least);
-uint32_t szd_has_no_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most);
-uint64_t szd_off_grid(uint32_t dtype, const uint8_t *data, uint64_t count, double unit, double room);
+double szd_grid_unit(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most);
+uint64_t szd_off_grid(uint32_t dtype, const uint8_t *data, uint64_t count, uint64_t share, double unit, double room,
+                      uint64_t *seen);
 
 /* References. The digest of `count` elements from element `first` of a tensor on; that of a whole tensor is the sum,
  * modulo 2^64, over its parts. estimate_reference: the estimated bits a value without (bits[0]) and with (bits[1]) the

@@ -297,14 +297,17 @@ def is_spread(dtype_code: int, data: NDArray[Any], least: float) -> bool:
     return bool(lib.szd_is_spread(dtype_code, pointer(data), data.size, least))
 
 
-def has_no_grid(dtype_code: int, data: NDArray[Any], eps: float, least: float, most: float) -> bool:
-    """Whether a few values tell that those below `most` are no multiples of a number of at least `least`."""
-    return bool(lib.szd_has_no_grid(dtype_code, pointer(data), data.size, eps, least, most))
+def grid_unit(dtype_code: int, data: NDArray[Any], eps: float, least: float, most: float) -> float:
+    """About the greatest number, at least `least`, of which a sample's values below `most` are multiples; 0 without."""
+    return float(lib.szd_grid_unit(dtype_code, pointer(data), data.size, eps, least, most))
 
 
-def off_grid(dtype_code: int, data: NDArray[Any], unit: float, room: float) -> int:
-    """How many values are farther than `room` from the nearest multiple of `unit`."""
-    return int(lib.szd_off_grid(dtype_code, pointer(data), data.size, unit, room))
+def off_grid(dtype_code: int, data: NDArray[Any], share: int, unit: float, room: float) -> tuple[int, int]:
+    """Of runs of values, one in so many: how many values are farther than `room` from multiples of `unit`, of how
+    many."""
+    seen = ffi.new("uint64_t *")
+    off = lib.szd_off_grid(dtype_code, pointer(data), data.size, share, unit, room, seen)
+    return int(off), int(seen[0])
 
 
 def lossless_floor(header: Header, data: NDArray[Any], enough: int) -> int:

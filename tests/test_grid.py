@@ -83,7 +83,7 @@ def test_values_off_a_grid_are_counted(name):
     wide = stored.astype(np.float64)
     with np.errstate(invalid="ignore"):
         off = int(np.count_nonzero(np.abs(np.rint(wide / 0.25) * 0.25 - wide) > 0.05))
-    assert 0 < off == _native.off_grid(CODES[stored.dtype], stored, 0.25, 0.05)
+    assert 0 < off == _native.off_grid(CODES[stored.dtype], stored, 1, 0.25, 0.05)[0]
 
 
 def test_all_instruction_sets_make_the_same_bytes(monkeypatch):

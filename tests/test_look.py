@@ -10,7 +10,6 @@ from tensors import dtype_of
 
 from szdnn import _native
 from szdnn.arrays import dtype_code
-from szdnn.grid import find_grid
 
 NAMES = ("float16", "bfloat16", "float32", "float64")
 ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30)
@@ -59,12 +58,53 @@ def test_spread_values_span_enough_without_those_at_the_ends(x, least):
     assert _native.is_spread(dtype_code(x.dtype), x, least) == (least <= span < np.inf)
 
 
-@given(arrays(), st.sampled_from([1e-3, 0.06, 0.2, 1.0, 40.0]))
-def test_where_the_core_sees_no_grid_there_is_none(x, eps):
-    quick = find_grid(x, eps, True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_native, "has_no_grid", lambda *_: False)
-        assert find_grid(x, eps, True) == quick
+def common_unit(gaps, least):
+    """Euclid's algorithm on the gaps between rising values, and the smallest value, which comes last."""
+    if gaps.size < 2 or gaps[:-1].min() < least:
+        return 0.0
+    unit = gaps[gaps > least / 4].min()
+    while True:
+        rest = np.abs(gaps - np.rint(gaps / unit) * unit)
+        if rest.max() <= least / 4:
+            return unit
+        unit = rest[rest > least / 4].min()
+        if unit < least:
+            return 0.0
+
+
+def unit_of(x, eps, least, most):
+    """What grid_unit finds, without its quick look."""
+    seen = picked(np.abs(x.astype(np.float64)), 1024)
+    seen = np.sort(seen[seen < np.inf])
+    near = seen[seen < most]
+    if near.size < max(2, seen.size * 0.9) or not near[-1] > eps:
+        return 0.0
+    exponent = np.frexp(eps)[1]
+    near, least = np.ldexp(near, -exponent), np.ldexp(least, -exponent)
+    gaps = np.diff(near)
+    unit = common_unit(np.append(gaps[gaps > least / 4], near[0]), least)
+    for reach in (64.0, 4096.0, 2.0**20) if unit else ():
+        some = near[near <= reach * unit]
+        numbers = np.rint(some / unit)
+        squares = np.add.accumulate(numbers * numbers)[-1] if some.size else 0.0
+        unit = np.add.accumulate(some * numbers)[-1] / squares if squares else unit
+    return np.ldexp(unit, exponent)
+
+
+@given(
+    arrays(),
+    st.sampled_from([1e-3, 0.06, 0.2, 1.0, 40.0]),
+    st.sampled_from([0.0, 0.25, 0.3, 1.0, 2.0 / 3, 1e-3]),
+    st.integers(0, 20),
+)
+def test_units_of_grids_are_those_of_the_plain_algorithm(x, eps, unit, strays):
+    rng = np.random.default_rng(strays)
+    with np.errstate(all="ignore"):
+        values = (np.rint(x.astype(np.float64) / unit) * unit if unit else x).astype(x.dtype)
+    values[rng.integers(0, x.size, strays)] = rng.normal(size=strays).astype(x.dtype)
+    for least, most in ((eps / 3.5, eps * 2**20), (eps / 10, eps * 1e4)):
+        found = _native.grid_unit(dtype_code(x.dtype), values, eps, least, most)
+        assert found == unit_of(values, eps, least, most) or (strays and found == 0)  # its quick look met one
 
 
 @given(arrays())

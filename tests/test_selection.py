@@ -138,6 +138,8 @@ def test_estimates_of_boxes_are_the_same_with_all_instruction_sets(predictor, mo
 def test_small_kernels_are_interpolated_where_that_pays():
     peaks = RNG.laplace(size=(1152, 1, 1)) * np.array([[0.5, 0.8, 0.5], [0.8, 1, 0.8], [0.5, 0.8, 0.5]])
     kernels = (peaks + RNG.normal(0, 0.02, peaks.shape)).astype(np.float32).reshape(1152, 1, 3, 3)
-    sizes = {p: len(szdnn.compress(kernels, szdnn.Rel(1e-3), predictor=p)) for p in ("none", "lorenzo", "interpolation")}
+    sizes = {
+        p: len(szdnn.compress(kernels, szdnn.Rel(1e-3), predictor=p)) for p in ("none", "lorenzo", "interpolation")
+    }
     assert sizes["interpolation"] == min(sizes.values())
     assert len(szdnn.compress(kernels, szdnn.Rel(1e-3))) <= 1.03 * sizes["interpolation"]
