@@ -3,7 +3,7 @@
 
 enum { FIT_PER_TAP = 1024, FIT_PRODUCTS = 3 << 18, FIT_PIECE = 128, FIT_LEAST = 256, FIT_TAP_BITS = 10 };
 
-#define NEXT_TO_NOTHING 0x1p-9
+#define NEXT_TO_NOTHING 0x1p-7
 
 typedef struct normal_equations {
     double a[INTERP_TAPS][INTERP_TAPS], b[INTERP_TAPS], energy;
