@@ -323,9 +323,16 @@ void interp_end_stage(interp_walk *w)
     w->next = spare;
 }
 
-const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row)
+interp_result_row interp_result(const interp_walk *w, size_t row)
 {
-    return w->known + (row * (extent[INTERP_LAST] + PAD) + PAD_BEFORE) * w->k->bytes;
+    const interp_stage *s = &w->s;
+    if (s->axis == INTERP_LAST)
+        return (interp_result_row){known_row(w, row), interp_coming(w, row)};
+    size_t inner = interp_rows_between(s->known, s->axis), both = s->known[s->axis] + s->extent[s->axis];
+    size_t outer = row / inner / both, at = row / inner % both, in = row % inner;
+    return (interp_result_row){at & 1 ? interp_coming(w, (outer * s->extent[s->axis] + at / 2) * inner + in)
+                                      : known_row(w, (outer * s->known[s->axis] + at / 2) * inner + in),
+                               NULL};
 }
 
 void interp_pass_begin(interp_pass *pass, interp_walk *w, int16_t (*weights)[INTERP_TAPS], bool apart)

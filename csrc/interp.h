@@ -195,8 +195,12 @@ uint8_t *interp_coming(const interp_walk *w, size_t row);
 /* empty: of each row whether all its values are given zeros; NULL if none is. */
 void interp_classes(interp_walk *w, double step, const uint8_t *empty, uint8_t *classes);
 void interp_end_stage(interp_walk *w);
-/* A row of the known values, an array of those extents after interp_end_stage. */
-const uint8_t *interp_values(const interp_walk *w, const size_t extent[INTERP_AXES], size_t row);
+/* A row of the grid that a stage completes, without interp_end_stage: as it lies there, or where `odd` is not NULL its
+ * values by turns from both. */
+typedef struct interp_result_row {
+    const uint8_t *even, *odd;
+} interp_result_row;
+interp_result_row interp_result(const interp_walk *w, size_t row);
 
 /* A stage's rows by the weights of both its parts. */
 typedef struct interp_pass {

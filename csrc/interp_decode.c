@@ -144,41 +144,76 @@ static void decode_anchor(interp_reader *d)
     interp_begin_values(&d->walk);
 }
 
-/* Whole rows of the finished grid to their places. */
-static void hand_over(interp_reader *d, const size_t extent[INTERP_AXES], sink *out)
+/* Values of the finished grid to their places. */
+static void put_values(interp_reader *d, const uint8_t *from, size_t n, sink *out)
 {
     const interp_kernels *k = d->walk.k;
-    size_t rows = extent[0] * extent[1] * extent[2], n = extent[INTERP_LAST];
-    bool as_it_is = d->h->element_bytes == k->bytes;
-    for (size_t r = 0; r < rows; r++) {
-        const uint8_t *row = interp_values(&d->walk, extent, r);
-        for (size_t at = 0; at < n && !as_it_is; at += CHUNK) {
-            size_t part = n - at < CHUNK ? n - at : CHUNK;
-            k->store(d->h->dtype, row + at * k->bytes, part, d->values);
-            sink_write(out, d->values, part);
-        }
-        if (as_it_is)
-            sink_write(out, row, n);
+    if (d->h->element_bytes == k->bytes) {
+        sink_write(out, from, n);
+        return;
     }
+    for (size_t at = 0, part; at < n; at += part) {
+        part = n - at < CHUNK ? n - at : CHUNK;
+        k->store(d->h->dtype, from + at * k->bytes, part, d->values);
+        sink_write(out, d->values, part);
+    }
+}
+
+/* So many pairs of values; at once to their place where they lie there as they are. */
+static void put_woven(interp_reader *d, interp_result_row row, size_t pairs, sink *out)
+{
+    const interp_kernels *k = d->walk.k;
+    uint64_t woven[INTERP_SEGMENT];
+    for (size_t at = 0, part; at < pairs; at += part) {
+        part = pairs - at < INTERP_SEGMENT / 2 ? pairs - at : INTERP_SEGMENT / 2;
+        uint8_t *to = d->h->element_bytes == k->bytes ? sink_room(out, 2 * part) : NULL;
+        if (!to || (uintptr_t)to % k->bytes)
+            to = (uint8_t *)woven;
+        k->weave(row.even + at * k->bytes, row.odd + at * k->bytes, part, to);
+        put_values(d, to, 2 * part, out);
+    }
+}
+
+/* What the last stage completes, row after row. */
+static void hand_over(interp_reader *d, sink *out)
+{
+    const interp_stage *s = &d->walk.s;
+    size_t rows = s->known[0] * s->known[1] * s->known[2], width = s->known[INTERP_LAST], bytes = d->walk.k->bytes;
+    if (s->axis != INTERP_LAST)
+        rows = rows / s->known[s->axis] * (s->known[s->axis] + s->extent[s->axis]);
+    for (size_t r = 0; r < rows; r++) {
+        interp_result_row row = interp_result(&d->walk, r);
+        if (row.odd)
+            put_woven(d, row, s->width, out);
+        else
+            put_values(d, row.even, width, out);
+        if (row.odd && width > s->width)
+            put_values(d, row.even + s->width * bytes, 1, out);
+    }
+}
+
+static bool is_last(const interp_plan *plan, unsigned stage, unsigned level)
+{
+    return stage + 1 == plan->count || plan->stages[stage + 1].level < level;
 }
 
 int interp_decode(interp_reader *d, unsigned level, sink *out)
 {
-    size_t extent[INTERP_AXES] = {1, 1, 1, 1};
     int status = SZD_OK;
     unsigned i = 0;
     decode_anchor(d);
-    for (; status == SZD_OK && i < d->plan.count && d->plan.stages[i].level >= level; i++) {
+    for (; i < d->plan.count && d->plan.stages[i].level >= level; i++) {
         interp_begin_stage(&d->walk, d->plan.stages + i);
         status = decode_stage(d, d->heads + i);
-        if (status == SZD_OK)
+        if (status)
+            return status;
+        if (is_last(&d->plan, i, level))
+            hand_over(d, out);
+        else
             interp_end_stage(&d->walk);
-        memcpy(extent, d->walk.s.known, sizeof extent);
-        extent[d->walk.s.axis] += d->walk.s.extent[d->walk.s.axis];
     }
-    if (status)
-        return status;
-    hand_over(d, extent, out);
+    if (i == 0)
+        put_values(d, interp_anchor(&d->walk), 1, out);
     if (i < d->plan.count)
         return SZD_OK;
     bool escapes_done = !d->escapes_left && (!d->any_escapes || list_finished(&d->escapes));
