@@ -5,7 +5,7 @@
 #include "interp_encode.h"
 #include "internal.h"
 
-enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12, SAMPLE_LEAST = 1 << 10, SAMPLE_SHARE = 128 };
+enum { SAMPLES = 3, SAMPLE_VALUES = 1 << 12, SAMPLE_LEAST = 1 << 9, SAMPLE_SHARE = 128 };
 
 /* A tile of at most `volume` values: `extent` with its longest axes halved, at part s of `parts` along the tensor's
  * diagonal. */
