@@ -170,10 +170,11 @@ size_t interp_border_row(const interp_stage *s, size_t i);
 size_t interp_rows_between(const size_t extent[INTERP_AXES], unsigned axis);
 size_t interp_first_of_row(const interp_stage *s, const interp_row *row);
 
-/* interp_order.c: elements of the tile, `bytes` each, to stage order: the anchor stays, the stages' elements go to
- * `coming`, those of stage s from s.before on. The tile is used up. */
+/* interp_order.c: a tile's elements, `bytes` each, to stage order: the stages' elements go to `coming`, those of stage
+ * s from s.before on. `elements` has room for all, which may be there, and is used up. */
 typedef void (*interp_unweave)(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd);
-void interp_sort(const interp_plan *plan, interp_unweave unweave, unsigned bytes, uint8_t *elements, uint8_t *coming);
+void interp_sort(const interp_plan *plan, interp_unweave unweave, unsigned bytes, const uint8_t *from,
+                 uint8_t *elements, uint8_t *coming);
 void interp_unweave_bytes(const uint8_t *from, size_t n, uint8_t *even, uint8_t *odd);
 /* Flags of zeros in the tile's order to bits, each told by whether it differs from the one a row before, and back. */
 void interp_zeros_pack(const tile *t, const uint8_t *zeros, uint8_t *bits);

@@ -22,13 +22,23 @@ size_t interp_encode_scratch(const szd_header *h)
            20 * 64;
 }
 
-/* Values that are not finite are those before them as far as prediction goes. Returns how many zeros there are. */
-static size_t load_tile(interp_job *j)
+static bool lies_as_work(const interp_job *j)
+{
+    return j->h->element_bytes == j->walk.k->bytes && (uintptr_t)j->values % j->walk.k->bytes == 0;
+}
+
+/* Finds the tile in the work type: where it lies, or a copy. Values that are not finite are those before them as far as
+ * prediction goes. Returns how many zeros there are. */
+static size_t load_tile(interp_job *j, const uint8_t **found)
 {
     size_t n = (size_t)j->t->count, zeros = 0;
     double last = 0;
-    j->walk.k->load(j->h->dtype, j->values, n, j->x);
     memset(j->refused, 0, n);
+    *found = j->values;
+    if (lies_as_work(j) && !j->walk.k->survey(j->values, n, &zeros))
+        return zeros;
+    *found = j->x;
+    j->walk.k->load(j->h->dtype, j->values, n, j->x);
     if (!j->walk.k->survey(j->x, n, &zeros))
         return zeros;
     for (size_t i = 0; i < n; i++) {
@@ -240,15 +250,16 @@ interp_job *interp_run(const szd_header *h, const szd_options *options, const ti
     j->refusals = 0;
     j->unit = interp_unit(h, j->walk.k->bytes);
     j->z = (interp_quantizer){.dtype = h->dtype, .eps = is_double(h) ? h->eps : (double)float_below(h->eps)};
-    j->z.zeros = load_tile(j) >= MANY_ZEROS + (size_t)t->count / RARE_ZEROS;
+    const uint8_t *elements;
+    j->z.zeros = load_tile(j, &elements) >= MANY_ZEROS + (size_t)t->count / RARE_ZEROS;
     if (j->z.zeros) {
-        j->walk.k->find_zeros(j->x, (size_t)t->count, j->coming);
+        j->walk.k->find_zeros(elements, (size_t)t->count, j->coming);
         interp_zeros_pack(t, j->coming, j->bits);
     }
     j->order = options->backward ? INTERP_BACKWARD : INTERP_FORWARD;
     interp_plan_make(t, j->order, &j->plan);
-    interp_sort(&j->plan, j->walk.k->unweave, j->walk.k->bytes, j->x, j->coming);
-    memcpy(&j->first, j->x, j->walk.k->bytes);
+    memcpy(&j->first, elements, j->walk.k->bytes);
+    interp_sort(&j->plan, j->walk.k->unweave, j->walk.k->bytes, elements, j->x, j->coming);
     code_stages(j);
     *scratch = j->rest;
     return j;

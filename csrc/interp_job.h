@@ -20,7 +20,7 @@ typedef struct interp_job {
     interp_walk walk;
     interp_plan plan;
     stage_plan stages[INTERP_STAGES];
-    uint8_t *x;       /* the tile in the work type, finite; until it is sorted, then its memory is what is known */
+    uint8_t *x;       /* room for the tile in the work type until it is sorted; then the memory is what is known */
     uint64_t first;   /* its first value, in the work type */
     uint8_t *coming;  /* the others in the order of the stages */
     uint8_t *bits;    /* of zeros, where there are many */

@@ -17,23 +17,24 @@ void interp_unweave_bytes(const uint8_t *from, size_t n, uint8_t *even, uint8_t 
     }
 }
 
-static void leave_along_rows(const interp_stage *s, interp_unweave unweave, unsigned bytes, uint8_t *elements,
-                             uint8_t *coming)
+static void leave_along_rows(const interp_stage *s, interp_unweave unweave, unsigned bytes, const uint8_t *from,
+                             uint8_t *elements, uint8_t *coming)
 {
     size_t known = s->known[INTERP_LAST], n = known + s->width;
     for (size_t r = 0; r < s->rows; r++)
-        unweave(elements + r * n * bytes, n, elements + r * known * bytes, coming + r * s->width * bytes);
+        unweave(from + r * n * bytes, n, elements + r * known * bytes, coming + r * s->width * bytes);
 }
 
 /* Blocks of whole rows, every other one. */
-static void leave_across_rows(const interp_stage *s, unsigned bytes, uint8_t *elements, uint8_t *coming)
+static void leave_across_rows(const interp_stage *s, unsigned bytes, const uint8_t *from, uint8_t *elements,
+                              uint8_t *coming)
 {
     size_t block = s->width * bytes, outer = 1, n = s->known[s->axis] + s->extent[s->axis];
     for (unsigned a = s->axis + 1; a < INTERP_LAST; a++)
         block *= s->extent[a];
     for (unsigned a = 0; a < s->axis; a++)
         outer *= s->extent[a];
-    uint8_t *from = elements, *kept = elements;
+    uint8_t *kept = elements;
     for (size_t o = 0; o < outer; o++)
         for (size_t i = 0; i < n; i++, from += block) {
             if (i & 1) {
@@ -46,15 +47,16 @@ static void leave_across_rows(const interp_stage *s, unsigned bytes, uint8_t *el
         }
 }
 
-void interp_sort(const interp_plan *plan, interp_unweave unweave, unsigned bytes, uint8_t *elements, uint8_t *coming)
+void interp_sort(const interp_plan *plan, interp_unweave unweave, unsigned bytes, const uint8_t *from,
+                 uint8_t *elements, uint8_t *coming)
 {
-    for (unsigned i = plan->count; i-- > 0;) {
+    for (unsigned i = plan->count; i-- > 0; from = elements) {
         const interp_stage *s = plan->stages + i;
         uint8_t *to = coming + s->before * bytes;
         if (s->axis == INTERP_LAST)
-            leave_along_rows(s, unweave, bytes, elements, to);
+            leave_along_rows(s, unweave, bytes, from, elements, to);
         else
-            leave_across_rows(s, bytes, elements, to);
+            leave_across_rows(s, bytes, from, elements, to);
     }
 }
 

@@ -88,7 +88,7 @@ static int read_zeros(interp_reader *d, reader *r)
         return SZD_BLOCK_CODES;
     interp_zeros_unpack(d->t, packed, zeros);
     d->first_is_zero = zeros[0];
-    interp_sort(&d->plan, interp_unweave_bytes, 1, zeros, d->mask);
+    interp_sort(&d->plan, interp_unweave_bytes, 1, zeros, zeros, d->mask);
     return SZD_OK;
 }
 
