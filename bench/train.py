@@ -24,6 +24,7 @@ from bench import records
 from bench.options import names
 from bench.warp import Warp
 from szdnn import nets
+from szdnn.nets.images import ImageTask
 from szdnn.nets.task import Task
 from szdnn.tune.size_model import EFFORT
 from szdnn.tune.train import Recipe, Training
@@ -35,8 +36,9 @@ RESULTS = Path(__file__).resolve().parent / "results" / "train.csv"
 class Goal:
     """What a network is to reach: at least `ratio`, with an error of at most `error`, a fraction of the test examples.
 
-    drop: with it, the error counts from the original's. warp: how far to deform images (`Warp`) instead of the task's
-    own augmentation, if at all; strong deformations take capacity that a small archive does not have.
+    drop: with it, the error counts from the original's. shift: by how many pixels at most the task's own augmentation
+    moves images, if not by as many as it does. warp: how far to deform images (`Warp`) instead of that augmentation, if
+    at all. Strong augmentation takes capacity that a small archive does not have.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Goal:
     recipe: Recipe
     batch: int
     drop: bool = False
+    shift: int | None = None
     warp: float = 0.0
 
 
@@ -84,6 +87,8 @@ class Batches:
     """Shuffled, augmented batches of a task's training examples, others in each pass."""
 
     def __init__(self, task: Task, goal: Goal, seed: int) -> None:
+        if goal.shift is not None and isinstance(task, ImageTask):
+            task = replace(task, shift=goal.shift)
         self.task, self.goal, self.seed, self.passes = task, goal, seed, 0
         inputs = task.examples("train").inputs
         self.count = len(inputs)
@@ -107,6 +112,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first of them (default 0)")
     parser.add_argument("--ratio", type=float, help="train for this ratio instead of the goal's")
     parser.add_argument("--epochs", type=float, help="passes over the training examples instead of the goal's")
+    parser.add_argument("--shift", type=int, metavar="PIXELS", help="move images by no more than that")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the archives there")
     parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="where rows are added")
 
@@ -122,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     found = []
     for name in args.networks:
         goal = GOALS[name]
-        goal = replace(goal, ratio=args.ratio or goal.ratio)
+        goal = replace(goal, ratio=args.ratio or goal.ratio, shift=args.shift if args.shift is not None else goal.shift)
         goal = replace(goal, recipe=replace(goal.recipe, epochs=args.epochs or goal.recipe.epochs))
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             found.append(train(name, goal, seed, args.keep))

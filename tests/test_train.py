@@ -278,3 +278,28 @@ def test_learned_bounds_lose_less_than_those_of_sensitivities_at_equal_bytes(dig
     assert found["learned"].divergence <= found["sensitivity"].divergence
     with pytest.raises(ArgumentError, match="compensate"):
         tune(model, _score(digits), method="learned", compensate=True, **options)
+
+
+class Seen(nn.Module):
+    """A layer that keeps the dtype of what it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3)
+        self.dtypes = set()
+
+    def forward(self, x):
+        y = self.layer(x)
+        self.dtypes.add(y.dtype)
+        return y.mean((2, 3))
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [("AVX512", torch.bfloat16), ("AVX2", torch.float32)])
+def test_low_precision_is_used_where_the_processor_has_it(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    training = Training(Seen(), Recipe(epochs=1, low_precision=True))
+    batch = (torch.randn(8, 1, 9, 9), torch.zeros(8, dtype=torch.long))
+    steps = list(training.run([batch], F.cross_entropy, 1000))
+    assert steps[-1].done == 1
+    assert training.model.dtypes == {dtype}
+    assert training.state()["layer.weight"].dtype == np.float32
