@@ -6,6 +6,7 @@
 #include "symbols.h"
 
 enum { NEXT_TO_NONE = 4, LANE_SHARE = 2000 };
+enum { STAGE_BITS = 4, WEIGHT_BITS = 9 }; /* about */
 
 typedef struct symbol_writer {
     const interp_job *j;
@@ -226,6 +227,8 @@ interp_estimate interp_look(interp_job *j)
     for (unsigned i = 0; i < j->plan.count; i++) {
         const interp_stage *s = j->plan.stages + i;
         interp_tables_estimate(&tables, j->q + s->before, j->classes + s->before, s->count, &e);
+        for (unsigned border = 0; border < 2; border++)
+            e.tables += (j->stages[i].fitted[border] ? interp_taps(s) * WEIGHT_BITS : STAGE_BITS) << 16;
     }
     return e;
 }

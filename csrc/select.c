@@ -137,11 +137,46 @@ static size_t quantize_box(const lattice *l, const szd_header *h, const uint8_t 
     return outliers;
 }
 
-static interp_estimate look_at_box(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *data,
-                                   uint8_t *scratch)
+/* log2 of the mean of 2 |r| + 1, in 1/65536. */
+static uint32_t log_mean(uint64_t sum, uint64_t n)
+{
+    uint64_t mean = 2 * sum / n + 1;
+    return log2_q16(mean < UINT32_MAX ? (uint32_t)mean : UINT32_MAX);
+}
+
+/* By how much the logarithm of all magnitudes' mean is above the mean of such logarithms: of each row, and of each
+ * column; in 1/65536. It is about the bits a value that knowing the scales of both would save. */
+static uint64_t spread_of_scales(const int32_t *r, size_t n, size_t width, uint64_t *columns)
+{
+    uint64_t all = 0, of_rows = 0, of_columns = 0, rows = n / width;
+    memset(columns, 0, width * sizeof *columns);
+    for (size_t at = 0; at < n; at += width) {
+        uint64_t row = 0;
+        for (size_t i = 0; i < width; i++) {
+            uint32_t m = r[at + i] < 0 ? -(uint32_t)r[at + i] : (uint32_t)r[at + i];
+            row += m;
+            columns[i] += m;
+        }
+        of_rows += log_mean(row, width);
+        all += row;
+    }
+    for (size_t i = 0; i < width; i++)
+        of_columns += log_mean(columns[i], rows);
+    uint64_t whole = 2 * (uint64_t)log_mean(all, n),
+             apart = of_rows / rows + (rows > 1 ? of_columns / width : whole / 2);
+    return whole > apart ? whole - apart : 0;
+}
+
+typedef struct box_look {
+    interp_estimate bits;
+    uint64_t scales;
+} box_look;
+
+static box_look look_at_box(const szd_header *h, const szd_options *options, const tile *t, const uint8_t *data,
+                            uint8_t *scratch)
 {
     if (h->predictor == SZD_PREDICT_INTERPOLATION)
-        return interp_look(interp_run(h, options, t, data, &scratch));
+        return (box_look){interp_look(interp_run(h, options, t, data, &scratch)), 0};
     size_t n = (size_t)t->count;
     lattice *l = take(&scratch, sizeof *l);
     lattice_begin(l, h, options->isa);
@@ -149,7 +184,9 @@ static interp_estimate look_at_box(const szd_header *h, const szd_options *optio
     uint32_t *low = take(&scratch, 4 * CHUNK);
     size_t outliers = quantize_box(l, h, data, q, low);
     uint64_t bits = n * (uint64_t)h->wide_bits + outliers * (8 * (uint64_t)h->element_bytes + PLACE_BITS);
-    return (interp_estimate){(bits << 16) + estimate_tile(h, t, h->predictor, q, l->isa, work, aligned64(scratch)), 0};
+    bits = (bits << 16) + estimate_tile(h, t, h->predictor, q, l->isa, work, aligned64(scratch));
+    size_t width = row_width(h, t);
+    return (box_look){{bits, 0}, width ? spread_of_scales(work, n, width, (void *)(work + 2 * n)) : 0};
 }
 
 int szd_estimate_box(const szd_header *h, const szd_options *options, const uint8_t *data, uint8_t *scratch,
@@ -159,9 +196,10 @@ int szd_estimate_box(const szd_header *h, const szd_options *options, const uint
     if (scratch_size < szd_encode_scratch(h) || h->kind == SZD_LOSSLESS || !tile_of(h, 0, &t) || t.count != h->elements)
         return SZD_ARGUMENT;
     fp_environment saved = fp_enter();
-    interp_estimate e = look_at_box(h, options, &t, data, scratch);
-    bits[0] = (double)e.payload / 65536;
-    bits[1] = (double)e.tables / 65536;
+    box_look look = look_at_box(h, options, &t, data, scratch);
+    bits[0] = (double)look.bits.payload / 65536;
+    bits[1] = (double)look.bits.tables / 65536;
+    bits[2] = (double)look.scales / 65536;
     fp_leave(saved);
     return SZD_OK;
 }

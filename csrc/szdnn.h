@@ -203,8 +203,9 @@ int szd_block_look(const szd_header *header, uint64_t block, const uint8_t *payl
 /* Choosing: the estimated bits a value of each predictor on a sample of tiles (predictor: enum szd_predictor). */
 int szd_estimate(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                  size_t scratch_size, double *bits_per_value);
-/* About the bits that the header's predictor leaves of an array of one tile (bits[0]), and those of tables, of which
- * longer arrays have as many (bits[1]). */
+/* About the bits that the header's predictor leaves of an array of one tile (bits[0]); those of tables, of which longer
+ * arrays have as many (bits[1]); and what knowing the scales of rows and columns may save of bits[0], a value
+ * (bits[2]). Of the latter two one is 0: interpolation tells the first, the others the second. */
 int szd_estimate_box(const szd_header *header, const szd_options *options, const uint8_t *data, uint8_t *scratch,
                      size_t scratch_size, double *bits);
 

@@ -230,15 +230,15 @@ class Encoder:
         check(status, "estimate")
         return {name: bits[PREDICTORS[name]] for name in ("none", "lorenzo", "regression")}
 
-    def estimate_box(self) -> tuple[float, float]:
-        """About the bits that the header's predictor leaves of an array of one tile, and those of tables, of which
-        longer arrays have as many."""
-        bits = ffi.new("double[2]")
+    def estimate_box(self) -> tuple[float, float, float]:
+        """About the bits that the header's predictor leaves of an array of one tile; for interpolation those of tables,
+        of which longer arrays have as many; for others what the scales of rows and columns may save, a value."""
+        bits = ffi.new("double[3]")
         status = lib.szd_estimate_box(
             self._header.c, self._options, self._data, self._scratch, self._scratch_size, bits
         )
         check(status, "estimate")
-        return bits[0], bits[1]
+        return bits[0], bits[1], bits[2]
 
     def estimate_repeat(self) -> tuple[float, float]:
         """The estimated bits a value without and with prediction from the header's lag back."""

@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 SMALLEST_PREDICTED = 64
 # Up to so many values a frame is made with and without the reference, and the smaller one kept; beyond, a sample tells.
 TRIED_WITH_REFERENCE = 1 << 14
-NEXT_TO_NOTHING = 1 / 16  # bits a value
+NEXT_TO_NOTHING = 1 / 8  # bits a value
 FEW, MOSTLY = 1024, 31 / 32
 # Whether interpolation is worth a trial: correlation is looked for in so many values, along axes at least so long.
 RELATED_VALUES, RELATED_AXIS = 1 << 11, 3
 # Of so many values on, the order of the axes is chosen, too; the other one where a sample takes so much less.
 ORDERED_VALUES, CLEARLY = 1 << 22, 0.95
-# So long that interpolation is as good in boxes as in the whole, nearly.
+# So long that interpolation is as good in boxes as in the whole, nearly; where their values take clearly more or fewer
+# bits than those of the estimate's tiles, there are three times as many boxes.
 SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST, SAMPLE_BOXES = 64, 4700, 1 << 17, 2
+UNLIKE = 1.5
+# Where the scales of rows and columns may save such a part, a box is coded to see.
+SCALES_TELL = 0.05
 
 
-def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """About 1 in SAMPLE_SHARE of the values, from SAMPLE_LEAST to SAMPLE_MOST, in boxes on a diagonal."""
+def sample_boxes(values: NDArray[Any], thirds: tuple[int, ...]) -> list[NDArray[Any]]:
+    """About 1 in SAMPLE_SHARE of the values, from SAMPLE_LEAST to SAMPLE_MOST, in boxes on a diagonal: in the middle of
+    each half of it, or of all of it, or in the `thirds` of that."""
     dims = folded_dims(values.shape)
     folded = values.reshape(dims)
     volume = max(SAMPLE_LEAST, min(SAMPLE_MOST, values.size // SAMPLE_SHARE))
@@ -37,7 +42,8 @@ def sample_boxes(values: NDArray[Any]) -> list[NDArray[Any]]:
         return [folded]
     count = SAMPLE_BOXES if volume >= SAMPLE_BOXES * SAMPLE_LEAST else 1
     edges = cubic_tile(dims, volume // count)
-    starts = [[(d - e) * (2 * i + 1) // (2 * count) for d, e in zip(dims, edges, strict=True)] for i in range(count)]
+    places = [6 * i + 2 * third + 1 for i in range(count) for third in thirds]
+    starts = [[(d - e) * at // (6 * count) for d, e in zip(dims, edges, strict=True)] for at in places]
     return [
         np.ascontiguousarray(folded[tuple(slice(at, at + e) for at, e in zip(start, edges, strict=True))])
         for start in starts
@@ -95,10 +101,12 @@ def _cheapest_own(maker: FrameMaker, lattice: _native.Header) -> tuple[str, floa
     )
     if bits[best] < NEXT_TO_NOTHING and not (best == "none" and _mostly_one_point(maker, lattice)):
         others = ("lorenzo", "interpolation") if interpolable else ("lorenzo",)
-        return _smallest(maker, lattice, best, *others), bits[best]
+        return _smallest(maker, lattice, best, "none", *others), bits[best]
     if not interpolable:
         return best, bits[best]
-    cost, other, *more = _sample_costs(maker, lattice, _ways(maker, best))
+    if maker.values.size <= SAMPLE_LEAST:
+        return _smallest(maker, lattice, "interpolation", best, "none"), bits[best]
+    cost, other, *more = _sample_costs(maker, lattice, _ways(maker, best), bits[best])
     if more and more[0] < cost * CLEARLY:
         cost = more[0]
         maker.options = _native.options(maker.choices.coder, backward=True)
@@ -121,12 +129,23 @@ def _ways(maker: FrameMaker, other: str) -> list[tuple[str, bool]]:
     return [("interpolation", False), (other, False), *([("interpolation", True)] if large else [])]
 
 
-def _sample_costs(maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]]) -> list[float]:
-    """About the bits that a few boxes spread over the tensor take, by predictor and order of axes. A longer array has
-    no more tables than a box."""
+def _sample_costs(
+    maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]], expected: float
+) -> list[float]:
+    """About the bits a value of boxes spread over the tensor, by predictor and order of axes. expected: of the second
+    one."""
+    costs = _costs_of(maker, lattice, ways, sample_boxes(maker.values, (1,)))
+    if expected / UNLIKE <= costs[1] <= expected * UNLIKE:
+        return costs
+    others = _costs_of(maker, lattice, ways, sample_boxes(maker.values, (0, 2)))
+    return [(cost + 2 * other) / 3 for cost, other in zip(costs, others, strict=True)]
+
+
+def _costs_of(
+    maker: FrameMaker, lattice: _native.Header, ways: list[tuple[str, bool]], boxes: list[NDArray[Any]]
+) -> list[float]:
+    """About the bits a value that boxes of the tensor take. The whole has no more tables than a box."""
     costs = [0.0] * len(ways)
-    boxes = sample_boxes(maker.values)
-    share = sum(box.size for box in boxes) / maker.values.size / len(boxes)
     for box in boxes:
         sample = maker.of_sample(box)
         for i, (predictor, backward) in enumerate(ways):
@@ -134,10 +153,10 @@ def _sample_costs(maker: FrameMaker, lattice: _native.Header, ways: list[tuple[s
             header.complete()
             options = _native.options(maker.choices.coder, backward=backward)
             encoder = _native.Encoder(header, options, box)
-            symbols, tables = encoder.estimate_box()
-            if predictor == "none":  # whose symbols may have contexts
-                symbols = min(symbols, 8 * encoder.encode(0, keep=False).data.size)
-            costs[i] += symbols + share * tables
+            symbols, tables, scales = encoder.estimate_box()
+            if scales * box.size > SCALES_TELL * symbols:  # rows and columns may be contexts
+                symbols = min(symbols, 8.0 * encoder.encode(0, keep=False).data.size)
+            costs[i] += (symbols + tables * box.size / maker.values.size) / box.size / len(boxes)
     return costs
 
 

@@ -33,7 +33,7 @@ def _log2(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def step_share(code: int, values: NDArray[Any], eps: float) -> float:
-    """The part of 2 eps that the step should be, from 1/2 to 1.
+    """The part of 2 eps that the step should be, from 1/2 (less a thousandth) to 1.
 
     code: the dtype's; of others than these two 1 is returned. values: C-contiguous, of any shape. eps > 0: the absolute
     bound.

@@ -117,7 +117,7 @@ def with_header(values, predictor, eps):
 def test_estimates_of_boxes_are_near_what_is_written(predictor, dtype, eps):
     noisy = (SMOOTH + RNG.normal(0, 0.01, SMOOTH.shape)).astype(dtype)
     frame, header = with_header(noisy, predictor, eps)
-    symbols, tables = _native.Encoder(header, _native.options(), noisy).estimate_box()
+    symbols, tables, _ = _native.Encoder(header, _native.options(), noisy).estimate_box()
     assert abs((symbols + tables) / (8 * len(frame)) - 1) < 0.05
 
 
@@ -132,7 +132,7 @@ def test_estimates_of_boxes_are_the_same_with_all_instruction_sets(predictor, mo
         found.add(_native.Encoder(header, _native.options(), odd).estimate_box())
     assert len(found) == 1
     (bits,) = found
-    assert 0 < sum(bits) < 32 * odd.size
+    assert 0 < bits[0] + bits[1] < 32 * odd.size
 
 
 def test_small_kernels_are_interpolated_where_that_pays():
@@ -143,3 +143,17 @@ def test_small_kernels_are_interpolated_where_that_pays():
     }
     assert sizes["interpolation"] == min(sizes.values())
     assert len(szdnn.compress(kernels, szdnn.Rel(1e-3))) <= 1.03 * sizes["interpolation"]
+
+
+def test_scales_of_rows_and_columns_are_told():
+    plain = RNG.laplace(size=(60, 70)).astype(np.float32)
+    rows, columns = np.exp2(np.arange(60) % 4)[:, None], np.exp2(np.arange(70) % 7)
+
+    def told(values):
+        _, header = with_header(values.astype(np.float32), "none", 1e-3)
+        return _native.Encoder(header, _native.options(), values.astype(np.float32)).estimate_box()[2]
+
+    assert told(plain) < 0.05
+    for scaled, exponents in ((plain * rows, [4]), (plain * columns, [7]), (plain * rows * columns, [4, 7])):
+        saved = sum(np.log2(np.mean(np.exp2(range(e)))) - np.mean(range(e)) for e in exponents)
+        assert abs(told(scaled) - saved) < 0.1
