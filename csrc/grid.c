@@ -128,6 +128,8 @@ static double find_unit(uint32_t dtype, const uint8_t *data, uint64_t count, dou
         magnitudes[looks] = x < 0 ? -x : x == 0 ? 0 : x;
         looks += magnitudes[looks] < (double)INFINITY;
     }
+    if (looks < 2)
+        return 0;
     sort(magnitudes, looks);
     while (near < looks && magnitudes[near] < most)
         near++;
