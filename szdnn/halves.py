@@ -33,7 +33,7 @@ def _log2(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def step_share(code: int, values: NDArray[Any], eps: float) -> float:
-    """The part of 2 eps that the step should be, from 1/2 (less a thousandth) to 1.
+    """The part of 2 eps that the step should be, from 1/2 to 1.
 
     code: the dtype's; of others than these two 1 is returned. values: C-contiguous, of any shape. eps > 0: the absolute
     bound.
@@ -51,7 +51,8 @@ def step_share(code: int, values: NDArray[Any], eps: float) -> float:
         return 1.0
     half, counts = np.unique(half / eps, return_counts=True)
     begins = np.where(half < 1, (2 * np.floor(1 / (2 * half)) + 1) * half, half)
-    shares = np.append(begins[(begins >= _LEAST_SHARE) & (begins < 1)] * (1 - 2.0**-10), 1.0)
+    within = begins[(begins >= _LEAST_SHARE) & (begins < 1)] * (1 - 2.0**-10)
+    shares = np.append(np.maximum(within, _LEAST_SHARE), 1.0)
     each = np.maximum(0, 1 - begins[:, None] / shares) * counts[:, None]
     lost = each.sum(axis=0) / some.size
     places = -lost * _log2(np.where(lost > 0, lost, 1.0)) - (1 - lost) * _log2(1 - lost)
