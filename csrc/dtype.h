@@ -78,4 +78,30 @@ static inline uint16_t f32_to_f16(float f)
     half = ((0x7e00 | (magnitude >> 13 & 0x3ff)) & is_nan) | (half & ~is_nan);
     return (uint16_t)(half | (u >> 16 & 0x8000));
 }
+
+/* Elements of 1, 2, 4 or 8 bytes, in native byte order, at any address. */
+static inline uint64_t load_element(const uint8_t *p, unsigned bytes)
+{
+    uint16_t u16;
+    uint32_t u32;
+    uint64_t u64;
+    switch (bytes) {
+    case 1: return p[0];
+    case 2: memcpy(&u16, p, 2); return u16;
+    case 4: memcpy(&u32, p, 4); return u32;
+    default: memcpy(&u64, p, 8); return u64;
+    }
+}
+
+static inline void store_element(uint8_t *p, uint64_t u, unsigned bytes)
+{
+    uint16_t u16 = (uint16_t)u;
+    uint32_t u32 = (uint32_t)u;
+    switch (bytes) {
+    case 1: p[0] = (uint8_t)u; break;
+    case 2: memcpy(p, &u16, 2); break;
+    case 4: memcpy(p, &u32, 4); break;
+    default: memcpy(p, &u, 8);
+    }
+}
 #endif

@@ -39,6 +39,10 @@ static unsigned best_mantissa(uint64_t n, unsigned used)
     return best;
 }
 
+/* floor(a b / c) where that is below 2^12, for a, b < 2^31 and c < 2^53: so far from the next integer are the others
+ * that the rounding of doubles, in any direction, does not reach it. Compilers know vectors for it. */
+static inline int32_t quotient(int32_t a, int32_t b, double c) { return (int32_t)((double)a * (double)b / c); }
+
 void freqs_share_out(const uint32_t w[256], double sum, freq_table *t)
 {
     const int32_t share = (int32_t)PROB_SUM - (t->hi - t->lo + 1);

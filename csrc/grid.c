@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "fpenv.h"
 #include "look.h"
+#include "radix.h"
 
 enum { FEW_LOOKS = 64, LOOKS = 1024, OFF_RUN = 256, ROUNDS = 3 };
 
@@ -18,11 +19,20 @@ static bool is_dense(const double *magnitudes, size_t n, double least)
     return nearest < least;
 }
 
+/* How many rising magnitudes are below `most`. */
+static size_t count_below(const double *magnitudes, size_t n, double most)
+{
+    size_t below = 0;
+    while (below < n && magnitudes[below] < most)
+        below++;
+    return below;
+}
+
 /* Whether a few values tell that there is no grid. */
 static bool has_none(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most)
 {
     double magnitudes[2 * FEW_LOOKS];
-    size_t looks = 0, near = 0;
+    size_t looks = 0;
     if (!(eps > 0x1p-900 && eps < 0x1p900))
         return false;
     for (uint64_t i = 0; i < count; i += spacing(count, FEW_LOOKS)) {
@@ -31,8 +41,7 @@ static bool has_none(uint32_t dtype, const uint8_t *data, uint64_t count, double
         if (x < (double)INFINITY)
             looks = insert(magnitudes, looks, 2 * FEW_LOOKS, x);
     }
-    while (near < looks && magnitudes[near] < most)
-        near++;
+    size_t near = count_below(magnitudes, looks, most);
     if (near < looks / 2)
         return true;
     return near >= 2 && magnitudes[near - 1] > eps && is_dense(magnitudes, near, least);
@@ -44,15 +53,8 @@ static void sort(double *v, size_t n)
     uint64_t a[2 * LOOKS], b[2 * LOOKS], *from = a, *to = b;
     memcpy(a, v, n * sizeof *v);
     for (unsigned shift = 0; shift < 64; shift += 8) {
-        uint16_t at[257] = {0};
-        for (size_t i = 0; i < n; i++)
-            at[(from[i] >> shift & 0xff) + 1]++;
-        if (at[(from[0] >> shift & 0xff) + 1] == n) /* all alike, as the last bits of what was float32 */
+        if (!radix_pass(from, to, n, sizeof *from, shift)) /* the last bits of what was float32 */
             continue;
-        for (unsigned d = 1; d < 256; d++)
-            at[d] = (uint16_t)(at[d] + at[d - 1]);
-        for (size_t i = 0; i < n; i++)
-            to[at[from[i] >> shift & 0xff]++] = from[i];
         uint64_t *sorted = to;
         to = from;
         from = sorted;
@@ -121,18 +123,15 @@ static double fitted(const double *magnitudes, size_t n, double unit)
 static double find_unit(uint32_t dtype, const uint8_t *data, uint64_t count, double eps, double least, double most)
 {
     double magnitudes[2 * LOOKS];
-    size_t looks = 0, near = 0;
+    size_t looks = 0;
     int exponent;
     for (uint64_t i = 0; i < count; i += spacing(count, LOOKS)) {
         double x = load_as_double(dtype, data + i * dtype_of(dtype).element_bytes);
         magnitudes[looks] = x < 0 ? -x : x == 0 ? 0 : x;
         looks += magnitudes[looks] < (double)INFINITY;
     }
-    if (looks < 2)
-        return 0;
     sort(magnitudes, looks);
-    while (near < looks && magnitudes[near] < most)
-        near++;
+    size_t near = count_below(magnitudes, looks, most);
     if (near < 2 || (double)near < (double)looks * 0.9 || !(magnitudes[near - 1] > eps))
         return 0;
     (void)frexp(eps, &exponent);

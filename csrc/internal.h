@@ -79,9 +79,14 @@ static inline uint32_t log2_q16(uint32_t v)
     uint32_t i = m >> 24, rest = m >> 8 & 0xffff;
     return (whole << 16) + LOG2_TABLE[i] + ((LOG2_TABLE[i + 1] - LOG2_TABLE[i]) * rest >> 16);
 }
-/* floor(a b / c) for a, b < 2^31 and c < 2^53 where the quotient is below 2^12: so far from the next integer are the
- * others that the rounding of doubles, in any direction, does not reach it. Compilers know vectors for it. */
-static inline int32_t quotient(int32_t a, int32_t b, double c) { return (int32_t)((double)a * (double)b / c); }
+/* In 1/65536 bit: symbols first ... last of n whose counts are these, by their share of the n. */
+static inline uint64_t entropy_q16(const uint32_t *counts, unsigned first, unsigned last, uint64_t n)
+{
+    uint64_t bits = 0, whole = log2_q16((uint32_t)n);
+    for (unsigned s = first; s <= last; s++)
+        bits += counts[s] * (whole - log2_q16(counts[s]));
+    return bits;
+}
 /* Returns how many bits the symbols and the table take. may_model: whether a modelled table, which takes time, may pay:
  * where few symbols have it. */
 uint64_t freqs_fit(const uint32_t counts[256], uint64_t n, bool may_model, freq_table *t);

@@ -159,10 +159,11 @@ static void put_values(interp_reader *d, const uint8_t *from, size_t n, sink *ou
     }
 }
 
-/* So many pairs of values; at once to their place where they lie there as they are. */
-static void put_woven(interp_reader *d, interp_result_row row, size_t pairs, sink *out)
+/* Values by turns, of which the even ones may be one more; at once to their place where they lie there as they are. */
+static void put_woven(interp_reader *d, interp_result_row row, sink *out)
 {
     const interp_kernels *k = d->walk.k;
+    const size_t pairs = d->walk.s.width;
     uint64_t woven[INTERP_SEGMENT];
     for (size_t at = 0, part; at < pairs; at += part) {
         part = pairs - at < INTERP_SEGMENT / 2 ? pairs - at : INTERP_SEGMENT / 2;
@@ -172,49 +173,44 @@ static void put_woven(interp_reader *d, interp_result_row row, size_t pairs, sin
         k->weave(row.even + at * k->bytes, row.odd + at * k->bytes, part, to);
         put_values(d, to, 2 * part, out);
     }
+    put_values(d, row.even + pairs * k->bytes, d->walk.s.known[INTERP_LAST] - pairs, out);
 }
 
 /* What the last stage completes, row after row. */
 static void hand_over(interp_reader *d, sink *out)
 {
     const interp_stage *s = &d->walk.s;
-    size_t rows = s->known[0] * s->known[1] * s->known[2], width = s->known[INTERP_LAST], bytes = d->walk.k->bytes;
+    size_t rows = s->known[0] * s->known[1] * s->known[2];
     if (s->axis != INTERP_LAST)
         rows = rows / s->known[s->axis] * (s->known[s->axis] + s->extent[s->axis]);
     for (size_t r = 0; r < rows; r++) {
         interp_result_row row = interp_result(&d->walk, r);
         if (row.odd)
-            put_woven(d, row, s->width, out);
+            put_woven(d, row, out);
         else
-            put_values(d, row.even, width, out);
-        if (row.odd && width > s->width)
-            put_values(d, row.even + s->width * bytes, 1, out);
+            put_values(d, row.even, s->known[INTERP_LAST], out);
     }
-}
-
-static bool is_last(const interp_plan *plan, unsigned stage, unsigned level)
-{
-    return stage + 1 == plan->count || plan->stages[stage + 1].level < level;
 }
 
 int interp_decode(interp_reader *d, unsigned level, sink *out)
 {
-    int status = SZD_OK;
-    unsigned i = 0;
+    unsigned stages = 0;
+    while (stages < d->plan.count && d->plan.stages[stages].level >= level)
+        stages++;
     decode_anchor(d);
-    for (; i < d->plan.count && d->plan.stages[i].level >= level; i++) {
+    for (unsigned i = 0; i < stages; i++) {
         interp_begin_stage(&d->walk, d->plan.stages + i);
-        status = decode_stage(d, d->heads + i);
+        int status = decode_stage(d, d->heads + i);
         if (status)
             return status;
-        if (is_last(&d->plan, i, level))
-            hand_over(d, out);
-        else
+        if (i + 1 < stages)
             interp_end_stage(&d->walk);
     }
-    if (i == 0)
+    if (stages)
+        hand_over(d, out);
+    else
         put_values(d, interp_anchor(&d->walk), 1, out);
-    if (i < d->plan.count)
+    if (stages < d->plan.count)
         return SZD_OK;
     bool escapes_done = !d->escapes_left && (!d->any_escapes || list_finished(&d->escapes));
     return escapes_done && list_finished(&d->low) && rans_finished(&d->rans) ? SZD_OK : SZD_BLOCK_CODES;

@@ -33,14 +33,16 @@ static size_t load_tile(interp_job *j, const uint8_t **found)
 {
     size_t n = (size_t)j->t->count, zeros = 0;
     double last = 0;
+    const bool there = lies_as_work(j);
     memset(j->refused, 0, n);
-    *found = j->values;
-    if (lies_as_work(j) && !j->walk.k->survey(j->values, n, &zeros))
+    if (!there)
+        j->walk.k->load(j->h->dtype, j->values, n, j->x);
+    *found = there ? j->values : j->x;
+    if (!j->walk.k->survey(*found, n, &zeros))
         return zeros;
+    if (there)
+        j->walk.k->load(j->h->dtype, j->values, n, j->x);
     *found = j->x;
-    j->walk.k->load(j->h->dtype, j->values, n, j->x);
-    if (!j->walk.k->survey(j->x, n, &zeros))
-        return zeros;
     for (size_t i = 0; i < n; i++) {
         double v = j->walk.k->at(j->x, i);
         if (!(v - v == 0)) {

@@ -203,25 +203,17 @@ void interp_write(interp_job *j, writer *w)
     write_payloads(&s, w);
 }
 
-/* Of a stream of bytes: its entropy. */
-static uint64_t bytes_entropy(const uint8_t *bytes, size_t n, uint32_t isa)
-{
-    uint32_t counts[256];
-    histogram_u8(bytes, n, isa, counts);
-    uint64_t cost = n * (uint64_t)log2_q16((uint32_t)n);
-    for (unsigned s = 0; s < 256; s++)
-        cost -= counts[s] ? counts[s] * (uint64_t)log2_q16(counts[s]) : 0;
-    return cost;
-}
-
 interp_estimate interp_look(interp_job *j)
 {
     interp_estimate e = {0, 0};
     interp_tables tables;
     uint8_t *scratch = j->rest;
-    size_t n = (size_t)j->t->count;
-    if (j->z.zeros)
-        e.payload += bytes_entropy(j->bits, (n + 7) / 8, j->isa);
+    size_t bytes = ((size_t)j->t->count + 7) / 8;
+    if (j->z.zeros) {
+        uint32_t counts[256];
+        histogram_u8(j->bits, bytes, j->isa, counts);
+        e.payload += entropy_q16(counts, 0, 255, bytes);
+    }
     e.payload += j->refusals * (8 * (uint64_t)j->h->element_bytes + PLACE_BITS) << 16;
     interp_tables_begin(&tables, j->isa, &scratch);
     for (unsigned i = 0; i < j->plan.count; i++) {

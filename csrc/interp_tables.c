@@ -24,16 +24,21 @@ static unsigned low_bits_for(uint64_t sum, uint64_t n)
     return k;
 }
 
+static unsigned count_used(const uint32_t counts[256], unsigned lo, unsigned hi)
+{
+    unsigned used = 0;
+    for (unsigned s = lo; s <= hi; s++)
+        used += counts[s] != 0;
+    return used;
+}
+
+/* What a table of so many symbols takes, about, in 1/65536 bit. */
+static uint64_t guess_table(unsigned used) { return (uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16; }
+
 /* The order-0 entropy of a group, with a guess of its table. */
 static uint64_t group_cost(const uint32_t counts[256], unsigned lo, unsigned hi, uint64_t n)
 {
-    uint64_t own = 0;
-    unsigned used = 0;
-    for (unsigned s = lo; s <= hi; s++) {
-        used += counts[s] != 0;
-        own += counts[s] * (uint64_t)log2_q16(counts[s]);
-    }
-    return n * log2_q16((uint32_t)n) - own + ((uint64_t)(used > 1 ? 100 + 5 * used : 16) << 16);
+    return entropy_q16(counts, lo, hi, n) + guess_table(count_used(counts, lo, hi));
 }
 
 /* Low bits for each class, by the mean magnitude of some of its residuals. */
@@ -260,12 +265,10 @@ unsigned interp_tables_choose(interp_tables *t, const int32_t *q, const uint8_t 
  * was guessed to take. */
 static void add_estimate(const interp_class_group *g, const uint32_t counts[256], interp_estimate *e)
 {
-    uint64_t used = 0, table;
-    for (unsigned s = g->lo; s <= g->hi; s++)
-        used += counts[s] != 0;
-    table = (used > 1 ? 100 + 5 * used : 16) << 16;
-    e->tables += table;
-    e->payload += g->cost - table + g->n * ((uint64_t)g->k << 16) + ((used - 1) * 3 / 4 << 16);
+    unsigned used = count_used(counts, g->lo, g->hi);
+    e->tables += guess_table(used);
+    e->payload += entropy_q16(counts, g->lo, g->hi, g->n) + g->n * ((uint64_t)g->k << 16);
+    e->payload += (uint64_t)((used - 1) * 3 / 4) << 16;
 }
 
 void interp_tables_estimate(interp_tables *t, const int32_t *q, const uint8_t *classes, size_t n, interp_estimate *e)

@@ -37,21 +37,32 @@ static uint64_t sample_volume(const szd_header *h, bool first)
     return share < SAMPLE_LEAST ? SAMPLE_LEAST : share > SAMPLE_VALUES ? SAMPLE_VALUES : share;
 }
 
+/* Lattice integers of n values, of which the first is element number `first`; an outlier's is the one before it.
+ * Returns how many outliers there are. */
+static size_t quantize_values(const lattice *l, const szd_header *h, const uint8_t *values, uint64_t first, size_t n,
+                              int32_t *q, uint32_t *low)
+{
+    uint8_t bad[CHUNK];
+    size_t outliers = 0;
+    for (size_t done = 0, part; done < n; done += part) {
+        part = n - done < CHUNK ? n - done : CHUNK;
+        size_t refused = lattice_quantize(l, values + done * h->element_bytes, first + done, part, q + done, low, bad);
+        for (size_t i = refused ? next_nonzero(bad, 0, part) : part; i < part; i = next_nonzero(bad, i + 1, part)) {
+            q[done + i] = done + i ? q[done + i - 1] : 0;
+            outliers++;
+        }
+    }
+    return outliers;
+}
+
 static void quantize_sample(const lattice *l, const szd_header *h, const uint8_t *data, const tile *t, uint8_t *values,
                             int32_t *q, uint32_t *low)
 {
     uint64_t strides[SZD_MAX_TILE_RANK], first;
-    uint8_t bad[CHUNK];
     tile_strides(h, strides);
     first = first_element(t, strides);
     gather(data + first * h->element_bytes, t, strides, h->element_bytes, values);
-    for (size_t done = 0; done < t->count; done += CHUNK) {
-        size_t part = t->count - done < CHUNK ? (size_t)(t->count - done) : CHUNK;
-        if (lattice_quantize(l, values + done * h->element_bytes, first + done, part, q + done, low, bad))
-            for (size_t i = done; i < done + part; i++)
-                if (bad[i - done])
-                    q[i] = i ? q[i - 1] : 0;
-    }
+    quantize_values(l, h, values, first, (size_t)t->count, q, low);
 }
 
 static uint64_t estimate_tile(const szd_header *h, const tile *t, unsigned predictor, const int32_t *q, uint32_t isa,
@@ -120,23 +131,6 @@ int szd_estimate(const szd_header *h, const szd_options *options, const uint8_t 
     return SZD_OK;
 }
 
-/* The lattice integers of a tile of its own, one after the other. Returns how many outliers there are. */
-static size_t quantize_box(const lattice *l, const szd_header *h, const uint8_t *data, int32_t *q, uint32_t *low)
-{
-    uint8_t bad[CHUNK];
-    size_t outliers = 0;
-    for (size_t done = 0, part; done < h->elements; done += part) {
-        part = h->elements - done < CHUNK ? (size_t)(h->elements - done) : CHUNK;
-        if (lattice_quantize(l, data + done * h->element_bytes, done, part, q + done, low, bad))
-            for (size_t i = done; i < done + part; i++)
-                if (bad[i - done]) {
-                    q[i] = i ? q[i - 1] : 0;
-                    outliers++;
-                }
-    }
-    return outliers;
-}
-
 /* log2 of the mean of 2 |r| + 1, in 1/65536. */
 static uint32_t log_mean(uint64_t sum, uint64_t n)
 {
@@ -182,7 +176,7 @@ static box_look look_at_box(const szd_header *h, const szd_options *options, con
     lattice_begin(l, h, options->isa);
     int32_t *q = take(&scratch, 4 * n), *work = take(&scratch, 4 * 6 * n);
     uint32_t *low = take(&scratch, 4 * CHUNK);
-    size_t outliers = quantize_box(l, h, data, q, low);
+    size_t outliers = quantize_values(l, h, data, 0, n, q, low);
     uint64_t bits = n * (uint64_t)h->wide_bits + outliers * (8 * (uint64_t)h->element_bytes + PLACE_BITS);
     bits = (bits << 16) + estimate_tile(h, t, h->predictor, q, l->isa, work, aligned64(scratch));
     size_t width = row_width(h, t);

@@ -4,6 +4,7 @@
  * occurs; where there are few values far apart, they are numbered; otherwise the k low bits are raw and the high part
  * relative to `base` is one of at most 256 symbols, or an escape if it lies outside or is too rare for a place in the
  * table. */
+#include "radix.h"
 #include "symbols.h"
 
 size_t tokens_scratch(size_t n)
@@ -25,13 +26,8 @@ static void sort(int32_t *v, size_t n)
         most |= d[i];
     }
     for (unsigned shift = 0; shift < 32 && most >> shift; shift += 8) {
-        uint16_t at[257] = {0};
-        for (size_t i = 0; i < n; i++)
-            at[(from[i] >> shift & 0xff) + 1]++;
-        for (unsigned b = 1; b < 256; b++)
-            at[b] = (uint16_t)(at[b] + at[b - 1]);
-        for (size_t i = 0; i < n; i++)
-            to[at[from[i] >> shift & 0xff]++] = from[i];
+        if (!radix_pass(from, to, n, sizeof *from, shift))
+            continue;
         uint32_t *sorted = to;
         to = from;
         from = sorted;
@@ -507,9 +503,6 @@ uint64_t tokens_estimate(const int32_t *residuals, size_t n, uint32_t isa, uint8
     place_window(&e, sample, count);
     PICK(isa, find_symbols)(residuals, n, e.k, (uint32_t)e.base, scratch);
     histogram_u8(scratch, n, isa, counts);
-    uint64_t whole = log2_q16((uint32_t)n), cost = (uint64_t)n * e.k << 16;
-    for (unsigned s = 1; s < WINDOW; s++)
-        if (counts[s])
-            cost += counts[s] * (uint64_t)(whole - log2_q16(counts[s]));
-    return cost + ((uint64_t)counts[0] * 24 << 16);
+    uint64_t cost = (uint64_t)n * e.k << 16;
+    return cost + entropy_q16(counts, 1, WINDOW - 1, n) + ((uint64_t)counts[0] * 24 << 16);
 }

@@ -1,4 +1,4 @@
-"""Quick looks of the core (csrc/look.c) against what they stand for, in NumPy."""
+"""Quick looks of the core (csrc/look.c, csrc/grid.c) against what they stand for, in NumPy."""
 
 from __future__ import annotations
 
